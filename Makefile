@@ -1,0 +1,59 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCRIPTS := $(shell grep -lrs '^\#!/usr/bin/env python3' tools)
+FULLY_COVERED := peernet/wire/*,peernet/trust.py,peernet/handlers.py
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint types proto proto-check bench docs dist clean
+
+help: ## List what make can do
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.test ## Run three nodes that meet, talk, refuse and trust one another
+	$(BIN)/python tools/demo
+
+test: $(VENV)/.test ## Run every test, then require full branch coverage where decisions are made
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --include='$(FULLY_COVERED)' --fail-under=100
+
+lint: $(VENV)/.dev ## Check style, formatting and the layers
+	$(BIN)/ruff check . $(SCRIPTS)
+	$(BIN)/ruff format --check . $(SCRIPTS)
+	$(BIN)/python tools/check_layers
+
+types: $(VENV)/.dev ## Check the types of the package and of the tools
+	$(BIN)/mypy
+	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+
+proto: ## Generate peernet/v1 from proto/
+	$(PYTHON) tools/gen_proto
+
+proto-check: $(VENV)/.dev ## Check generated code, style and compatibility of proto/
+	$(PYTHON) tools/gen_proto --check
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/peernet-v1.binpb
+
+bench: $(VENV)/.bench ## Measure speed and size beside other libraries
+	$(BIN)/python -m tools.bench
+
+docs: $(VENV)/.docs ## Build the documentation into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+dist: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) .venv-proto build dist docs/_build *.egg-info .coverage* bench-results.json .hypothesis .*_cache
+	find peernet tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/.test is the stamp of the extra "test" in the environment, and so on.
+$(VENV)/.%: setup.cfg pyproject.toml peernet/_version.py | $(BIN)/python
+	@echo "Installing peernet with the extra '$*' into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,69 @@
+"""Peer addresses: ``host:port``, and ``peer://<identifier>@host:port`` with a pinned identity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from peernet.errors import AddressError
+
+IDENTIFIER = re.compile(r"[a-z2-7]{52}\Z")
+_ADDRESS = re.compile(
+    r"(?:peer://)?(?:(?P<identifier>[^@/]*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]/@\s]+)):(?P<port>\d{1,5})/?\Z"
+)
+
+
+@dataclass(frozen=True)
+class PeerAddress:
+    """Where a peer is, and optionally who must be there.
+
+    Attributes:
+        host: an IP address or a name; IPv6 without brackets, with its scope id if it has one.
+        port: 0 to 65535; 0 only for listening, where the system chooses.
+        identifier: if not ``None``, the only identity accepted at this address.
+    """
+
+    host: str
+    port: int
+    identifier: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> PeerAddress:
+        """Read ``host:port``, ``[v6]:port``, ``peer://host:port`` or ``peer://identifier@host:port``.
+
+        Raises:
+            AddressError: the text is none of these.
+        """
+        match = _ADDRESS.match(text)
+        if match is None or int(match["port"]) > 65535:
+            raise AddressError(
+                f"{text!r} is not a peer address; write host:port, [ipv6]:port or peer://identifier@host:port"
+            )
+        return cls(match["v6"] or match["host"], int(match["port"]), _checked(match["identifier"], text))
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port``, with brackets around IPv6."""
+        return endpoint(self.host, self.port)
+
+    def __str__(self) -> str:
+        return f"peer://{self.identifier}@{self.endpoint}" if self.identifier else f"peer://{self.endpoint}"
+
+
+def endpoint(host: str, port: int) -> str:
+    """``host:port``, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_identifier(text: str) -> bool:
+    """Whether ``text`` has the form of an identifier: 52 characters of lowercase base32 (RFC 4648)."""
+    return IDENTIFIER.match(text) is not None
+
+
+def _checked(identifier: str | None, text: str) -> str | None:
+    if identifier is not None and not is_identifier(identifier):
+        raise AddressError(
+            f"{text!r} pins {identifier!r}, which is not an identifier; "
+            "`peernet-node id` on the peer prints the right one"
+        )
+    return identifier

@@ -1,0 +1,601 @@
+"""PeerChannel: one peer, one greenlet that reads and calls back, one outbox."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event as Flag
+from gevent.pool import Group
+from google.protobuf.message import Message
+from greenlet import greenlet
+
+from peernet.config import NetworkConfig
+from peernet.deadline import Deadline
+from peernet.errors import (
+    ChannelClosedError,
+    LocalProtocolError,
+    OutboxFullError,
+    PacketTooBigError,
+    PeerNetError,
+    PingTimeout,
+    RemoteProtocolError,
+    SelfWaitError,
+    SendTimeout,
+    TransportError,
+    UnprovenPeerError,
+)
+from peernet.goodbye import goodbye_packet
+from peernet.greenlets import spawn
+from peernet.handlers import PacketHandleProtocol, find_callback
+from peernet.outbox import Outbox
+from peernet.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.text import printable
+from peernet.transport.base import Transport
+from peernet.trust import Decision, IncomingPeerTrustPolicy
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import Connection
+from peernet.wire.packets import UNKNOWN, Kind, decode, encode_body, encode_envelope, encode_header, kind_of, peek
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
+# How long reading stands still for an outbox that is over its limit. Seconds.
+PAUSE = 0.1
+# A peer may promise heartbeats so rare that it counts as dead only after this many
+# times our own limit; more would let it hide its death.
+MAX_PATIENCE = 10
+# A failing callback is logged at most this often per channel. Seconds.
+LOG_EVERY = 60.0
+
+
+class ChannelState(Enum):
+    """Where a channel stands."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+# state -> the states that may follow. PENDING: identity proven, decision awaited.
+# CLOSING: the goodbye is said and what the peer still sends is not looked at.
+TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
+    ChannelState.PENDING: frozenset({ChannelState.OPEN, ChannelState.CLOSING, ChannelState.CLOSED}),
+    ChannelState.OPEN: frozenset({ChannelState.CLOSING, ChannelState.CLOSED}),
+    ChannelState.CLOSING: frozenset({ChannelState.CLOSED}),
+    ChannelState.CLOSED: frozenset(),
+}
+
+
+class ChannelOwner(Protocol):
+    """What a channel needs of the network it belongs to."""
+
+    config: NetworkConfig
+    handlers: PacketHandleProtocol
+    counters: Counter[str]
+
+    @property
+    def policy(self) -> IncomingPeerTrustPolicy: ...
+
+    def on_packet(self, channel: PeerChannel, kind: str, packet: pb.Packet) -> None: ...
+
+    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
+
+    def on_trust_changed(self, channel: PeerChannel) -> None: ...
+
+    def on_closed(self, channel: PeerChannel) -> None: ...
+
+
+class PeerChannel:
+    """A channel to one peer.
+
+    Made by :class:`~peernet.network.PeerNetwork`, once the peer is known. Packets are
+    handled one after the other in the channel's own greenlet, so a callback that
+    takes its time slows this peer down and no other.
+
+    Attributes:
+        peer: who is at the other end.
+        dialled: whether this side made the connection.
+        data: yours; peernet never touches it.
+        handlers: callbacks of this channel only; they go before the network's.
+        counters: how many of what, for example ``received`` and ``refused``.
+        state: see :class:`ChannelState`.
+        reason: why the channel ended; ``None`` while it lives. ``reason_text`` says more.
+        ended_by_peer: whether the peer said goodbye.
+        trusted: whether every kind of packet is permitted.
+        opened_at: monotonic seconds when it opened; ``None`` if it never did.
+        last_received: monotonic seconds when bytes last arrived.
+    """
+
+    def __init__(
+        self,
+        owner: ChannelOwner,
+        peer: GenericPeer,
+        transport: Transport,
+        connection: Connection,
+        hello: pb.HelloPacket,
+        *,
+        dialled: bool,
+    ) -> None:
+        self.peer = peer
+        self.dialled = dialled
+        self.data: dict[Any, Any] = {}
+        self.counters: Counter[str] = Counter()
+        self.state = ChannelState.PENDING
+        self.reason: Reason | None = None
+        self.reason_text = ""
+        self.ended_by_peer = False
+        self.trusted = False
+        self.opened_at: float | None = None
+        self.last_received = time.monotonic()
+        self.hello = hello
+        self._handlers: PacketHandleProtocol | None = None
+        self._owner = owner
+        self._config = owner.config
+        self._transport = transport
+        self._connection = connection
+        self._outbox = Outbox(transport, owner.config, self._broken)
+        self._greenlet: greenlet | None = None
+        self._closed = Flag()
+        self._permitted: frozenset[str] = frozenset()
+        self._unread = 0
+        self._group = Group()
+        self._pings = 0
+        self._awaited: dict[int, Flag] = {}
+        self._turn_ends = 0.0
+        self._frames_left = 0
+        self._failures_logged_at = float("-inf")
+        self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+
+    def __repr__(self) -> str:
+        return f"<PeerChannel {self.peer.identifier[:8]} {self.peer.endpoint} {self.state.value}>"
+
+    @property
+    def handlers(self) -> PacketHandleProtocol:
+        """Callbacks for this channel only."""
+        if self._handlers is None:
+            self._handlers = PacketHandleProtocol(defaults=False)
+        return self._handlers
+
+    @property
+    def queued_packets(self) -> int:
+        """Packets that wait to be written."""
+        return self._outbox.packets
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return self._outbox.bytes
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which the peer counts as dead: at least twice what it promised to keep."""
+        promised = min(self.hello.heartbeat_interval_ms / 1000, MAX_PATIENCE * self._config.dead_after)
+        return max(self._config.dead_after, 2 * promised)
+
+    def send(self, message: Message, *, timeout: float | None = None) -> None:
+        """Queue a message such as ``PureMessagePacket(message="hello")``.
+
+        Waits while the outbox is full. In one of this channel's own callbacks it never
+        waits, because reading must not depend on writing: a reserve takes the packet.
+
+        Args:
+            message: the body of a packet.
+            timeout: longest wait in seconds; ``None`` means ``config.send_timeout``.
+
+        Raises:
+            ChannelClosedError: the channel is not open.
+            SendTimeout: there was no room in time.
+            OutboxFullError: in a callback, when the reserve is used up too.
+            PacketTooBigError: the peer does not accept frames of this size.
+            LocalProtocolError: the message is not a body, or one that channels send themselves.
+        """
+        body = encode_body(message)
+        self.send_encoded(kind_of(message), body, self._config.send_timeout if timeout is None else timeout)
+
+    def try_send(self, message: Message) -> None:
+        """As :meth:`send`, but never waits.
+
+        Raises:
+            OutboxFullError: there is no room now.
+        """
+        self.send_encoded(kind_of(message), encode_body(message), 0)
+
+    def send_encoded(self, kind: Kind, body: tuple[bytes, bytes], timeout: float) -> None:
+        """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
+        if self.state is not ChannelState.OPEN:
+            raise self._closed_error()
+        if kind.control:
+            raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
+        prefix, content = body
+        size = len(prefix) + len(content)
+        if size > self._max_frame:
+            raise PacketTooBigError(
+                f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} accepts at most {self._max_frame}"
+            )
+        if self._outbox.full:
+            self._make_room(size, timeout)
+        self._outbox.put(encode_header(body), content)
+
+    def trust(self) -> None:
+        """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
+
+        Raises:
+            UnprovenPeerError: the connection is insecure, so nobody knows who this is.
+        """
+        if not self.peer.proven:
+            raise UnprovenPeerError(
+                f"{self.peer.identifier[:8]} only claims its identifier; connect with TLS to be able to trust it"
+            )
+        self._set_trusted(True)
+
+    def untrust(self) -> None:
+        """Treat this peer as an untrusted one again."""
+        self._set_trusted(False)
+
+    def refresh_permissions(self) -> None:
+        """Take note that the policy or the trust has changed."""
+        self._permitted = self._owner.policy.permitted_kinds(self)
+
+    def open(self) -> None:
+        """Let packets through. The network calls it when the decision about the peer is made."""
+        self._move(ChannelState.OPEN)
+        self.opened_at = self.last_received = time.monotonic()
+        self.refresh_permissions()
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
+        """Run ``function(*args)`` in a greenlet of its own, where it may wait on this channel.
+
+        It is killed if it still runs some time after the channel has closed.
+        """
+        task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
+        self._group.add(task)
+        return task
+
+    def ping(self, timeout: float = 5.0) -> float:
+        """The seconds that a heartbeat and its answer take.
+
+        The answer waits behind a callback that the peer is busy with.
+
+        Raises:
+            PingTimeout: no answer in time.
+            SelfWaitError: called in one of the channel's own callbacks, which must return first.
+            ChannelClosedError: the channel is not open.
+        """
+        self._check_not_own_greenlet("ping")
+        if self.state is not ChannelState.OPEN:
+            raise self._closed_error()
+        self._pings += 1
+        request, answered = self._pings, Flag()
+        self._awaited[request] = answered
+        began = time.monotonic()
+        try:
+            self._put_control(pb.HeartbeatPacket(), encode_envelope(request_id=request))
+            if not answered.wait(timeout):
+                raise PingTimeout(f"{self!r} did not answer within {timeout} s")
+        finally:
+            del self._awaited[request]
+        return time.monotonic() - began
+
+    def close(
+        self,
+        reason: Reason = Reason.CLOSED,
+        message: str = "",
+        *,
+        retry_after: float = 0.0,
+        timeout: float | None = None,
+    ) -> None:
+        """Say goodbye, write what is queued, and end the channel. Idempotent.
+
+        Waits until it has ended; in one of the channel's own callbacks it returns at
+        once and the rest happens afterwards.
+
+        Args:
+            reason: what the peer is told.
+            message: one sentence more for its log.
+            retry_after: seconds the peer is asked to wait before it dials again.
+            timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``.
+        """
+        self._begin_closing(reason, message, retry_after, timeout)
+        if not self._in_own_greenlet():
+            self._closed.wait(None)
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the channel has ended. Returns whether it has.
+
+        Raises:
+            SelfWaitError: called in one of the channel's own callbacks, which must return first.
+        """
+        if not self._closed.is_set():
+            self._check_not_own_greenlet("wait_closed")
+        return bool(self._closed.wait(timeout))
+
+    # What the network calls.
+
+    def run(self) -> None:
+        """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
+        self._greenlet = gevent.getcurrent()
+        try:
+            self._read_until_end()
+        except RemoteProtocolError as error:
+            self._owner.counters[error.reason] += 1
+            logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
+            self._begin_closing(error.reason, str(error))
+            self._discard_until_end()
+        except TransportError as error:
+            self._note_end(Reason.CONNECTION_LOST, str(error))
+        finally:
+            self.release()
+
+    def tick(self, now: float) -> None:
+        """Heartbeat, and notice a peer that is dead or does not read. ``now`` is monotonic seconds."""
+        if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
+            return
+        if self._outbox.stalled_for > self._config.write_timeout:
+            self._cut(Reason.SLOW_PEER)
+        elif now - self.last_received > self.patience and not self._has_news(now):
+            self._cut(Reason.TIMEOUT)
+        elif now - self._outbox.last_progress >= self._config.heartbeat_interval and not self._outbox.bytes:
+            self._put_control(pb.HeartbeatPacket())
+
+    def dismiss(self, reason: Reason, message: str = "") -> None:
+        """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
+        self._begin_closing(reason, message)
+        self._discard_until_end()
+        self.release()
+
+    def supersede(self) -> None:
+        """Give way to another connection with the same peer: gone at once, and flushed in the background."""
+        self._begin_closing(Reason.DUPLICATE, "")
+        self._conclude()
+
+    def lost_while_pending(self) -> bool:
+        """Whether the peer has gone while nobody reads from it."""
+        return self._transport.ended()
+
+    def release(self) -> None:
+        """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
+        self._outbox.close()
+        self._transport.close()
+        self._conclude()
+
+    def kill_tasks(self) -> None:
+        """End the greenlets that :meth:`spawn` started."""
+        self._group.kill()
+
+    # Reading.
+
+    def _read_until_end(self) -> None:
+        decoder = self._connection.decoder
+        self._begin_turn()
+        while True:
+            for frame in decoder.frames():
+                self._handle(frame)
+                if self.state is not ChannelState.OPEN:
+                    return self._discard_until_end()
+                self._frames_left -= 1
+                if self._frames_left <= 0 or time.monotonic() >= self._turn_ends:
+                    self._rest()
+            self._outbox.flush()
+            if not self._receive():
+                return self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
+            if self.state is not ChannelState.OPEN:
+                return self._discard_until_end()
+
+    def _receive(self) -> int:
+        """Read once into the decoder. Returns how many bytes; 0 at the end of the stream."""
+        decoder = self._connection.decoder
+        buffer = decoder.get_buffer()
+        if buffer is None:
+            data = self._transport.recv()
+            decoder.receive_data(data)
+            count = len(data)
+        else:
+            with buffer:
+                count = self._transport.recv_into(buffer)
+            decoder.buffer_updated(count)
+        self.last_received = time.monotonic()
+        return count
+
+    def _discard_until_end(self) -> None:
+        """Read and drop what still comes, so that closing does not reset the goodbye away."""
+        with gevent.Timeout(self._config.close_timeout, False):  # type: ignore[arg-type]  # ends in silence
+            try:
+                while self.state is not ChannelState.CLOSED and self._transport.recv():
+                    pass
+            except TransportError:
+                return  # it has ended, which is all we wait for
+
+    def _rest(self) -> None:
+        """Give everybody else a turn, and the outbox the time to drain if it is over its limit."""
+        self._outbox.flush()
+        if self._outbox.full:
+            # Not until it has drained: two peers who each wait for the other to read
+            # would wait for ever.
+            self._outbox.wait_for_room(PAUSE)
+        gevent.sleep(0)
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._frames_left = self._config.frames_per_turn
+        self._turn_ends = time.monotonic() + self._config.seconds_per_turn
+
+    def _handle(self, frame: bytes | bytearray) -> None:
+        """Take one frame through the gates to its callback."""
+        kind = peek(frame)
+        self._connection.received(kind, len(frame))
+        if kind.control:
+            self._handle_control(kind, decode(frame))
+        elif kind is UNKNOWN:
+            self._count("unknown_kind")
+        elif kind.name not in self._permitted:
+            self._refuse(kind)
+        else:
+            self._deliver(kind.name, decode(frame))
+
+    def _handle_control(self, kind: Kind, packet: pb.Packet) -> None:
+        if kind.name == "heartbeat":
+            self._answer_heartbeat(packet)
+        elif kind.name == "disconnect":
+            goodbye = packet.disconnect
+            self._note_end(Reason.from_number(goodbye.reason), printable(goodbye.message), by_peer=True)
+            self._deliver(kind.name, packet)
+            self._conclude()
+
+    def _answer_heartbeat(self, packet: pb.Packet) -> None:
+        if packet.reply_to in self._awaited:
+            self._awaited[packet.reply_to].set()
+        if packet.request_id and not self._outbox.full:
+            self._put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))
+
+    def _refuse(self, kind: Kind) -> None:
+        self._count("refused")
+        self._owner.on_refused(self, kind.name, self._owner.policy.permits(kind.name, self))
+
+    def _deliver(self, kind: str, packet: pb.Packet) -> None:
+        origin = packet.source_origin_identifier
+        if origin and origin != self.peer.identifier:
+            raise RemoteProtocolError(f"a {kind} packet claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
+        self.counters["received"] += 1
+        self._owner.on_packet(self, kind, packet)
+        callback = find_callback(kind, self._handlers, self._owner.handlers)
+        if callback is None:
+            return self._count("unhandled")
+        try:
+            callback(self, packet)
+        except Exception:
+            self._callback_failed(kind)
+
+    def _callback_failed(self, kind: str) -> None:
+        """Count it, and log it now and then: a million failures must not fill a disk."""
+        self._count("callback_failed")
+        now = time.monotonic()
+        if now - self._failures_logged_at >= LOG_EVERY:
+            self._failures_logged_at = now
+            failures = self.counters["callback_failed"]
+            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self, exc_info=True)
+
+    # Writing.
+
+    def _make_room(self, size: int, timeout: float) -> None:
+        """Return when the outbox may take a packet.
+
+        Raises:
+            SendTimeout, OutboxFullError, ChannelClosedError: it may not.
+        """
+        self._outbox.flush()
+        if not self._outbox.full:
+            return
+        if self._in_own_greenlet():
+            if self._outbox.holds_in_reserve(size):
+                return
+            raise OutboxFullError(
+                "this callback has queued more than the outbox and its reserve hold; send large amounts "
+                "from channel.spawn(...)"
+            )
+        if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
+            raise OutboxFullError(f"the outbox of {self!r} is full")
+        deadline = Deadline(timeout)
+        while not self._outbox.wait_for_room(deadline.remaining):
+            if deadline.expired:
+                raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly")
+        if self.state is not ChannelState.OPEN:
+            raise self._closed_error()
+
+    def _put_control(self, body: Message, envelope: bytes = b"") -> None:
+        self._connection.sent(kind_of(body))
+        encoded = encode_body(body)
+        self._outbox.put(encode_header(encoded, envelope), encoded[1])
+
+    # Ending.
+
+    def _begin_closing(
+        self, reason: Reason, message: str, retry_after: float = 0.0, timeout: float | None = None
+    ) -> None:
+        if self.state in (ChannelState.CLOSING, ChannelState.CLOSED):
+            return
+        self._note_end(reason, message)
+        self._move(ChannelState.CLOSING)
+        self._put_control(goodbye_packet(reason, message, retry_after))
+        deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
+        spawn(f"channel {self.peer.identifier[:8]} closing", self._finish_closing, deadline)
+
+    def _finish_closing(self, deadline: Deadline) -> None:
+        self._outbox.wait_until_empty(deadline.remaining)
+        self._transport.finish_writing()
+        self._closed.wait(deadline.remaining)
+        self._transport.abort()
+
+    def _cut(self, reason: Reason) -> None:
+        """End a channel whose peer does not answer: whatever its callback does, it is gone now."""
+        self._owner.counters[reason] += 1
+        self._note_end(reason, reason.sentence)
+        self._put_control(goodbye_packet(reason, "", 0.0))
+        self._outbox.flush()
+        self._conclude()
+        self._transport.abort()
+
+    def _broken(self, error: TransportError) -> None:
+        """The outbox could not write."""
+        self._note_end(Reason.CONNECTION_LOST, str(error))
+        self._transport.abort()
+
+    def _note_end(self, reason: Reason, text: str, *, by_peer: bool = False) -> None:
+        """Remember why the channel ends; the first reason is the cause, later ones follow from it."""
+        if self.reason is None:
+            self.reason, self.reason_text, self.ended_by_peer = reason, text, by_peer
+
+    def _conclude(self) -> None:
+        if self.state is ChannelState.CLOSED:
+            return
+        self._note_end(Reason.CONNECTION_LOST, "")
+        self._move(ChannelState.CLOSED)
+        self._closed.set()
+        self._owner.on_closed(self)
+
+    # Small things.
+
+    def _set_trusted(self, trusted: bool) -> None:
+        if trusted != self.trusted:
+            self.trusted = trusted
+            self.refresh_permissions()
+            self._owner.on_trust_changed(self)
+
+    def _move(self, state: ChannelState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise LocalProtocolError(f"a {self.state.value} channel cannot become {state.value}")
+        self.state = state
+
+    def _has_news(self, now: float) -> bool:
+        """Whether bytes arrived since the last look that a busy callback has not let us read."""
+        unread, self._unread = self._unread, self._transport.unread()
+        if self._unread == unread:
+            return False
+        self.last_received = now
+        return True
+
+    def _check_not_own_greenlet(self, method: str) -> None:
+        if self._in_own_greenlet():
+            raise SelfWaitError(
+                f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"
+            )
+
+    def _in_own_greenlet(self) -> bool:
+        return gevent.getcurrent() is self._greenlet
+
+    def _count(self, what: str) -> None:
+        self.counters[what] += 1
+        self._owner.counters[what] += 1
+
+    def _closed_error(self) -> PeerNetError:
+        if self.state is ChannelState.PENDING:
+            return LocalProtocolError("the connection is still pending; accept it first")
+        reason = self.reason or Reason.CLOSED
+        return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)

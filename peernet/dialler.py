@@ -1,0 +1,104 @@
+"""Dialler: makes connections to addresses, again after failures that may pass."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import gevent
+
+from peernet.address import PeerAddress
+from peernet.config import NetworkConfig
+from peernet.deadline import Deadline
+from peernet.errors import (
+    ConnectError,
+    ConnectTimeout,
+    IdentityError,
+    RefusedByPeerError,
+    RefusedByPolicyError,
+    RemoteProtocolError,
+    SelfConnectionError,
+    TransportError,
+)
+from peernet.handshake import Introduced, Refusal
+from peernet.reasons import Reason
+from peernet.transport.tcp import TcpTransport, dial
+
+
+class Dialler:
+    """Dials addresses for one network.
+
+    Args:
+        config: the limits.
+        introduce: does the handshake on a connected socket; waits as long as it takes.
+    """
+
+    def __init__(self, config: NetworkConfig, introduce: Callable[[TcpTransport, PeerAddress], Introduced]) -> None:
+        self._config = config
+        self._introduce = introduce
+
+    def dial(self, address: PeerAddress, timeout: float, attempts: int) -> Introduced:
+        """Connect to a peer and get acquainted.
+
+        Between attempts it waits a random time (full jitter) that may double each time.
+
+        Args:
+            address: where.
+            timeout: seconds for all attempts and the pauses between them.
+            attempts: how often to try, if the failures are of a kind that may pass.
+
+        Raises:
+            ConnectError: or one of its subclasses; of several attempts, the last one's.
+        """
+        deadline = Deadline(timeout)
+        for attempt in range(attempts):
+            try:
+                return self._attempt(address, deadline)
+            except ConnectError as error:
+                pause = self._pause(attempt, error)
+                if attempt + 1 == attempts or not _may_pass(error) or pause >= deadline.cap(pause + 1):
+                    raise
+            gevent.sleep(pause)
+        raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
+
+    def _pause(self, attempt: int, error: ConnectError) -> float:
+        longest = min(self._config.backoff_cap, self._config.backoff_base * 2**attempt)
+        asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
+        return max(asked, random.uniform(0, longest))
+
+    def _attempt(self, address: PeerAddress, deadline: Deadline) -> Introduced:
+        tcp: TcpTransport | None = None
+        done = False
+        timer = gevent.Timeout.start_new(deadline.remaining)
+        try:
+            tcp = dial(address)
+            introduced = self._introduce(tcp, address)
+            done = True
+            return introduced
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+            raise ConnectTimeout(f"{address.endpoint} did not complete the handshake in time") from None
+        except Refusal as refusal:
+            raise _refused_here(refusal) from refusal
+        except (TransportError, RemoteProtocolError, IdentityError) as error:
+            raise ConnectError(f"no connection to {address.endpoint}: {error}") from error
+        finally:
+            timer.close()
+            if tcp is not None and not done:
+                tcp.close()
+
+
+def _may_pass(error: ConnectError) -> bool:
+    """Whether the same attempt may succeed a little later."""
+    if isinstance(error, RefusedByPeerError):
+        return error.reason == Reason.BUSY and not error.do_not_redial
+    return type(error) is ConnectError
+
+
+def _refused_here(refusal: Refusal) -> ConnectError:
+    if refusal.reason is Reason.SELF_CONNECTION:
+        return SelfConnectionError("the address leads back to this node; remove it from the list of peers")
+    error = RefusedByPolicyError(f"not connected, by this node's own rule {refusal.rule}: {refusal}", refusal.rule)
+    error.identifier = refusal.identifier
+    return error

@@ -1,0 +1,189 @@
+"""Every error that peernet raises.
+
+::
+
+    PeerNetError
+    ├── ConfigurationError            a value the caller gave cannot work
+    │   ├── AddressError              text that is not a peer address
+    │   ├── TrustPolicyConflictError  policy values that contradict each other
+    │   └── InitialAuthorityLockedError  the first authority is locked in
+    ├── IdentityError                 a key cannot be read, made or used
+    │   ├── IdentityLockedError       the policy forbids changing the identifier
+    │   └── UnprovenPeerError         trust asked for an identity nobody proved
+    ├── HomeError                     a home folder that cannot be used
+    │   └── HomeInUseError            another node runs on it
+    ├── ListenError                   an address cannot be listened on
+    ├── ConnectError                  a connection could not be made
+    │   ├── ConnectTimeout            ... in the time given
+    │   ├── IdentityMismatchError     somebody else answered at that address
+    │   ├── SelfConnectionError       the address leads back to this node
+    │   ├── RefusedByPeerError        the peer said no, and why
+    │   └── RefusedByPolicyError      our own policy said no, and by which rule
+    ├── ProtocolError
+    │   ├── LocalProtocolError        we tried to send what may not be sent
+    │   │   └── PacketTooBigError
+    │   └── RemoteProtocolError       the peer sent what may not be sent
+    ├── TransportError                the bytes stopped flowing
+    └── ChannelError
+        ├── ChannelClosedError        the channel is gone, and why
+        ├── SendTimeout               no room in the outbox in time
+        ├── OutboxFullError           no room in the outbox, and no waiting
+        ├── PingTimeout               the peer did not answer in time
+        └── SelfWaitError             a callback would wait for itself
+
+``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
+says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peernet.reasons import Reason
+
+
+class PeerNetError(Exception):
+    """Base of every error that peernet raises."""
+
+
+class ConfigurationError(PeerNetError, ValueError):
+    """A value given by the caller cannot work."""
+
+
+class AddressError(ConfigurationError):
+    """The text is not a peer address."""
+
+
+class TrustPolicyConflictError(ConfigurationError):
+    """The values of one policy contradict each other."""
+
+
+class InitialAuthorityLockedError(ConfigurationError):
+    """The first bootstrap authority is locked in and cannot be replaced."""
+
+
+class IdentityError(PeerNetError):
+    """A key or certificate cannot be read, made or used."""
+
+
+class IdentityLockedError(IdentityError):
+    """The network's policy forbids this origin to set the local identifier (again)."""
+
+
+class UnprovenPeerError(IdentityError):
+    """Trust was asked for a peer whose identifier is only a claim."""
+
+
+class HomeError(PeerNetError):
+    """A home folder cannot be used."""
+
+
+class HomeInUseError(HomeError):
+    """Another node runs on this home folder."""
+
+
+class ListenError(PeerNetError):
+    """An address cannot be listened on."""
+
+
+class ConnectError(PeerNetError):
+    """A connection to a peer could not be made.
+
+    Attributes:
+        identifier: who answered, as far as that was known; else empty.
+    """
+
+    identifier = ""
+
+
+class ConnectTimeout(ConnectError):
+    """A connection to a peer could not be made in the time given."""
+
+
+class IdentityMismatchError(ConnectError):
+    """The peer at an address is not the one that the address names."""
+
+
+class SelfConnectionError(ConnectError):
+    """The address leads back to this node."""
+
+
+class RefusedByPeerError(ConnectError):
+    """The peer refused the connection.
+
+    Attributes:
+        reason: the :class:`~peernet.reasons.Reason` it gave.
+        retry_after: seconds it asks to wait before the next attempt; 0 if it did not ask.
+        do_not_redial: whether it asks not to be dialled again.
+    """
+
+    def __init__(self, message: str, reason: Reason, retry_after: float = 0.0, do_not_redial: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.do_not_redial = do_not_redial
+
+
+class RefusedByPolicyError(ConnectError):
+    """This node's own policy refuses the peer; ``rule`` names the rule that fired."""
+
+    def __init__(self, message: str, rule: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class ProtocolError(PeerNetError):
+    """The protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side tried to send something that the protocol forbids."""
+
+
+class PacketTooBigError(LocalProtocolError):
+    """A packet to be sent exceeds the frame limit."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that the protocol forbids.
+
+    Attributes:
+        reason: the :class:`~peernet.reasons.Reason` for closing the connection.
+    """
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TransportError(PeerNetError):
+    """The connection under a channel broke."""
+
+
+class ChannelError(PeerNetError):
+    """An operation on a channel failed."""
+
+
+class ChannelClosedError(ChannelError):
+    """The channel is closed; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SendTimeout(ChannelError):
+    """The outbox had no room for the packet in the time given; the packet was not accepted."""
+
+
+class OutboxFullError(ChannelError):
+    """The outbox has no room for the packet now; the packet was not accepted."""
+
+
+class PingTimeout(ChannelError):
+    """The peer did not answer a ping in the time given."""
+
+
+class SelfWaitError(ChannelError):
+    """A callback tried to wait for something that only its own return can bring about."""

@@ -1,0 +1,43 @@
+"""Events: lists of listeners that cannot hurt each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
+
+Listener = TypeVar("Listener", bound=Callable[..., Any])
+
+
+class Event:
+    """A named event. Listeners run in the order they were added, in the greenlet that fires.
+
+    A listener that raises is logged and the next one runs; ``GreenletExit`` and
+    ``gevent.Timeout`` pass through, because they are addressed to the greenlet.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._listeners: tuple[Callable[..., Any], ...] = ()
+
+    def add(self, listener: Listener) -> Listener:
+        """Add a listener; usable as a decorator. Returns the listener."""
+        self._listeners += (listener,)
+        return listener
+
+    def remove(self, listener: Callable[..., Any]) -> None:
+        """Remove a listener; one that is not there is no error."""
+        self._listeners = tuple(known for known in self._listeners if known != listener)
+
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
+    def fire(self, *args: Any) -> None:
+        """Call every listener with ``args``."""
+        for listener in self._listeners:
+            try:
+                listener(*args)
+            except Exception:
+                logger.exception("a listener of %s failed", self.name)

@@ -1,0 +1,30 @@
+"""The one way to start a greenlet: named, and nothing it raises is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+logger = logging.getLogger(__name__)
+
+
+def spawn(name: str, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
+    """Start ``function(*args)`` in a greenlet called ``name``; what escapes it is logged.
+
+    The caller owns the greenlet and joins it.
+    """
+    greenlet = gevent.Greenlet(_logged, name, function, args)
+    greenlet.name = name
+    greenlet.start()
+    return greenlet
+
+
+def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return function(*args)
+    except Exception:
+        logger.exception("the greenlet %s failed", name)
+        return None

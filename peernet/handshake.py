@@ -1,0 +1,230 @@
+"""The handshake: TLS, then one hello each way, all before anything else may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gevent.event import Event
+from google.protobuf.message import Message
+
+from peernet.address import is_identifier
+from peernet.config import NetworkConfig
+from peernet.errors import (
+    IdentityMismatchError,
+    PeerNetError,
+    RefusedByPeerError,
+    RemoteProtocolError,
+    TransportError,
+)
+from peernet.goodbye import goodbye_packet
+from peernet.handlers import MAX_LISTEN_ADDRESSES
+from peernet.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.text import printable
+from peernet.transport.base import Transport
+from peernet.transport.tcp import TcpTransport
+from peernet.transport.tls import TlsContext
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import Connection
+from peernet.wire.packets import decode, encode_frame, kind_of, peek
+
+PROTOCOL_VERSION = 1
+
+
+class Refusal(PeerNetError):
+    """This side refuses the other; ``goodbye`` is what the other is told."""
+
+    def __init__(self, reason: Reason, message: str = "", *, rule: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message or reason.sentence)
+        self.identifier = ""
+        self.reason = reason
+        self.rule = rule or reason.value
+        self.goodbye = goodbye_packet(reason, message, retry_after)
+
+
+@dataclass
+class Introduced:
+    """What a handshake has established."""
+
+    peer: GenericPeer
+    transport: Transport
+    connection: Connection
+    hello: pb.HelloPacket
+
+
+class Handshake:
+    """One handshake over a connected transport.
+
+    It waits for the other side for as long as it takes, so bound it from outside.
+
+    Args:
+        transport: connected, and through its TLS handshake if it has one.
+        config: the limits.
+        hello: what this side says.
+    """
+
+    def __init__(self, transport: Transport, config: NetworkConfig, hello: pb.HelloPacket) -> None:
+        self._transport = transport
+        self._hello = hello
+        self._connection = Connection(
+            max_handshake_frame=config.max_handshake_frame,
+            max_frame=config.max_frame,
+            max_control_packet=config.max_control_packet,
+        )
+
+    def as_dialler(self, pinned: str | None, admit: Callable[[GenericPeer], None]) -> Introduced:
+        """Speak first, then hear who answers.
+
+        Args:
+            pinned: the only identifier accepted, or ``None``.
+            admit: raises :class:`Refusal` if the peer is not wanted.
+
+        Raises:
+            IdentityMismatchError: somebody else answered.
+            RefusedByPeerError: the peer said no.
+            Refusal: this side said no.
+            RemoteProtocolError, TransportError: the other side broke the protocol, or the connection.
+        """
+        self._check_pin(pinned, self._transport.identifier)
+        self._send(self._hello)
+        theirs = self._receive_hello()
+        peer = self._judge(theirs)
+        self._check_pin(pinned, peer.identifier)
+        self._admit(admit, peer)
+        return Introduced(peer, self._transport, self._connection, theirs)
+
+    def as_listener(self, admit: Callable[[GenericPeer], None]) -> Introduced:
+        """Hear who calls, then answer or refuse.
+
+        Raises:
+            Refusal: this side said no; the caller has been told.
+            RefusedByPeerError: the caller left again.
+            RemoteProtocolError, TransportError: the other side broke the protocol, or the connection.
+        """
+        theirs = self._receive_hello()
+        peer = self._judge(theirs)
+        self._admit(admit, peer)
+        self._send(self._hello)
+        return Introduced(peer, self._transport, self._connection, theirs)
+
+    def _receive_hello(self) -> pb.HelloPacket:
+        try:
+            packet = self._receive()
+        except RemoteProtocolError as error:
+            self._dismiss(goodbye_packet(error.reason, str(error)))
+            raise
+        if packet.HasField("disconnect"):
+            refused = _refused_by_peer(packet.disconnect)
+            refused.identifier = self._transport.identifier or ""
+            raise refused
+        return packet.hello
+
+    def _receive(self) -> pb.Packet:
+        """The one packet that may come now: the state table lets no other through."""
+        connection = self._connection
+        while True:
+            for frame in connection.decoder.frames():
+                kind = peek(frame)
+                connection.received(kind, len(frame))
+                return decode(frame)
+            data = self._transport.recv()
+            if not data:
+                raise TransportError("the other side hung up during the handshake")
+            connection.decoder.receive_data(data)
+
+    def _judge(self, theirs: pb.HelloPacket) -> GenericPeer:
+        """The peer that a hello describes, if the two sides fit together."""
+        try:
+            if not theirs.protocol_min <= PROTOCOL_VERSION <= theirs.protocol_max:
+                raise Refusal(
+                    Reason.WRONG_VERSION,
+                    f"this node speaks protocol version {PROTOCOL_VERSION}, "
+                    f"the other {theirs.protocol_min} to {theirs.protocol_max}",
+                )
+            if theirs.network_name != self._hello.network_name:
+                raise Refusal(Reason.WRONG_NETWORK, "the two nodes name different networks")
+            return self._peer(theirs)
+        except Refusal as refusal:
+            self._dismiss(refusal.goodbye)
+            raise
+
+    def _peer(self, theirs: pb.HelloPacket) -> GenericPeer:
+        proven = self._transport.identifier
+        if proven is None and not is_identifier(theirs.identifier):
+            raise Refusal(Reason.BAD_PACKET, "without TLS a hello must carry an identifier")
+        if proven is not None and theirs.identifier not in ("", proven):
+            raise Refusal(Reason.ORIGIN_MISMATCH, "the hello names another identifier than the certificate")
+        host, port = self._transport.remote
+        return GenericPeer(
+            identifier=proven or theirs.identifier,
+            address=host,
+            port=port,
+            proven=proven is not None,
+            agent=printable(theirs.agent),
+            listen_addresses=tuple(theirs.listen_addresses[:MAX_LISTEN_ADDRESSES]),
+        )
+
+    def _admit(self, admit: Callable[[GenericPeer], None], peer: GenericPeer) -> None:
+        try:
+            admit(peer)
+        except Refusal as refusal:
+            refusal.identifier = peer.identifier
+            self._dismiss(refusal.goodbye)
+            raise
+
+    def _check_pin(self, pinned: str | None, identifier: str | None) -> None:
+        if pinned is not None and identifier is not None and identifier != pinned:
+            raise IdentityMismatchError(
+                f"the address names {pinned}, but {identifier} answered; "
+                "the peer has a new key, or somebody is in between"
+            )
+
+    def _dismiss(self, goodbye: pb.DisconnectPacket) -> None:
+        try:
+            self._send(goodbye)
+            self._transport.finish_writing()
+        except (TransportError, PeerNetError):
+            return  # it is gone already
+
+    def _send(self, body: Message) -> None:
+        self._connection.sent(kind_of(body))
+        data = memoryview(encode_frame(body))
+        while data:
+            data = data[self._transport.send(data) :]
+            if data:
+                writable = Event()
+                self._transport.when_writable(writable.set)
+                writable.wait()
+
+
+def introduce(
+    tcp: TcpTransport,
+    tls: TlsContext | None,
+    config: NetworkConfig,
+    hello: pb.HelloPacket,
+    admit: Callable[[GenericPeer], None],
+    *,
+    dialled: bool,
+    pinned: str | None = None,
+) -> Introduced:
+    """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
+
+    Raises:
+        IdentityError: the other side's key is of a type that peers do not use.
+        As :meth:`Handshake.as_dialler` and :meth:`Handshake.as_listener`.
+    """
+    transport: Transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
+    handshake = Handshake(transport, config, hello)
+    return handshake.as_dialler(pinned, admit) if dialled else handshake.as_listener(admit)
+
+
+def _refused_by_peer(goodbye: pb.DisconnectPacket) -> RefusedByPeerError:
+    reason = Reason.from_number(goodbye.reason)
+    said = f" ({printable(goodbye.message)})" if goodbye.message else ""
+    return RefusedByPeerError(
+        f"the peer refused the connection: {reason.sentence}{said}",
+        reason,
+        goodbye.retry_after_ms / 1000,
+        goodbye.do_not_redial,
+    )

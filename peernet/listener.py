@@ -1,0 +1,58 @@
+"""Listener: accepts connections for ever, and never waits for the one who connects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import gevent
+from gevent import socket
+
+from peernet.address import PeerAddress
+from peernet.greenlets import spawn
+from peernet.transport.tcp import describe, listen
+
+logger = logging.getLogger(__name__)
+
+# Without descriptors or memory accept() fails at once and for ever; a loop that only
+# tried again did it 550,000 times a second and starved everybody else.
+MIN_BACKOFF = 0.01
+MAX_BACKOFF = 1.0
+
+
+class Listener:
+    """One listening socket and the greenlet that accepts from it.
+
+    Args:
+        address: where to listen; port 0 lets the system choose.
+        accepted: called with each new socket and the host and port of its other end.
+            It takes over the socket and must not wait.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+
+    def __init__(self, address: PeerAddress, accepted: Callable[[socket.socket, tuple[str, int]], None]) -> None:
+        self._accepted = accepted
+        self._socket = listen(address)
+        host, port = self._socket.getsockname()[:2]
+        self.address = PeerAddress(host, port)
+        self._greenlet = spawn(f"listener {self.address.endpoint}", self._accept_for_ever)
+
+    def stop(self) -> None:
+        """Stop listening. Idempotent."""
+        self._greenlet.kill()
+        self._socket.close()
+
+    def _accept_for_ever(self) -> None:
+        backoff = MIN_BACKOFF
+        while True:
+            try:
+                sock, remote = self._socket.accept()
+            except OSError as error:
+                logger.warning("cannot accept on %s: %s", self.address.endpoint, describe(error))
+                gevent.sleep(backoff)
+                backoff = min(2 * backoff, MAX_BACKOFF)
+                continue
+            backoff = MIN_BACKOFF
+            self._accepted(sock, (remote[0], remote[1]))

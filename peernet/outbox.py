@@ -1,0 +1,182 @@
+"""Outbox: packets of one channel on their way into its transport."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from peernet.config import NetworkConfig
+from peernet.errors import TransportError
+from peernet.transport.base import Transport
+
+# Up to here packets that wait are joined into one write, and a part that is larger
+# is written where it lies; beyond it a copy costs more than another system call.
+LARGE = 32 * 1024
+# With this much waiting the write is not put off until the sender pauses, so that
+# the receiver works while the sender still encodes.
+EAGER = 64 * 1024
+
+
+class Outbox:
+    """A bounded queue that empties itself whenever the transport takes bytes.
+
+    Nobody ever waits inside a write: :meth:`flush` writes what the transport takes
+    now, and asks to be called again. It runs in the hub or in whichever greenlet
+    calls it, and never yields, so that two writers cannot meet.
+
+    Args:
+        transport: where the bytes go.
+        config: the limits.
+        failed: called once, with the error, if the transport breaks.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_config",
+        "_failed",
+        "_large",
+        "_parts",
+        "_room",
+        "_scheduled",
+        "_transport",
+        "_writing",
+        "bytes",
+        "last_progress",
+        "packets",
+    )
+
+    def __init__(self, transport: Transport, config: NetworkConfig, failed: Callable[[TransportError], None]) -> None:
+        self._transport = transport
+        self._config = config
+        self._failed: Callable[[TransportError], None] | None = failed
+        self._parts: deque[bytes] = deque()
+        self._large = 0  # how many of the parts are large
+        self._writing: bytes | memoryview = b""  # taken from the parts, not yet taken by the transport
+        self._scheduled = False
+        self._blocked = False  # the transport took less than offered and will call back
+        self._room: Event | None = None
+        self.packets = 0
+        self.bytes = 0
+        self.last_progress = time.monotonic()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next packet has to wait."""
+        return self.packets >= self._config.outbox_packets or self.bytes >= self._config.outbox_bytes
+
+    def holds_in_reserve(self, size: int) -> bool:
+        """Whether a packet of ``size`` bytes fits into the part that is kept for callbacks."""
+        config = self._config
+        return (
+            self.packets < config.outbox_packets + config.outbox_reserve_packets
+            and self.bytes + size <= config.outbox_bytes + config.outbox_reserve_bytes
+        )
+
+    @property
+    def stalled_for(self) -> float:
+        """Seconds since the transport last took a byte of those that wait; 0 if none wait."""
+        return time.monotonic() - self.last_progress if self._blocked else 0.0
+
+    def put(self, header: bytes, content: bytes) -> None:
+        """Queue one packet, without looking at the limits."""
+        size = len(content)
+        if size > LARGE:
+            self._large += 1
+        self._parts.append(header)
+        self._parts.append(content)
+        self.packets += 1
+        self.bytes += len(header) + size
+        if self.bytes >= EAGER:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            gevent.get_hub().loop.run_callback(self._flush_scheduled)
+
+    def flush(self) -> None:
+        """Write what the transport takes now."""
+        if self._blocked or self._failed is None:
+            return
+        try:
+            while self._writing or self._parts:
+                if not self._writing:
+                    self._writing = memoryview(self._take())
+                count = self._transport.send(self._writing)
+                if not count:
+                    self._blocked = True
+                    self.last_progress = time.monotonic()
+                    self._transport.when_writable(self._unblock)
+                    return
+                self._writing = self._writing[count:]
+                self.bytes -= count
+                self.last_progress = time.monotonic()
+        except TransportError as error:
+            failed, self._failed = self._failed, None
+            failed(error)
+        finally:
+            self._tell_of_room()
+
+    def wait_for_room(self, timeout: float | None) -> bool:
+        """Wait until the outbox is half empty, or for ``timeout`` seconds. Returns whether it is not full."""
+        self.flush()
+        if self.full and self._failed is not None:
+            if self._room is None:
+                self._room = Event()
+            self._room.clear()
+            self._room.wait(timeout)
+        return not self.full
+
+    def wait_until_empty(self, timeout: float | None) -> bool:
+        """Wait until everything is written. Returns whether it is."""
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # documented: ends in silence
+            while self.bytes and self._failed is not None:
+                if self._room is None:
+                    self._room = Event()
+                self._room.clear()
+                self._room.wait()
+        return not self.bytes
+
+    def close(self) -> None:
+        """Take no more part in the transport's life; whoever waits for room finds out."""
+        self._failed = None
+        self._parts.clear()
+        self._writing = b""
+        self.packets = self.bytes = 0
+        if self._room is not None:
+            self._room.set()
+
+    def _flush_scheduled(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        self.flush()
+
+    def _take(self) -> bytes:
+        """The next bytes to write: one large part, or all small ones before the next large one."""
+        parts = self._parts
+        if not self._large:
+            data = b"".join(parts)
+            parts.clear()
+            self.packets = 0
+            return data
+        run = []
+        while parts and len(parts[0]) <= LARGE:
+            run.append(parts.popleft())
+        if run:
+            self.packets -= len(run) // 2  # the last header may belong to a large content
+            return b"".join(run)
+        self._large -= 1
+        self.packets -= 1
+        return parts.popleft()
+
+    def _tell_of_room(self) -> None:
+        config = self._config
+        if self._room is None or self._room.is_set():
+            return
+        if 2 * self.packets <= config.outbox_packets and 2 * self.bytes <= config.outbox_bytes:
+            self._room.set()

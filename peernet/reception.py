@@ -1,0 +1,108 @@
+"""Reception: from an accepted socket to an introduced peer, in the order of the gates."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import gevent
+from gevent import socket
+from gevent.pool import Group
+
+from peernet.address import endpoint
+from peernet.config import NetworkConfig
+from peernet.errors import IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
+from peernet.greenlets import spawn
+from peernet.handshake import Introduced, Refusal
+from peernet.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.text import printable
+from peernet.transport.tcp import TcpTransport
+from peernet.trust import Decision
+
+logger = logging.getLogger(__name__)
+
+
+class Reception:
+    """Receives those who connect to us.
+
+    Gates, in this order: address, room for a handshake, TLS and hello under one
+    absolute deadline (in which the network's own gate on the identity is asked),
+    then whatever ``welcome`` does.
+
+    Args:
+        config: the limits.
+        counters: one count per reason for which somebody was sent away.
+        admits: the gate on the address.
+        introduce: does the handshake; waits as long as it takes.
+        welcome: takes over the introduced peer, and returns when its channel has ended.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        counters: Counter[str],
+        admits: Callable[[GenericPeer], Decision],
+        introduce: Callable[[TcpTransport], Introduced],
+        welcome: Callable[[Introduced], None],
+    ) -> None:
+        self._config = config
+        self._counters = counters
+        self._admits = admits
+        self._introduce = introduce
+        self._welcome = welcome
+        self._strangers = 0  # in their handshake
+        self.greenlets = Group()
+
+    def accepted(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+        """Take over a new socket. Never waits."""
+        decision = self._admits(GenericPeer("", *remote))
+        if not decision:
+            self._send_away(sock, remote, decision.rule)
+        elif self._strangers >= self._config.max_handshakes:
+            self._send_away(sock, remote, Reason.BUSY)
+        else:
+            self._strangers += 1
+            greenlet = spawn(f"inbound {endpoint(*remote)}", self._receive, TcpTransport(sock, remote))
+            self.greenlets.add(greenlet)
+
+    def _receive(self, tcp: TcpTransport) -> None:
+        try:
+            introduced = self._get_acquainted(tcp)
+        finally:
+            self._strangers -= 1
+        if introduced is not None:
+            self._welcome(introduced)
+
+    def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
+        introduced = None
+        timer = gevent.Timeout.start_new(self._config.handshake_timeout)
+        try:
+            introduced = self._introduce(tcp)
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+            self._note(tcp, Reason.HANDSHAKE_TIMEOUT, "it took too long")
+        except Refusal as refusal:
+            self._note(tcp, refusal.reason, f"{refusal} ({refusal.rule})")
+        except RemoteProtocolError as error:
+            self._note(tcp, error.reason, str(error))
+        except (TransportError, IdentityError) as error:
+            self._note(tcp, Reason.HANDSHAKE_FAILED, str(error))
+        except RefusedByPeerError as error:
+            self._note(tcp, error.reason, str(error))
+        finally:
+            timer.close()
+            if introduced is None:
+                tcp.close()
+        return introduced
+
+    def _send_away(self, sock: socket.socket, remote: tuple[str, int], rule: str) -> None:
+        sock.close()
+        self._counters[rule] += 1
+        logger.info("= %s not received: %s", endpoint(*remote), rule)
+
+    def _note(self, tcp: TcpTransport, reason: Reason, text: str) -> None:
+        self._counters[reason] += 1
+        logger.info("= %s not let in: %s", endpoint(*tcp.remote), printable(text))

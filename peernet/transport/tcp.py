@@ -1,0 +1,201 @@
+"""Plain TCP on gevent sockets; and the dialling and listening that TLS shares."""
+
+from __future__ import annotations
+
+import array
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+from gevent import socket
+
+from peernet.address import PeerAddress
+from peernet.errors import ConnectError, ListenError, TransportError
+from peernet.transport.base import READ_SIZE
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: unread() knows nothing there
+    fcntl = None  # type: ignore[assignment]
+
+BACKLOG = 1024
+# Data that nobody acknowledges for this long means the other end is gone, even if
+# it never says so. Milliseconds (RFC 5482).
+USER_TIMEOUT = 20_000
+
+
+class TcpTransport:
+    """A connected socket as a :class:`~peernet.transport.base.Transport`. It owns the socket."""
+
+    identifier: str | None = None
+
+    def __init__(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+        self.socket = sock
+        self.remote = remote
+        self._readable: Any = None
+        self._writable: Any = None
+        self._drained = True  # the last read took all there was
+        self.closed = False
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+
+    def recv(self) -> bytes:
+        while True:
+            # Asking first would cost a failing system call per message on a quiet connection.
+            if self._drained:
+                self.wait_readable()
+            try:
+                data: bytes = self.socket.recv(READ_SIZE)
+            except BlockingIOError:
+                self._drained = True
+                continue
+            except OSError as error:
+                raise broken(error) from error
+            self._drained = len(data) < READ_SIZE
+            return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        while True:
+            if self._drained:
+                self.wait_readable()
+            try:
+                count: int = self.socket.recv_into(buffer)
+            except BlockingIOError:
+                self._drained = True
+                continue
+            except OSError as error:
+                raise broken(error) from error
+            self._drained = count < len(buffer)
+            return count
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self.closed:
+            raise TransportError("the connection is closed")
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise broken(error) from error
+
+    def unread(self) -> int:
+        if self.closed or fcntl is None:
+            return 0
+        count = array.array("i", [0])
+        fcntl.ioctl(self.socket.fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    def ended(self) -> bool:
+        try:
+            return self.closed or self.socket.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def wait_readable(self) -> None:
+        """Wait until the socket has bytes, or its end."""
+        if self._readable is None:
+            self._readable = gevent.get_hub().loop.io(self.socket.fileno(), 1)
+        socket.wait(self._readable)
+
+    def wait_writable(self) -> None:
+        """Wait until the socket takes bytes."""
+        event = gevent.event.Event()
+        self.when_writable(event.set)
+        event.wait()
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        if self._writable is None:
+            self._writable = gevent.get_hub().loop.io(self.socket.fileno(), 2)
+
+        def fire() -> None:
+            self._writable.stop()
+            callback()
+
+        self._writable.start(fire)
+
+    def finish_writing(self) -> None:
+        self._shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        self._shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for watcher in (self._readable, self._writable):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._readable = self._writable = None
+        self.socket.close()
+
+    def _shutdown(self, how: int) -> None:
+        if not self.closed:
+            try:
+                self.socket.shutdown(how)
+            except OSError:
+                return  # the other end was faster
+
+
+def dial(address: PeerAddress) -> TcpTransport:
+    """Connect to an address; waits as long as the system does, so bound it from outside.
+
+    Raises:
+        ConnectError: the name is unknown, nobody listens, or the network is not reachable.
+    """
+    try:
+        sock = socket.create_connection((address.host, address.port))
+    except OSError as error:
+        raise ConnectError(f"cannot reach {address.endpoint}: {describe(error)}") from error
+    return TcpTransport(sock, (address.host, address.port))
+
+
+def listen(address: PeerAddress) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ListenError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, kind, proto, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address.endpoint}: {describe(error)}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {address.endpoint}: {describe(error)}") from error
+    return sock
+
+
+_ADVICE = {
+    errno.ECONNREFUSED: "nobody listens there; check the port, and that the peer is running",
+    errno.EADDRINUSE: "the port is in use; choose another, or 0 to let the system choose",
+    errno.EADDRNOTAVAIL: "the address is not one of this machine's",
+    errno.EACCES: "not permitted; ports below 1024 need privileges",
+}
+
+
+def describe(error: OSError) -> str:
+    """What an OS error means for the one who has to act on it."""
+    return _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+
+
+def broken(error: OSError) -> TransportError:
+    """The error for a connection that broke."""
+    return TransportError(f"the connection broke: {describe(error)}")

@@ -1,0 +1,174 @@
+"""Mutual TLS 1.3 over a TCP transport, through pyOpenSSL.
+
+The standard library's ``ssl`` has no verify callback and cannot read an unknown
+self-signed client certificate, so it cannot serve peers who are known by their key.
+
+OpenSSL keeps the number of the file descriptor. After ``close()`` the number may
+belong to another socket, so nothing may use the connection after that: see
+:class:`~peernet.transport.base.Transport` for who closes and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL
+
+from peernet.errors import IdentityError, TransportError
+from peernet.identity import Identity, identifier_of
+from peernet.transport.tcp import TcpTransport
+
+RECORD_SIZE = 16 * 1024  # the most that one read returns (RFC 8446 5.1)
+
+
+class TlsContext:
+    """What all TLS connections of one identity share."""
+
+    def __init__(self, identity: Identity) -> None:
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.private_key)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _accept_key)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection needs no record buffers
+        # A resumed session would prove possession of a ticket, not of the key.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        self._context = context
+
+    def wrap(self, tcp: TcpTransport, *, dialled: bool) -> TlsTransport:
+        """Do the handshake over a connected transport; waits, so bound it from outside.
+
+        On failure the TCP transport is left for the caller to close.
+
+        Raises:
+            TransportError: the other side does not speak TLS 1.3 with a certificate, or left.
+            IdentityError: its key is of a type that peers do not use.
+        """
+        connection = SSL.Connection(self._context, tcp.socket)
+        if dialled:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+        _handshake(connection, tcp)
+        return TlsTransport(connection, tcp)
+
+
+class TlsTransport:
+    """A TLS connection as a :class:`~peernet.transport.base.Transport`. It owns the TCP transport."""
+
+    def __init__(self, connection: SSL.Connection, tcp: TcpTransport) -> None:
+        self._connection = connection
+        self._tcp = tcp
+        self._drained = False  # records may have come with the handshake
+        self.remote = tcp.remote
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            raise TransportError("the other side showed no certificate")
+        self.identifier: str | None = identifier_of(certificate.public_key())
+
+    def recv(self) -> bytes:
+        data: bytes = self._read(self._connection.recv, RECORD_SIZE) or b""
+        return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        count: int = self._read(self._connection.recv_into, buffer) or 0
+        return count
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self._tcp.closed:
+            raise TransportError("the connection is closed")
+        try:
+            return self._connection.send(data)
+        except (SSL.WantWriteError, SSL.WantReadError):
+            return 0
+        except SSL.Error as error:
+            raise _broken(error) from error
+
+    def unread(self) -> int:
+        return self._tcp.unread()
+
+    def ended(self) -> bool:
+        return self._tcp.ended()
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        self._tcp.when_writable(callback)
+
+    def finish_writing(self) -> None:
+        if self._tcp.closed:
+            return
+        try:
+            self._connection.shutdown()
+        except SSL.Error:
+            return  # the connection is gone already
+        self._tcp.finish_writing()
+
+    def abort(self) -> None:
+        self._tcp.abort()
+
+    def close(self) -> None:
+        self._tcp.close()
+
+    def _read(self, read: Callable[[Any], Any], argument: Any) -> Any:
+        """What ``read(argument)`` returns, as soon as it can; ``None`` at the end of the stream."""
+        while True:
+            if self._drained:
+                self._tcp.wait_readable()
+                self._drained = False
+            try:
+                return read(argument)
+            except SSL.WantReadError:
+                self._drained = True
+            except SSL.WantWriteError:
+                self._tcp.wait_writable()
+            except SSL.ZeroReturnError:
+                return None
+            except SSL.Error as error:
+                if _is_end(error):
+                    return None
+                raise _broken(error) from error
+
+
+def _handshake(connection: SSL.Connection, tcp: TcpTransport) -> None:
+    while True:
+        try:
+            connection.do_handshake()
+            return
+        except SSL.WantReadError:
+            tcp.wait_readable()
+        except SSL.WantWriteError:
+            tcp.wait_writable()
+        except SSL.Error as error:
+            raise TransportError(f"the TLS handshake failed: {_text(error)}") from error
+
+
+def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
+    """Accept any certificate whose key is of an accepted type, before its signature is checked.
+
+    Who is trusted is decided from the key's identifier, after the handshake has
+    proven its possession; issuer, names and dates say nothing here.
+    """
+    if depth == 0:
+        try:
+            identifier_of(certificate.to_cryptography().public_key())
+        except (IdentityError, ValueError):
+            return False
+    return True
+
+
+def _is_end(error: SSL.Error) -> bool:
+    """Whether the stream ended without TLS's own goodbye; peernet has its own."""
+    return (isinstance(error, SSL.SysCallError) and error.args[0] == -1) or "unexpected eof" in _text(error)
+
+
+def _broken(error: SSL.Error) -> TransportError:
+    return TransportError(f"the connection broke: {_text(error)}")
+
+
+def _text(error: SSL.Error) -> str:
+    """The reasons in an OpenSSL error, without its codes."""
+    if isinstance(error, SSL.SysCallError):
+        return str(error.args[-1]) if error.args else "the connection was reset"
+    entries = error.args[0] if error.args else []
+    return ", ".join(str(entry[-1]) for entry in entries) or "the other side gave up"

@@ -1,0 +1,118 @@
+"""Which packets may travel on a connection now: a table of states.
+
+Rules, from which the table follows:
+
+1. The dialling side sends its hello first; the other side answers with its own.
+2. Before a side has sent its hello it sends nothing else but a disconnect.
+3. A side that has sent its hello and not received the other's waits.
+4. A second hello is an error.
+5. After a disconnect, in either direction, nothing counts any more.
+
+A :class:`Connection` also holds the frame decoder and its limits, which are
+tighter until the hellos are exchanged.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from peernet.errors import LocalProtocolError, RemoteProtocolError
+from peernet.reasons import Reason
+from peernet.wire.framing import FrameDecoder
+from peernet.wire.packets import Kind
+
+
+class ConnectionState(Enum):
+    """Where a connection stands."""
+
+    START = "start"
+    HELLO_SENT = "hello_sent"
+    HELLO_RECEIVED = "hello_received"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Direction(Enum):
+    """Which way a packet travels."""
+
+    SENT = "sent"
+    RECEIVED = "received"
+
+
+_S, _D = ConnectionState, Direction
+_OPEN = ConnectionState.OPEN
+
+# (state, direction, what) -> next state. "other" is every kind without a column of
+# its own. What is not in the table must not happen.
+TRANSITIONS: dict[tuple[ConnectionState, Direction, str], ConnectionState] = {
+    (_S.START, _D.SENT, "hello"): _S.HELLO_SENT,
+    (_S.START, _D.RECEIVED, "hello"): _S.HELLO_RECEIVED,
+    (_S.START, _D.SENT, "disconnect"): _S.CLOSED,
+    (_S.START, _D.RECEIVED, "disconnect"): _S.CLOSED,
+    (_S.HELLO_SENT, _D.RECEIVED, "hello"): _S.OPEN,
+    (_S.HELLO_SENT, _D.SENT, "disconnect"): _S.CLOSED,
+    (_S.HELLO_SENT, _D.RECEIVED, "disconnect"): _S.CLOSED,
+    (_S.HELLO_RECEIVED, _D.SENT, "hello"): _S.OPEN,
+    (_S.HELLO_RECEIVED, _D.SENT, "disconnect"): _S.CLOSED,
+    (_S.HELLO_RECEIVED, _D.RECEIVED, "disconnect"): _S.CLOSED,
+    (_S.OPEN, _D.SENT, "other"): _S.OPEN,
+    (_S.OPEN, _D.RECEIVED, "other"): _S.OPEN,
+    (_S.OPEN, _D.SENT, "disconnect"): _S.CLOSED,
+    (_S.OPEN, _D.RECEIVED, "disconnect"): _S.CLOSED,
+}
+
+
+class Connection:
+    """The protocol state of one connection.
+
+    Args:
+        max_handshake_frame: longest frame in bytes until both hellos are exchanged.
+        max_frame: longest frame after that.
+        max_control_packet: longest packet of a kind that is not bulk.
+    """
+
+    __slots__ = ("_max_control_packet", "_max_frame", "decoder", "state")
+
+    def __init__(self, *, max_handshake_frame: int, max_frame: int, max_control_packet: int) -> None:
+        self.state = ConnectionState.START
+        self.decoder = FrameDecoder(max_handshake_frame)
+        self._max_frame = max_frame
+        self._max_control_packet = max_control_packet
+
+    def sent(self, kind: Kind) -> None:
+        """Note that a packet is sent.
+
+        Raises:
+            LocalProtocolError: it may not be sent now.
+        """
+        if kind.bulk and self.state is _OPEN:
+            return
+        if not self._move(Direction.SENT, kind):
+            raise LocalProtocolError(f"a {kind.name} packet cannot be sent while the connection is {self.state.value}")
+
+    def received(self, kind: Kind, size: int) -> None:
+        """Note that a packet of ``size`` bytes was received.
+
+        Raises:
+            RemoteProtocolError: it may not be sent now, or is larger than its kind may be.
+        """
+        if kind.bulk and self.state is _OPEN:
+            return  # all of this again, for the kinds that come by the hundred thousand
+        if not kind.bulk and size > self._max_control_packet:
+            raise RemoteProtocolError(
+                f"a {kind.name} packet of {size} bytes; the limit is {self._max_control_packet}", Reason.FRAME_TOO_BIG
+            )
+        if not self._move(Direction.RECEIVED, kind):
+            raise RemoteProtocolError(
+                f"a {kind.name} packet arrived while the connection is {self.state.value}", Reason.UNEXPECTED_PACKET
+            )
+
+    def _move(self, direction: Direction, kind: Kind) -> bool:
+        what = kind.name if kind.name in ("hello", "disconnect") else "other"
+        state = TRANSITIONS.get((self.state, direction, what))
+        if state is None:
+            return False
+        if state is ConnectionState.OPEN:
+            self.decoder.max_frame = self._max_frame
+        self.state = state
+        return True

@@ -1,0 +1,140 @@
+"""Frames: each is a varint with the length of the packet, then the packet.
+
+The varint is protobuf's (base 128, least significant group first), at most five
+bytes long: what ``writeDelimitedTo`` of the protobuf libraries writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peernet.errors import RemoteProtocolError
+from peernet.reasons import Reason
+
+MAX_VARINT = 5
+# A frame that still lacks more than the first number of bytes gets a buffer of its
+# own, so that a large packet is received where it stays. The buffer runs ahead of
+# the bytes received by at least the first number, so that a read is worth its
+# system call, and by at most the second, so that a declared length costs nothing
+# until bytes arrive (CVE-2015-3641 was a buffer per header).
+MIN_AHEAD = 16 * 1024
+MAX_AHEAD = 256 * 1024
+
+
+def encode_varint(value: int) -> bytes:
+    """The varint of a value of at most 35 bits."""
+    if value < 0x80:
+        return value.to_bytes(1, "little")
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+class FrameDecoder:
+    """Cuts a stream of bytes into frames.
+
+    Feed it with :meth:`receive_data`, or read into :meth:`get_buffer` and call
+    :meth:`buffer_updated`; then take what is complete from :meth:`frames`.
+
+    Args:
+        max_frame: longest frame accepted, in bytes; may be changed at any time and
+            holds from the next frame on.
+    """
+
+    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "max_frame")
+
+    def __init__(self, max_frame: int) -> None:
+        self.max_frame = max_frame
+        self._rest = b""  # received; what lies before _position was returned
+        self._position = 0
+        self._body: bytearray | None = None  # the large frame under way
+        self._filled = 0  # how much of it is there
+        self._length = 0  # how much of it there will be
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received of frames not yet returned."""
+        return len(self._rest) - self._position + self._filled
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream. Only while :meth:`get_buffer` returns ``None``."""
+        rest = self._rest[self._position :]
+        self._rest = rest + data if rest else data
+        self._position = 0
+
+    def get_buffer(self) -> memoryview | None:
+        """Where the next bytes of a large frame belong; ``None`` while no large frame is under way.
+
+        You must release the view before calling anything else.
+        """
+        if self._body is None:
+            return None
+        if self._filled == len(self._body):
+            ahead = min(max(self._filled, MIN_AHEAD), MAX_AHEAD, self._length - self._filled)
+            self._body.extend(bytes(ahead))
+        return memoryview(self._body)[self._filled :]
+
+    def buffer_updated(self, count: int) -> None:
+        """Say that ``count`` bytes were written to the start of what :meth:`get_buffer` gave."""
+        self._filled += count
+
+    def frames(self) -> Iterator[bytes | bytearray]:
+        """The frames that are complete, each exactly once. May be left and called again.
+
+        Raises:
+            RemoteProtocolError: ``frame_too_big``, as soon as the length is known.
+        """
+        if self._body is not None:
+            if self._filled < self._length:
+                return
+            yield self._take_body()
+        data, position = self._rest, self._position
+        end = len(data)
+        while position < end:
+            length, start = data[position], position + 1
+            if length >= 0x80:
+                length, start = _long_length(data, position)
+                if not start:
+                    break
+            if length > self.max_frame:
+                raise RemoteProtocolError(
+                    f"a frame of {length} bytes was announced; the limit is {self.max_frame}", Reason.FRAME_TOO_BIG
+                )
+            stop = start + length
+            if stop > end:
+                if end > start and stop - end > MIN_AHEAD:
+                    self._begin_body(data[start:], length)
+                    return
+                break
+            self._position = position = stop
+            yield data[start:stop]
+        self._rest, self._position = data[position:], 0
+
+    def _begin_body(self, received: bytes, length: int) -> None:
+        self._body = bytearray(received)
+        self._filled, self._length = len(received), length
+        self._rest, self._position = b"", 0
+
+    def _take_body(self) -> bytearray:
+        body = self._body
+        assert body is not None
+        self._body, self._filled, self._length = None, 0, 0
+        return body
+
+
+def _long_length(data: bytes, position: int) -> tuple[int, int]:
+    """The length that starts at ``position`` and where its frame starts; a start of 0 means incomplete.
+
+    Ends after at most MAX_VARINT bytes, whatever they are.
+    """
+    length = 0
+    for index, byte in enumerate(data[position : position + MAX_VARINT]):
+        length |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return length, position + index + 1
+    if len(data) - position >= MAX_VARINT:
+        raise RemoteProtocolError(f"a frame length of more than {MAX_VARINT} bytes was announced", Reason.FRAME_TOO_BIG)
+    return 0, 0
