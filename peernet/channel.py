@@ -30,6 +30,7 @@ from peernet.errors import (
     TransportError,
     UnprovenPeerError,
 )
+from peernet.events import Event
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol, find_callback
@@ -41,7 +42,7 @@ from peernet.transport.base import Transport
 from peernet.trust import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
-from peernet.wire.packets import UNKNOWN, Kind, decode, encode_body, encode_envelope, encode_header, kind_of, peek
+from peernet.wire.packets import UNKNOWN, Encoded, Kind, decode, encode_body, encode_envelope, encode_header, peek
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +81,10 @@ class ChannelOwner(Protocol):
     config: NetworkConfig
     handlers: PacketHandleProtocol
     counters: Counter[str]
+    packet_received: Event
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...
-
-    def on_packet(self, channel: PeerChannel, kind: str, packet: pb.Packet) -> None: ...
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
 
@@ -105,7 +105,8 @@ class PeerChannel:
         dialled: whether this side made the connection.
         data: yours; peernet never touches it.
         handlers: callbacks of this channel only; they go before the network's.
-        counters: how many of what, for example ``received`` and ``refused``.
+        received: how many packets have reached their callback.
+        counters: how many of what else, for example ``refused``.
         state: see :class:`ChannelState`.
         reason: why the channel ended; ``None`` while it lives. ``reason_text`` says more.
         ended_by_peer: whether the peer said goodbye.
@@ -127,6 +128,7 @@ class PeerChannel:
         self.peer = peer
         self.dialled = dialled
         self.data: dict[Any, Any] = {}
+        self.received = 0
         self.counters: Counter[str] = Counter()
         self.state = ChannelState.PENDING
         self.reason: Reason | None = None
@@ -149,8 +151,6 @@ class PeerChannel:
         self._group = Group()
         self._pings = 0
         self._awaited: dict[int, Flag] = {}
-        self._turn_ends = 0.0
-        self._frames_left = 0
         self._failures_logged_at = float("-inf")
         self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
 
@@ -197,8 +197,7 @@ class PeerChannel:
             PacketTooBigError: the peer does not accept frames of this size.
             LocalProtocolError: the message is not a body, or one that channels send themselves.
         """
-        body = encode_body(message)
-        self.send_encoded(kind_of(message), body, self._config.send_timeout if timeout is None else timeout)
+        self.send_encoded(encode_body(message), timeout)
 
     def try_send(self, message: Message) -> None:
         """As :meth:`send`, but never waits.
@@ -206,23 +205,22 @@ class PeerChannel:
         Raises:
             OutboxFullError: there is no room now.
         """
-        self.send_encoded(kind_of(message), encode_body(message), 0)
+        self.send_encoded(encode_body(message), 0)
 
-    def send_encoded(self, kind: Kind, body: tuple[bytes, bytes], timeout: float) -> None:
+    def send_encoded(self, encoded: Encoded, timeout: float | None) -> None:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
+        kind, prefix, content = encoded
         if self.state is not ChannelState.OPEN:
             raise self._closed_error()
         if kind.control:
             raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
-        prefix, content = body
         size = len(prefix) + len(content)
-        if size > self._max_frame:
-            raise PacketTooBigError(
-                f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} accepts at most {self._max_frame}"
-            )
-        if self._outbox.full:
-            self._make_room(size, timeout)
-        self._outbox.put(encode_header(body), content)
+        if size > (self._max_frame if kind.bulk else self._config.max_control_packet):
+            raise self._too_big(kind, size)
+        outbox = self._outbox
+        if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes:
+            self._make_room(size, self._config.send_timeout if timeout is None else timeout)
+        outbox.put(encode_header(encoded), content)
 
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
@@ -374,15 +372,17 @@ class PeerChannel:
 
     def _read_until_end(self) -> None:
         decoder = self._connection.decoder
-        self._begin_turn()
+        config = self._config
+        frames_left, turn_ends = config.frames_per_turn, time.monotonic() + config.seconds_per_turn
         while True:
             for frame in decoder.frames():
                 self._handle(frame)
                 if self.state is not ChannelState.OPEN:
                     return self._discard_until_end()
-                self._frames_left -= 1
-                if self._frames_left <= 0 or time.monotonic() >= self._turn_ends:
+                frames_left -= 1
+                if not frames_left or time.monotonic() >= turn_ends:
                     self._rest()
+                    frames_left, turn_ends = config.frames_per_turn, time.monotonic() + config.seconds_per_turn
             self._outbox.flush()
             if not self._receive():
                 return self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
@@ -421,11 +421,6 @@ class PeerChannel:
             # would wait for ever.
             self._outbox.wait_for_room(PAUSE)
         gevent.sleep(0)
-        self._begin_turn()
-
-    def _begin_turn(self) -> None:
-        self._frames_left = self._config.frames_per_turn
-        self._turn_ends = time.monotonic() + self._config.seconds_per_turn
 
     def _handle(self, frame: bytes | bytearray) -> None:
         """Take one frame through the gates to its callback."""
@@ -463,8 +458,9 @@ class PeerChannel:
         origin = packet.source_origin_identifier
         if origin and origin != self.peer.identifier:
             raise RemoteProtocolError(f"a {kind} packet claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
-        self.counters["received"] += 1
-        self._owner.on_packet(self, kind, packet)
+        self.received += 1
+        if self._owner.packet_received.listeners:
+            self._owner.packet_received.fire(self, packet)
         callback = find_callback(kind, self._handlers, self._owner.handlers)
         if callback is None:
             return self._count("unhandled")
@@ -510,9 +506,9 @@ class PeerChannel:
             raise self._closed_error()
 
     def _put_control(self, body: Message, envelope: bytes = b"") -> None:
-        self._connection.sent(kind_of(body))
         encoded = encode_body(body)
-        self._outbox.put(encode_header(encoded, envelope), encoded[1])
+        self._connection.sent(encoded[0])
+        self._outbox.put(encode_header(encoded, envelope), encoded[2])
 
     # Ending.
 
@@ -593,6 +589,12 @@ class PeerChannel:
     def _count(self, what: str) -> None:
         self.counters[what] += 1
         self._owner.counters[what] += 1
+
+    def _too_big(self, kind: Kind, size: int) -> PacketTooBigError:
+        limit = self._max_frame if kind.bulk else self._config.max_control_packet
+        return PacketTooBigError(
+            f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} accepts at most {limit}; send it in parts"
+        )
 
     def _closed_error(self) -> PeerNetError:
         if self.state is ChannelState.PENDING:

@@ -16,27 +16,27 @@ class Event:
 
     A listener that raises is logged and the next one runs; ``GreenletExit`` and
     ``gevent.Timeout`` pass through, because they are addressed to the greenlet.
+
+    Attributes:
+        listeners: who listens; replaced, never changed, so that it is safe to iterate.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._listeners: tuple[Callable[..., Any], ...] = ()
+        self.listeners: tuple[Callable[..., Any], ...] = ()
 
     def add(self, listener: Listener) -> Listener:
         """Add a listener; usable as a decorator. Returns the listener."""
-        self._listeners += (listener,)
+        self.listeners += (listener,)
         return listener
 
     def remove(self, listener: Callable[..., Any]) -> None:
         """Remove a listener; one that is not there is no error."""
-        self._listeners = tuple(known for known in self._listeners if known != listener)
-
-    def __bool__(self) -> bool:
-        return bool(self._listeners)
+        self.listeners = tuple(known for known in self.listeners if known != listener)
 
     def fire(self, *args: Any) -> None:
         """Call every listener with ``args``."""
-        for listener in self._listeners:
+        for listener in self.listeners:
             try:
                 listener(*args)
             except Exception:

@@ -27,7 +27,7 @@ from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
-from peernet.wire.packets import decode, encode_frame, kind_of, peek
+from peernet.wire.packets import decode, encode_body, encode_header, peek
 
 PROTOCOL_VERSION = 1
 
@@ -188,8 +188,9 @@ class Handshake:
             return  # it is gone already
 
     def _send(self, body: Message) -> None:
-        self._connection.sent(kind_of(body))
-        data = memoryview(encode_frame(body))
+        encoded = encode_body(body)
+        self._connection.sent(encoded[0])
+        data = memoryview(encode_header(encoded) + encoded[2])
         while data:
             data = data[self._transport.send(data) :]
             if data:

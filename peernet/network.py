@@ -50,7 +50,7 @@ from peernet.trust import (
     PeerNetworkTrustPolicy,
 )
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.packets import encode_body, kind_of
+from peernet.wire.packets import encode_body
 
 logger = logging.getLogger(__name__)
 
@@ -297,11 +297,11 @@ class PeerNetwork:
         Returns:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
-        kind, body = kind_of(message), encode_body(message)
+        encoded = encode_body(message)
         outcomes = {}
         for channel in self._channels if channels is None else channels:
             try:
-                channel.send_encoded(kind, body, 0)
+                channel.send_encoded(encoded, 0)
                 outcomes[channel.peer.identifier] = Outcome(True)
             except PeerNetError as error:
                 outcomes[channel.peer.identifier] = Outcome(False, error)
@@ -324,10 +324,6 @@ class PeerNetwork:
             channel.untrust()
 
     # What channels tell their network (ChannelOwner).
-
-    def on_packet(self, channel: PeerChannel, kind: str, packet: pb.Packet) -> None:
-        if self.packet_received:
-            self.packet_received.fire(channel, packet)
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self.packet_refused.fire(channel, kind, decision)

@@ -36,22 +36,28 @@ class Outbox:
 
     __slots__ = (
         "_blocked",
-        "_config",
         "_failed",
         "_large",
         "_parts",
+        "_reserve_bytes",
+        "_reserve_packets",
         "_room",
         "_scheduled",
         "_transport",
         "_writing",
         "bytes",
         "last_progress",
+        "max_bytes",
+        "max_packets",
         "packets",
     )
 
     def __init__(self, transport: Transport, config: NetworkConfig, failed: Callable[[TransportError], None]) -> None:
         self._transport = transport
-        self._config = config
+        self.max_packets = config.outbox_packets
+        self.max_bytes = config.outbox_bytes
+        self._reserve_packets = config.outbox_reserve_packets
+        self._reserve_bytes = config.outbox_reserve_bytes
         self._failed: Callable[[TransportError], None] | None = failed
         self._parts: deque[bytes] = deque()
         self._large = 0  # how many of the parts are large
@@ -66,14 +72,13 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether the next packet has to wait."""
-        return self.packets >= self._config.outbox_packets or self.bytes >= self._config.outbox_bytes
+        return self.packets >= self.max_packets or self.bytes >= self.max_bytes
 
     def holds_in_reserve(self, size: int) -> bool:
         """Whether a packet of ``size`` bytes fits into the part that is kept for callbacks."""
-        config = self._config
         return (
-            self.packets < config.outbox_packets + config.outbox_reserve_packets
-            and self.bytes + size <= config.outbox_bytes + config.outbox_reserve_bytes
+            self.packets < self.max_packets + self._reserve_packets
+            and self.bytes + size <= self.max_bytes + self._reserve_bytes
         )
 
     @property
@@ -83,13 +88,14 @@ class Outbox:
 
     def put(self, header: bytes, content: bytes) -> None:
         """Queue one packet, without looking at the limits."""
-        size = len(content)
-        if size > LARGE:
+        if len(content) > LARGE:
             self._large += 1
-        self._parts.append(header)
-        self._parts.append(content)
+            self._parts.append(header)
+            self._parts.append(content)
+        else:
+            self._parts.append(header + content)
         self.packets += 1
-        self.bytes += len(header) + size
+        self.bytes += len(header) + len(content)
         if self.bytes >= EAGER:
             self.flush()
         elif not self._scheduled:
@@ -168,15 +174,14 @@ class Outbox:
         while parts and len(parts[0]) <= LARGE:
             run.append(parts.popleft())
         if run:
-            self.packets -= len(run) // 2  # the last header may belong to a large content
+            self.packets -= len(run) - 1  # the last one is the header of a large content
             return b"".join(run)
         self._large -= 1
         self.packets -= 1
         return parts.popleft()
 
     def _tell_of_room(self) -> None:
-        config = self._config
         if self._room is None or self._room.is_set():
             return
-        if 2 * self.packets <= config.outbox_packets and 2 * self.bytes <= config.outbox_bytes:
+        if 2 * self.packets <= self.max_packets and 2 * self.bytes <= self.max_bytes:
             self._room.set()

@@ -21,10 +21,13 @@ MIN_AHEAD = 16 * 1024
 MAX_AHEAD = 256 * 1024
 
 
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+
+
 def encode_varint(value: int) -> bytes:
-    """The varint of a value of at most 35 bits."""
+    """The varint of a value that is not negative."""
     if value < 0x80:
-        return value.to_bytes(1, "little")
+        return _ONE_BYTE[value]
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

@@ -61,71 +61,58 @@ KINDS: dict[str, Kind] = {
     )
 }
 
-UNKNOWN = Kind("unknown", pb.Packet)
+UNKNOWN = Kind("unknown", pb.Packet, bulk=True)
 """What :func:`peek` answers for a body that only newer peers know."""
 
 _BY_FIELD = {kind.field: kind for kind in KINDS.values()}
-_BY_CLASS = {kind.message: kind for kind in KINDS.values()}
+_BY_CLASS: dict[type[Message], tuple[Kind, bytes]] = {
+    kind.message: (kind, encode_varint(kind.field << 3 | _LENGTH_DELIMITED)) for kind in KINDS.values()
+}
+# All tags of bodies have two bytes, and the first tells them apart.
+_BY_TAG = {tag[0]: kind for kind, tag in _BY_CLASS.values()}
 
-
-def _tag(field: int, wire_type: int) -> bytes:
-    return encode_varint(field << 3 | wire_type)
-
-
-_TAGS: dict[type[Message], bytes] = {kind.message: _tag(kind.field, _LENGTH_DELIMITED) for kind in KINDS.values()}
-_BY_TAG = {tag: _BY_CLASS[message] for message, tag in _TAGS.items()}
-
-# The envelope as every usual encoder writes it: fields in order, each at most once,
-# then one body. One match of it replaces a walk over the fields in Python.
-_VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-_USUAL = re.compile(
-    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?"
-    rb"([\x80-\xff]\x01)(?:([\x00-\x7f])|([\x80-\xff]{1,4}[\x00-\x7f]))" % {b"v": _VARINT},
+# The envelope as every usual encoder writes it, fields in order and each at most once,
+# up to and with the tag of a body. One match of it replaces a walk over the fields.
+_ENVELOPE = re.compile(
+    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?[\x80-\xff]\x01"
+    % {b"v": rb"[\x80-\xff]{0,9}[\x00-\x7f]"},
     re.DOTALL,
 ).match
 
+Encoded = tuple[Kind, bytes, bytes]
+"""A body as it stands in a packet: its kind, its tag and length, its content. The two
+parts are not joined, so that a large content is never copied."""
 
-def kind_of(body: Message) -> Kind:
-    """The kind of a body.
+
+def encode_body(body: Message) -> Encoded:
+    """Serialise a body.
 
     Raises:
-        LocalProtocolError: it is not the body of any kind.
+        LocalProtocolError: it is not the body of any kind, or cannot be serialised.
     """
     try:
-        return _BY_CLASS[type(body)]
+        kind, tag = _BY_CLASS[type(body)]
+        content = body.SerializeToString()
     except KeyError:
         raise LocalProtocolError(
             f"{type(body).__name__} is not the body of a packet; send one of "
             + ", ".join(kind.message.__name__ for kind in KINDS.values() if not kind.control)
         ) from None
-
-
-def encode_body(body: Message) -> tuple[bytes, bytes]:
-    """A body as it stands in a packet: its tag and length, and its content.
-
-    The two are not joined, so that a large content is never copied.
-
-    Raises:
-        LocalProtocolError: it is not the body of any kind, or cannot be serialised.
-    """
-    tag = _TAGS[kind_of(body).message]
-    try:
-        content = body.SerializeToString()
     except EncodeError as error:
         raise LocalProtocolError(f"{type(body).__name__} cannot be serialised: {error}") from error
-    return tag + encode_varint(len(content)), content
+    return kind, tag + encode_varint(len(content)), content
 
 
-def encode_header(body: tuple[bytes, bytes], envelope: bytes = b"") -> bytes:
+def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
     """What stands before the content in a frame: length, envelope fields, tag and length of the body."""
-    prefix, content = body
+    _, prefix, content = encoded
     return encode_varint(len(envelope) + len(prefix) + len(content)) + envelope + prefix
 
 
 def encode_frame(body: Message, envelope: bytes = b"") -> bytes:
     """A whole frame, for small packets."""
     encoded = encode_body(body)
-    return encode_header(encoded, envelope) + encoded[1]
+    return encode_header(encoded, envelope) + encoded[2]
 
 
 def encode_envelope(sequence: int = 0, acknowledged: int = 0, request_id: int = 0, reply_to: int = 0) -> bytes:
@@ -144,12 +131,17 @@ def peek(frame: bytes | bytearray) -> Kind:
     Raises:
         RemoteProtocolError: ``bad_packet``: no body, more than one, or broken bytes.
     """
-    match = _USUAL(frame)
+    size = len(frame)
+    if size > 2 and frame[1] == 1:  # most packets have an empty envelope
+        kind = _BY_TAG.get(frame[0])
+        length = frame[2]
+        if kind is not None and (length + 3 == size if length < 0x80 else _fills_rest(frame, 2)):
+            return kind
+    match = _ENVELOPE(frame)
     if match is not None:
-        tag, short, long = match.groups()
-        length = short[0] if short else _varint(long, 0)[0]
-        kind = _BY_TAG.get(tag)
-        if kind is not None and match.end() + length == len(frame):
+        start = match.end()
+        kind = _BY_TAG.get(frame[start - 2])
+        if kind is not None and _fills_rest(frame, start):
             return kind
     return _walk(frame)
 
@@ -164,6 +156,12 @@ def decode(frame: bytes | bytearray) -> pb.Packet:
         return pb.Packet.FromString(frame)  # type: ignore[arg-type]  # bytearray works, and saves a copy
     except (DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"a packet cannot be parsed: {error}", Reason.BAD_PACKET) from error
+
+
+def _fills_rest(frame: bytes | bytearray, position: int) -> bool:
+    """Whether the length at ``position`` reaches exactly to the end of the frame."""
+    length, start = _varint(frame, position)
+    return start + length == len(frame)
 
 
 def _walk(frame: bytes | bytearray) -> Kind:
