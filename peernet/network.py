@@ -350,18 +350,18 @@ class PeerNetwork:
 
         return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=False)
 
-    def _welcome(self, introduced: Introduced) -> None:
-        """Decide about an introduced peer, and run its channel until it ends."""
+    def _welcome(self, introduced: Introduced) -> PeerChannel | None:
+        """Decide about an introduced peer. Returns its channel, open, if it is let in."""
         channel = self._make_channel(introduced, dialled=False)
         attempt = IncomingPeerConnectionAttempt(channel)
         if self._place(attempt) and self._channels.keeps_existing(channel.peer.identifier, dialled=False):
             attempt.overrule(Reason.DUPLICATE)
         if attempt.verdict:
             self._open(channel)
-            channel.run()
-        else:
-            self.counters[attempt.reason] += 1
-            channel.dismiss(attempt.reason, attempt.message)
+            return channel
+        self.counters[attempt.reason] += 1
+        channel.dismiss(attempt.reason, attempt.message)
+        return None
 
     def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
         """Whether to let an inbound peer in, after asking whom the policy says to ask."""

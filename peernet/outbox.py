@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 import gevent
@@ -59,7 +58,7 @@ class Outbox:
         self._reserve_packets = config.outbox_reserve_packets
         self._reserve_bytes = config.outbox_reserve_bytes
         self._failed: Callable[[TransportError], None] | None = failed
-        self._parts: deque[bytes] = deque()
+        self._parts: list[bytes] = []
         self._large = 0  # how many of the parts are large
         self._writing: bytes | memoryview = b""  # taken from the parts, not yet taken by the transport
         self._scheduled = False
@@ -170,15 +169,15 @@ class Outbox:
             parts.clear()
             self.packets = 0
             return data
-        run = []
-        while parts and len(parts[0]) <= LARGE:
-            run.append(parts.popleft())
-        if run:
-            self.packets -= len(run) - 1  # the last one is the header of a large content
-            return b"".join(run)
-        self._large -= 1
-        self.packets -= 1
-        return parts.popleft()
+        if len(parts[0]) > LARGE:
+            self._large -= 1
+            self.packets -= 1
+            return parts.pop(0)
+        large = next(index for index, part in enumerate(parts) if len(part) > LARGE)
+        data = b"".join(parts[:large])
+        del parts[:large]
+        self.packets -= large - 1  # the last one is the header of the large content
+        return data
 
     def _tell_of_room(self) -> None:
         if self._room is None or self._room.is_set():

@@ -29,7 +29,7 @@ class IPeer(Protocol):
     def proven(self) -> bool: ...
 
 
-@dataclass
+@dataclass(slots=True)
 class GenericPeer:
     """The default :class:`IPeer`.
 

@@ -11,6 +11,7 @@ from gevent import socket
 from gevent.pool import Group
 
 from peernet.address import endpoint
+from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.errors import IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
 from peernet.greenlets import spawn
@@ -36,7 +37,7 @@ class Reception:
         counters: one count per reason for which somebody was sent away.
         admits: the gate on the address.
         introduce: does the handshake; waits as long as it takes.
-        welcome: takes over the introduced peer, and returns when its channel has ended.
+        welcome: decides about the introduced peer; returns its channel if it is to run.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Reception:
         counters: Counter[str],
         admits: Callable[[GenericPeer], Decision],
         introduce: Callable[[TcpTransport], Introduced],
-        welcome: Callable[[Introduced], None],
+        welcome: Callable[[Introduced], PeerChannel | None],
     ) -> None:
         self._config = config
         self._counters = counters
@@ -68,12 +69,16 @@ class Reception:
             self.greenlets.add(greenlet)
 
     def _receive(self, tcp: TcpTransport) -> None:
+        channel = self._take_in(tcp)
+        if channel is not None:
+            channel.run()
+
+    def _take_in(self, tcp: TcpTransport) -> PeerChannel | None:
         try:
             introduced = self._get_acquainted(tcp)
         finally:
             self._strangers -= 1
-        if introduced is not None:
-            self._welcome(introduced)
+        return None if introduced is None else self._welcome(introduced)
 
     def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
         introduced = None

@@ -334,19 +334,24 @@ def _checked_set(name: str, value: Any) -> frozenset[str]:
     if isinstance(value, str):
         raise ConfigurationError(f"{name} takes a set of texts, not one text")
     entries = frozenset(value)
-    wrong = [entry for entry in entries if not is_identifier(entry)] if name.endswith("identifiers") else []
-    if wrong:
-        raise ConfigurationError(f"{wrong[0]!r} in {name} is not an identifier (52 characters of lowercase base32)")
+    if name.endswith("identifiers"):
+        wrong = [entry for entry in entries if not (isinstance(entry, str) and is_identifier(entry))]
+        if wrong:
+            raise ConfigurationError(f"{wrong[0]!r} in {name} is not an identifier (52 characters of lowercase base32)")
     return entries
 
 
 def _parse_network(cidr: str) -> tuple[int, int, int]:
+    """Version and leading bits of a network, and how many bits follow; IPv4-mapped IPv6 counts as IPv4."""
     try:
-        network = ip_network(cidr)
+        network = ip_network(str(cidr))  # of a number it would make an address
     except ValueError as error:
         raise ConfigurationError(f"{cidr!r} is not a network: {error}; write 10.0.0.0/8 or 2001:db8::/32") from error
     shift = network.max_prefixlen - network.prefixlen
-    return network.version, int(network.network_address) >> shift, shift
+    first = network.network_address
+    if isinstance(first, IPv6Address) and first.ipv4_mapped is not None and shift <= 32:
+        first = first.ipv4_mapped
+    return first.version, int(first) >> shift, shift
 
 
 def _parse_host(host: str) -> tuple[int, int]:
