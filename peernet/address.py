@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from peernet.errors import AddressError
 
 IDENTIFIER = re.compile(r"[a-z2-7]{52}\Z")
 _ADDRESS = re.compile(
-    r"(?:peer://)?(?:(?P<identifier>[^@/]*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]/@\s]+)):(?P<port>\d{1,5})/?\Z"
+    r"(?:peer://)?(?:(?P<identifier>[^@/]*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]/@\s]+)):(?P<port>[0-9]{1,5})/?\Z"
 )
 
 
@@ -35,7 +36,7 @@ class PeerAddress:
             AddressError: the text is none of these.
         """
         match = _ADDRESS.match(text)
-        if match is None or int(match["port"]) > 65535:
+        if match is None or int(match["port"]) > 65535 or not _may_exist(match["v6"], match["host"]):
             raise AddressError(
                 f"{text!r} is not a peer address; write host:port, [ipv6]:port or peer://identifier@host:port"
             )
@@ -58,6 +59,15 @@ def endpoint(host: str, port: int) -> str:
 def is_identifier(text: str) -> bool:
     """Whether ``text`` has the form of an identifier: 52 characters of lowercase base32 (RFC 4648)."""
     return IDENTIFIER.match(text) is not None
+
+
+def _may_exist(v6: str | None, host: str) -> bool:
+    """Whether this is an IPv6 address, or a name that could be looked up."""
+    try:
+        IPv6Address(v6) if v6 else host.encode("idna")
+    except ValueError:
+        return False
+    return True
 
 
 def _checked(identifier: str | None, text: str) -> str | None:

@@ -35,12 +35,12 @@ from peernet.events import Event
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol, find_callback
-from peernet.outbox import Outbox
+from peernet.link import Frame, Link
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
 from peernet.transport.base import Transport
-from peernet.trust import Decision, IncomingPeerTrustPolicy
+from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
 from peernet.wire.packets import UNKNOWN, Encoded, Kind, decode, encode_body, encode_envelope, encode_header, peek
@@ -48,8 +48,6 @@ from peernet.wire.packets import UNKNOWN, Encoded, Kind, decode, encode_body, en
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
-# How long reading stands still for an outbox that is over its limit. Seconds.
-PAUSE = 0.1
 # A peer may promise heartbeats so rare that it counts as dead only after this many
 # times our own limit; more would let it hide its death.
 MAX_PATIENCE = 10
@@ -110,7 +108,6 @@ class PeerChannel:
         ended_by_peer: whether the peer said goodbye.
         trusted: whether every kind of packet is permitted.
         opened_at: monotonic seconds when it opened; ``None`` if it never did.
-        last_received: monotonic seconds when bytes last arrived.
     """
 
     def __init__(
@@ -132,17 +129,13 @@ class PeerChannel:
         self.ended_by_peer = False
         self.trusted = False
         self.opened_at: float | None = None
-        self.last_received = time.monotonic()
         self._handlers: PacketHandleProtocol | None = None
         self._owner = owner
         self._config = owner.config
-        self._transport = transport
-        self._connection = connection
-        self._outbox = Outbox(transport, owner.config, self._broken)
+        self._link = Link(transport, connection, owner.config, self._broken)
         self._greenlet: greenlet | None = None
         self._closed = Flag()
         self._permitted: frozenset[str] = frozenset()
-        self._unread = 0
         self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
         self._tasks: Group | None = None
         self._pings = 0
@@ -173,14 +166,19 @@ class PeerChannel:
         return self._handlers
 
     @property
+    def last_received(self) -> float:
+        """Monotonic seconds when bytes last arrived."""
+        return self._link.last_received
+
+    @property
     def queued_packets(self) -> int:
         """Packets that wait to be written."""
-        return self._outbox.packets
+        return self._link.outbox.packets
 
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait to be written."""
-        return self._outbox.bytes
+        return self._link.outbox.bytes
 
     @property
     def patience(self) -> float:
@@ -225,7 +223,7 @@ class PeerChannel:
         size = len(prefix) + len(content)
         if size > (self._max_frame if kind.bulk else self._config.max_control_packet):
             raise self._too_big(kind, size)
-        outbox = self._outbox
+        outbox = self._link.outbox
         if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes:
             self._make_room(size, self._config.send_timeout if timeout is None else timeout)
         outbox.put(encode_header(encoded), content)
@@ -248,12 +246,12 @@ class PeerChannel:
 
     def refresh_permissions(self) -> None:
         """Take note that the policy or the trust has changed."""
-        self._permitted = self._owner.policy.permitted_kinds(self)
+        self._permitted = self._owner.policy.permitted_kinds(self) - CONTROL
 
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
         self._move(ChannelState.OPEN)
-        self.opened_at = self.last_received = time.monotonic()
+        self.opened_at = self._link.last_received = time.monotonic()
         self.refresh_permissions()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
@@ -286,7 +284,7 @@ class PeerChannel:
         self._awaited[request] = answered
         began = time.monotonic()
         try:
-            self._put_control(pb.HeartbeatPacket(), encode_envelope(request_id=request))
+            self._link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=request))
             if not answered.wait(timeout):
                 raise PingTimeout(f"{self!r} did not answer within {timeout} s")
         finally:
@@ -332,12 +330,15 @@ class PeerChannel:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._greenlet = gevent.getcurrent()
         try:
-            self._read_until_end()
+            if self._link.read(self._handle):
+                self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
+            elif self.state is ChannelState.CLOSING:
+                self._link.discard_until_end()
         except RemoteProtocolError as error:
             self._owner.counters[error.reason] += 1
             logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
             self._begin_closing(error.reason, str(error))
-            self._discard_until_end()
+            self._link.discard_until_end()
         except TransportError as error:
             self._note_end(Reason.CONNECTION_LOST, str(error))
         finally:
@@ -347,17 +348,17 @@ class PeerChannel:
         """Heartbeat, and notice a peer that is dead or does not read. ``now`` is monotonic seconds."""
         if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
             return
-        if self._outbox.stalled_for > self._config.write_timeout:
+        if self._link.outbox.stalled_for > self._config.write_timeout:
             self._cut(Reason.SLOW_PEER)
-        elif now - self.last_received > self.patience and not self._has_news(now):
+        elif now - self._link.last_received > self.patience and not self._link.has_news(now):
             self._cut(Reason.TIMEOUT)
-        elif now - self._outbox.last_progress >= self._config.heartbeat_interval and not self._outbox.bytes:
-            self._put_control(pb.HeartbeatPacket())
+        elif now - self._link.outbox.last_progress >= self._config.heartbeat_interval and not self._link.outbox.bytes:
+            self._link.put_control(pb.HeartbeatPacket())
 
     def dismiss(self, reason: Reason, message: str = "") -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
         self._begin_closing(reason, message)
-        self._discard_until_end()
+        self._link.discard_until_end()
         self.release()
 
     def supersede(self) -> None:
@@ -367,12 +368,11 @@ class PeerChannel:
 
     def lost_while_pending(self) -> bool:
         """Whether the peer has gone while nobody reads from it."""
-        return self._transport.ended()
+        return self._link.ended()
 
     def release(self) -> None:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
-        self._outbox.close()
-        self._transport.close()
+        self._link.release()
         self._conclude()
 
     def kill_tasks(self) -> None:
@@ -382,89 +382,39 @@ class PeerChannel:
 
     # Reading.
 
-    def _read_until_end(self) -> None:
-        decoder = self._connection.decoder
-        config = self._config
-        frames_left, turn_ends = config.frames_per_turn, time.monotonic() + config.seconds_per_turn
-        while True:
-            for frame in decoder.frames():
-                self._handle(frame)
-                if self.state is not ChannelState.OPEN:
-                    return self._discard_until_end()
-                frames_left -= 1
-                if not frames_left or time.monotonic() >= turn_ends:
-                    self._rest()
-                    frames_left, turn_ends = config.frames_per_turn, time.monotonic() + config.seconds_per_turn
-            self._outbox.flush()
-            if not self._receive():
-                return self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
-            if self.state is not ChannelState.OPEN:
-                return self._discard_until_end()
-
-    def _receive(self) -> int:
-        """Read once into the decoder. Returns how many bytes; 0 at the end of the stream."""
-        decoder = self._connection.decoder
-        buffer = decoder.get_buffer()
-        if buffer is None:
-            data = self._transport.recv()
-            decoder.receive_data(data)
-            count = len(data)
-        else:
-            with buffer:
-                count = self._transport.recv_into(buffer)
-            decoder.buffer_updated(count)
-        self.last_received = time.monotonic()
-        return count
-
-    def _discard_until_end(self) -> None:
-        """Read and drop what still comes, so that closing does not reset the goodbye away."""
-        with gevent.Timeout(self._config.close_timeout, False):  # type: ignore[arg-type]  # ends in silence
-            try:
-                while self.state is not ChannelState.CLOSED and self._transport.recv():
-                    pass
-            except TransportError:
-                return  # it has ended, which is all we wait for
-
-    def _rest(self) -> None:
-        """Give everybody else a turn, and the outbox the time to drain if it is over its limit."""
-        self._outbox.flush()
-        if self._outbox.full:
-            # Not until it has drained: two peers who each wait for the other to read
-            # would wait for ever.
-            self._outbox.wait_for_room(PAUSE)
-        gevent.sleep(0)
-
-    def _handle(self, frame: bytes | bytearray) -> None:
-        """Take one frame through the gates to its callback."""
+    def _handle(self, frame: Frame) -> bool:
+        """Take one frame through the gates to its callback. Returns whether to go on."""
         kind = peek(frame)
-        self._connection.received(kind, len(frame))
-        if kind.control:
-            self._handle_control(kind, decode(frame))
+        if not kind.bulk:  # an open connection may always carry the bulk kinds
+            self._link.connection.received(kind, len(frame))
+        if kind.name in self._permitted:
+            self._deliver(kind.name, decode(frame))
+        elif kind.control:
+            self._handle_control(kind.name, decode(frame))
         elif kind is UNKNOWN:
             self._count("unknown_kind")
-        elif kind.name not in self._permitted:
-            self._refuse(kind)
         else:
-            self._deliver(kind.name, decode(frame))
+            self._refuse(kind.name)
+        return self.state is ChannelState.OPEN
 
-    def _handle_control(self, kind: Kind, packet: pb.Packet) -> None:
-        if kind.name == "heartbeat":
+    def _handle_control(self, kind: str, packet: pb.Packet) -> None:
+        if kind == "heartbeat":
             self._answer_heartbeat(packet)
-        elif kind.name == "disconnect":
+        elif kind == "disconnect":
             goodbye = packet.disconnect
             self._note_end(Reason.from_number(goodbye.reason), printable(goodbye.message), by_peer=True)
-            self._deliver(kind.name, packet)
+            self._deliver(kind, packet)
             self._conclude()
 
     def _answer_heartbeat(self, packet: pb.Packet) -> None:
         if self._awaited and packet.reply_to in self._awaited:
             self._awaited[packet.reply_to].set()
-        if packet.request_id and not self._outbox.full:
-            self._put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))
+        if packet.request_id and not self._link.outbox.full:
+            self._link.put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))
 
-    def _refuse(self, kind: Kind) -> None:
+    def _refuse(self, kind: str) -> None:
         self._count("refused")
-        self._owner.on_refused(self, kind.name, self._owner.policy.permits(kind.name, self))
+        self._owner.on_refused(self, kind, self._owner.policy.permits(kind, self))
 
     def _deliver(self, kind: str, packet: pb.Packet) -> None:
         origin = packet.source_origin_identifier
@@ -478,17 +428,17 @@ class PeerChannel:
             return self._count("unhandled")
         try:
             callback(self, packet)
-        except Exception:
-            self._callback_failed(kind)
+        except Exception as error:
+            self._callback_failed(kind, error)
 
-    def _callback_failed(self, kind: str) -> None:
+    def _callback_failed(self, kind: str, error: Exception) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._count("callback_failed")
         now = time.monotonic()
         if now - self._failures_logged_at >= LOG_EVERY:
             self._failures_logged_at = now
             failures = self.counters["callback_failed"]
-            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self, exc_info=True)
+            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self, exc_info=error)
 
     # Writing.
 
@@ -498,11 +448,11 @@ class PeerChannel:
         Raises:
             SendTimeout, OutboxFullError, ChannelClosedError: it may not.
         """
-        self._outbox.flush()
-        if not self._outbox.full:
+        self._link.outbox.flush()
+        if not self._link.outbox.full:
             return
         if self._in_own_greenlet():
-            if self._outbox.holds_in_reserve(size):
+            if self._link.outbox.holds_in_reserve(size):
                 return
             raise OutboxFullError(
                 "this callback has queued more than the outbox and its reserve hold; send large amounts "
@@ -511,16 +461,11 @@ class PeerChannel:
         if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
             raise OutboxFullError(f"the outbox of {self!r} is full")
         deadline = Deadline(timeout)
-        while not self._outbox.wait_for_room(deadline.remaining):
+        while not self._link.outbox.wait_for_room(deadline.remaining):
             if deadline.expired:
                 raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly")
         if self.state is not ChannelState.OPEN:
             raise self._closed_error()
-
-    def _put_control(self, body: Message, envelope: bytes = b"") -> None:
-        encoded = encode_body(body)
-        self._connection.sent(encoded[0])
-        self._outbox.put(encode_header(encoded, envelope), encoded[2])
 
     # Ending.
 
@@ -531,29 +476,23 @@ class PeerChannel:
             return
         self._note_end(reason, message)
         self._move(ChannelState.CLOSING)
-        self._put_control(goodbye_packet(reason, message, retry_after))
+        self._link.put_control(goodbye_packet(reason, message, retry_after))
         deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
-        spawn(f"channel {self.peer.identifier[:8]} closing", self._finish_closing, deadline)
-
-    def _finish_closing(self, deadline: Deadline) -> None:
-        self._outbox.wait_until_empty(deadline.remaining)
-        self._transport.finish_writing()
-        self._closed.wait(deadline.remaining)
-        self._transport.abort()
+        spawn(f"channel {self.peer.identifier[:8]} closing", self._link.finish, deadline, self._closed)
 
     def _cut(self, reason: Reason) -> None:
         """End a channel whose peer does not answer: whatever its callback does, it is gone now."""
         self._owner.counters[reason] += 1
         self._note_end(reason, reason.sentence)
-        self._put_control(goodbye_packet(reason, "", 0.0))
-        self._outbox.flush()
+        self._link.put_control(goodbye_packet(reason, "", 0.0))
+        self._link.outbox.flush()
         self._conclude()
-        self._transport.abort()
+        self._link.abort()
 
     def _broken(self, error: TransportError) -> None:
         """The outbox could not write."""
         self._note_end(Reason.CONNECTION_LOST, str(error))
-        self._transport.abort()
+        self._link.abort()
 
     def _note_end(self, reason: Reason, text: str, *, by_peer: bool = False) -> None:
         """Remember why the channel ends; the first reason is the cause, later ones follow from it."""
@@ -581,14 +520,6 @@ class PeerChannel:
             raise LocalProtocolError(f"a {self.state.value} channel cannot become {state.value}")
         self.state = state
 
-    def _has_news(self, now: float) -> bool:
-        """Whether bytes arrived since the last look that a busy callback has not let us read."""
-        unread, self._unread = self._unread, self._transport.unread()
-        if self._unread == unread:
-            return False
-        self.last_received = now
-        return True
-
     def _check_not_own_greenlet(self, method: str) -> None:
         if self._in_own_greenlet():
             raise SelfWaitError(
@@ -605,7 +536,7 @@ class PeerChannel:
     def _too_big(self, kind: Kind, size: int) -> PacketTooBigError:
         limit = self._max_frame if kind.bulk else self._config.max_control_packet
         return PacketTooBigError(
-            f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} accepts at most {limit}; send it in parts"
+            f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} takes at most {limit}; send it in parts"
         )
 
     def _closed_error(self) -> PeerNetError:

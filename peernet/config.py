@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,8 +14,8 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-def _limit(default: float, unit: str, at_limit: str, *, least: float = 0) -> Any:
-    metadata = {"unit": unit, "at_limit": at_limit, "least": least}
+def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
+    metadata = {"unit": unit, "at_limit": at_limit, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -30,13 +31,14 @@ class NetworkConfig:
     """
 
     # Frames. 1 MiB is what NATS and websockets allow; a control packet of 64 KiB
-    # already costs up to 19 ms to parse when it is made of empty sub-messages.
-    max_frame: int = _limit(1 * MIB, "bytes", "connection closed: frame_too_big", least=4 * KIB)
+    # already costs up to 19 ms to parse when it is made of empty sub-messages. From
+    # 2 GiB on protobuf itself gives up.
+    max_frame: int = _limit(1 * MIB, "bytes", "connection closed: frame_too_big", least=4 * KIB, most=2048 * MIB - 1)
     max_control_packet: int = _limit(64 * KIB, "bytes", "connection closed: frame_too_big", least=1 * KIB)
 
     # Before the handshake is done a stranger gets next to nothing (RabbitMQ and
     # libp2p allow 4 KiB frames there; 10 s is what syncthing and RabbitMQ wait).
-    max_handshake_frame: int = _limit(4 * KIB, "bytes", "connection closed: frame_too_big", least=512)
+    max_handshake_frame: int = _limit(4 * KIB, "bytes", "connection closed: frame_too_big", least=512, most=16 * KIB)
     handshake_timeout: float = _limit(10.0, "seconds", "connection closed: handshake_timeout", least=0.1)
     max_handshakes: int = _limit(64, "connections", "new connection refused: busy", least=1)
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
@@ -55,7 +57,8 @@ class NetworkConfig:
     write_timeout: float = _limit(10.0, "seconds without progress", "channel closed: slow_peer", least=0.1)
 
     # Liveness: three missed half-intervals would be noise, thirty silent seconds are death.
-    heartbeat_interval: float = _limit(15.0, "seconds", "a heartbeat is sent", least=0.05)
+    # A hello tells the interval in 32 bits of milliseconds.
+    heartbeat_interval: float = _limit(15.0, "seconds", "a heartbeat is sent", least=0.05, most=30 * 86_400)
     dead_after: float = _limit(30.0, "seconds without a byte", "channel closed: timeout", least=0.1)
 
     # Fairness: without a pause one flooding peer froze the whole process; with one
@@ -128,9 +131,11 @@ def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if not isinstance(value, wanted) or isinstance(value, bool):
         kind = "a whole number" if wanted == (int,) else "a number"
         raise ConfigurationError(f"{field.name} must be {kind} of {field.metadata['unit']}, not {value!r}")
-    least = field.metadata["least"]
-    if not least <= value < float("inf"):  # also refuses NaN
-        raise ConfigurationError(f"{field.name} must be at least {least} {field.metadata['unit']}, not {value!r}")
+    least, most, unit = field.metadata["least"], field.metadata["most"], field.metadata["unit"]
+    if not value >= least:  # also refuses NaN
+        raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {value!r}")
+    if value > most:
+        raise ConfigurationError(f"{field.name} must be at most {most:.0f} {unit}, not {value!r}")
 
 
 def _check_order(config: NetworkConfig, *names: str) -> None:

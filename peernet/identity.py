@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import os
@@ -89,7 +90,7 @@ class Identity:
             IdentityError: as :meth:`load`, or the folder cannot be written.
         """
         folder = Path(folder)
-        if (folder / KEY_FILE).exists():
+        if os.path.exists(folder / KEY_FILE):  # which, unlike Path.exists, never raises
             identity = cls.load(folder)
         else:
             identity = cls.generate()
@@ -156,7 +157,9 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)  # unlike rename, refuses to replace what is there
-    except OSError as error:
-        raise IdentityError(f"cannot write {path}: {error.strerror}; choose another home folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise IdentityError(f"cannot write {path}: {reason}; choose another home folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink()

@@ -119,4 +119,5 @@ class InboundConnectingPeersQueue:
 
     def remove(self, attempt: IncomingPeerConnectionAttempt) -> None:
         """No longer hold an attempt."""
-        self._attempts.pop(attempt.peer.identifier, None)
+        if self._attempts.get(attempt.peer.identifier) is attempt:
+            del self._attempts[attempt.peer.identifier]

@@ -61,17 +61,21 @@ class KnownPeers:
         known.last_seen = time.time()
         if dialled:
             self._remember_address(known, peer.endpoint)
-        if len(self._peers) > self._config.max_known_peers:
-            del self._peers[next(iter(self._peers))]
+        self._forget_oldest()
         return known
 
     def restore(self, known: KnownPeer) -> None:
         """Put back what an earlier process remembered."""
         self._peers.setdefault(known.identifier, known)
+        self._forget_oldest()
 
     def forget(self, identifier: str) -> None:
         """Remove a peer; one that is not known is no error."""
         self._peers.pop(identifier, None)
+
+    def _forget_oldest(self) -> None:
+        if len(self._peers) > self._config.max_known_peers:
+            del self._peers[next(iter(self._peers))]
 
     def _remember_address(self, known: KnownPeer, address: str) -> None:
         if address in known.addresses:

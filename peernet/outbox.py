@@ -10,7 +10,7 @@ from gevent.event import Event
 
 from peernet.config import NetworkConfig
 from peernet.errors import TransportError
-from peernet.transport.base import Transport
+from peernet.transport.base import RECORD_SIZE, Transport
 
 # Up to here packets that wait are joined into one write, and a part that is larger
 # is written where it lies; beyond it a copy costs more than another system call.
@@ -58,7 +58,7 @@ class Outbox:
         self._reserve_packets = config.outbox_reserve_packets
         self._reserve_bytes = config.outbox_reserve_bytes
         self._failed: Callable[[TransportError], None] | None = failed
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._large = 0  # how many of the parts are large
         self._writing: bytes | memoryview = b""  # taken from the parts, not yet taken by the transport
         self._scheduled = False
@@ -89,8 +89,10 @@ class Outbox:
         """Queue one packet, without looking at the limits."""
         if len(content) > LARGE:
             self._large += 1
-            self._parts.append(header)
-            self._parts.append(content)
+            # The header travels with as much content as fills a TLS record with it.
+            first = RECORD_SIZE - len(header)
+            self._parts.append(header + content[:first])
+            self._parts.append(memoryview(content)[first:])
         else:
             self._parts.append(header + content)
         self.packets += 1
@@ -161,7 +163,7 @@ class Outbox:
         self._blocked = False
         self.flush()
 
-    def _take(self) -> bytes:
+    def _take(self) -> bytes | memoryview:
         """The next bytes to write: one large part, or all small ones before the next large one."""
         parts = self._parts
         if not self._large:
@@ -169,14 +171,14 @@ class Outbox:
             parts.clear()
             self.packets = 0
             return data
-        if len(parts[0]) > LARGE:
+        if isinstance(parts[0], memoryview):
             self._large -= 1
             self.packets -= 1
             return parts.pop(0)
-        large = next(index for index, part in enumerate(parts) if len(part) > LARGE)
+        large = next(index for index, part in enumerate(parts) if isinstance(part, memoryview))
         data = b"".join(parts[:large])
         del parts[:large]
-        self.packets -= large - 1  # the last one is the header of the large content
+        self.packets -= large - 1  # the last one is the beginning of the large content
         return data
 
     def _tell_of_room(self) -> None:

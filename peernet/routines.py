@@ -47,12 +47,14 @@ class Routine:
             greenlet.kill()
 
     def _run(self) -> None:
-        while self.running:
-            gevent.sleep(self.interval)
+        me = gevent.getcurrent()
+        gevent.sleep(self.interval)
+        while self._greenlet is me:  # else it was stopped, and perhaps started again
             try:
                 self.job()
             except Exception:
                 logger.exception("the routine %s failed; it runs again in %s s", self.name, self.interval)
+            gevent.sleep(self.interval)
 
 
 class NetworkRoutines:

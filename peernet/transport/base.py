@@ -8,6 +8,8 @@ from typing import Protocol
 # One read takes this much at most: many small frames per system call, and little
 # enough that a thousand connections reading at once stay cheap.
 READ_SIZE = 64 * 1024
+RECORD_SIZE = 16 * 1024
+"""The most content that one TLS record carries (RFC 8446 5.1)."""
 
 
 class Transport(Protocol):

@@ -17,9 +17,8 @@ from OpenSSL import SSL
 
 from peernet.errors import IdentityError, TransportError
 from peernet.identity import Identity, identifier_of
+from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
-
-RECORD_SIZE = 16 * 1024  # the most that one read returns (RFC 8446 5.1)
 
 
 class TlsContext:
@@ -73,8 +72,15 @@ class TlsTransport:
         return data
 
     def recv_into(self, buffer: memoryview) -> int:
-        count: int = self._read(self._connection.recv_into, buffer) or 0
-        return count
+        # pyOpenSSL reads through a buffer of its own, which need not be larger than a record.
+        filled: int = self._read(self._connection.recv_into, buffer, RECORD_SIZE) or 0
+        while 0 < filled < len(buffer):
+            try:
+                filled += self._connection.recv_into(buffer[filled:], RECORD_SIZE)
+            except SSL.Error as error:
+                self._drained = isinstance(error, SSL.WantReadError)
+                break  # any other error comes up again at the next read
+        return filled
 
     def send(self, data: bytes | memoryview) -> int:
         if self._tcp.closed:
@@ -110,14 +116,14 @@ class TlsTransport:
     def close(self) -> None:
         self._tcp.close()
 
-    def _read(self, read: Callable[[Any], Any], argument: Any) -> Any:
-        """What ``read(argument)`` returns, as soon as it can; ``None`` at the end of the stream."""
+    def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:
+        """What ``read(*arguments)`` returns, as soon as it can; ``None`` at the end of the stream."""
         while True:
             if self._drained:
                 self._tcp.wait_readable()
                 self._drained = False
             try:
-                return read(argument)
+                return read(*arguments)
             except SSL.WantReadError:
                 self._drained = True
             except SSL.WantWriteError:

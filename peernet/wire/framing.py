@@ -76,7 +76,7 @@ class FrameDecoder:
         if self._body is None:
             return None
         if self._filled == len(self._body):
-            ahead = min(max(self._filled, MIN_AHEAD), MAX_AHEAD, self._length - self._filled)
+            ahead = min(max(4 * self._filled, MIN_AHEAD), MAX_AHEAD, self._length - self._filled)
             self._body.extend(bytes(ahead))
         return memoryview(self._body)[self._filled :]
 

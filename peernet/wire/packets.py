@@ -106,7 +106,9 @@ def encode_body(body: Message) -> Encoded:
 def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
     """What stands before the content in a frame: length, envelope fields, tag and length of the body."""
     _, prefix, content = encoded
-    return encode_varint(len(envelope) + len(prefix) + len(content)) + envelope + prefix
+    if envelope:
+        prefix = envelope + prefix
+    return encode_varint(len(prefix) + len(content)) + prefix
 
 
 def encode_frame(body: Message, envelope: bytes = b"") -> bytes:

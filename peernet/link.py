@@ -1,0 +1,149 @@
+"""Link: one live connection under a channel. It reads fairly, writes through an outbox, and ends politely."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event as Flag
+from google.protobuf.message import Message
+
+from peernet.config import NetworkConfig
+from peernet.deadline import Deadline
+from peernet.errors import TransportError
+from peernet.outbox import Outbox
+from peernet.transport.base import Transport
+from peernet.wire.connection import Connection
+from peernet.wire.packets import encode_body, encode_header
+
+# How long reading stands still for an outbox that is over its limit. Seconds.
+PAUSE = 0.1
+
+Frame = bytes | bytearray
+
+
+class Link:
+    """A transport with its protocol state and its outbox.
+
+    The greenlet that calls :meth:`read` owns the link: it alone reads, and it alone
+    calls :meth:`release`, after its last read.
+
+    Attributes:
+        connection: which packets may travel now.
+        outbox: what waits to be written.
+        last_received: monotonic seconds when bytes last arrived.
+    """
+
+    __slots__ = ("_config", "_transport", "_unread", "connection", "last_received", "outbox")
+
+    def __init__(
+        self,
+        transport: Transport,
+        connection: Connection,
+        config: NetworkConfig,
+        failed: Callable[[TransportError], None],
+    ) -> None:
+        self._transport = transport
+        self._config = config
+        self._unread = 0
+        self.connection = connection
+        self.outbox = Outbox(transport, config, failed)
+        self.last_received = time.monotonic()
+
+    def read(self, handle: Callable[[Frame], bool]) -> bool:
+        """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
+
+        Returns:
+            Whether the stream has ended.
+
+        Raises:
+            TransportError: the connection broke.
+            RemoteProtocolError: a frame is too big, or what ``handle`` raises.
+        """
+        frames = self.connection.decoder.frames
+        monotonic = time.monotonic
+        per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
+        frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+        while True:
+            for frame in frames():
+                if not handle(frame):
+                    return False
+                frames_left -= 1
+                if not frames_left or monotonic() >= turn_ends:
+                    self._rest()
+                    frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+            self.outbox.flush()
+            if not self._receive():
+                return True
+
+    def discard_until_end(self) -> None:
+        """Read and drop what still comes, so that closing does not reset the goodbye away."""
+        with gevent.Timeout(self._config.close_timeout, False):  # type: ignore[arg-type]  # ends in silence
+            try:
+                while self._transport.recv():
+                    pass
+            except TransportError:
+                return  # it has ended, which is all we wait for
+
+    def put_control(self, body: Message, envelope: bytes = b"") -> None:
+        """Queue a packet that the protocol itself needs.
+
+        Raises:
+            LocalProtocolError: the state of the connection forbids it.
+        """
+        encoded = encode_body(body)
+        self.connection.sent(encoded[0])
+        self.outbox.put(encode_header(encoded, envelope), encoded[2])
+
+    def finish(self, deadline: Deadline, ended: Flag) -> None:
+        """Write what is queued, say that no more follows, and cut the link if it has not ``ended`` in time."""
+        self.outbox.wait_until_empty(deadline.remaining)
+        self._transport.finish_writing()
+        ended.wait(deadline.remaining)
+        self._transport.abort()
+
+    def abort(self) -> None:
+        """End the connection now, from any greenlet: the reader sees the end of the stream."""
+        self._transport.abort()
+
+    def release(self) -> None:
+        """Free everything."""
+        self.outbox.close()
+        self._transport.close()
+
+    def has_news(self, now: float) -> bool:
+        """Whether bytes have arrived since the last look, even if a busy callback keeps them from being read."""
+        unread, self._unread = self._unread, self._transport.unread()
+        if self._unread == unread:
+            return False
+        self.last_received = now
+        return True
+
+    def ended(self) -> bool:
+        """Whether the other end has gone while nobody reads."""
+        return self._transport.ended()
+
+    def _receive(self) -> int:
+        """Read once into the decoder. Returns how many bytes; 0 at the end of the stream."""
+        decoder = self.connection.decoder
+        buffer = decoder.get_buffer()
+        if buffer is None:
+            data = self._transport.recv()
+            decoder.receive_data(data)
+            count = len(data)
+        else:
+            with buffer:
+                count = self._transport.recv_into(buffer)
+            decoder.buffer_updated(count)
+        self.last_received = time.monotonic()
+        return count
+
+    def _rest(self) -> None:
+        """Give everybody else a turn, and the outbox the time to drain if it is over its limit."""
+        self.outbox.flush()
+        if self.outbox.full:
+            # Not until it has drained: two peers who each wait for the other to read
+            # would wait for ever.
+            self.outbox.wait_for_room(PAUSE)
+        gevent.sleep(0)
