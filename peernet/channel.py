@@ -273,7 +273,7 @@ class PeerChannel:
         Raises:
             PingTimeout: no answer in time.
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
-            ChannelClosedError: the channel is not open.
+            ChannelClosedError: the channel is not open, or ended before the answer came.
         """
         self._check_not_own_greenlet("ping")
         if self.state is not ChannelState.OPEN:
@@ -287,8 +287,10 @@ class PeerChannel:
             self._link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=request))
             if not answered.wait(timeout):
                 raise PingTimeout(f"{self!r} did not answer within {timeout} s")
+            if request in self._awaited:  # woken by the end of the channel
+                raise self._closed_error()
         finally:
-            del self._awaited[request]
+            self._awaited.pop(request, None)
         return time.monotonic() - began
 
     def close(
@@ -408,7 +410,7 @@ class PeerChannel:
 
     def _answer_heartbeat(self, packet: pb.Packet) -> None:
         if self._awaited and packet.reply_to in self._awaited:
-            self._awaited[packet.reply_to].set()
+            self._awaited.pop(packet.reply_to).set()
         if packet.request_id and not self._link.outbox.full:
             self._link.put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))
 
@@ -419,7 +421,7 @@ class PeerChannel:
     def _deliver(self, kind: str, packet: pb.Packet) -> None:
         origin = packet.source_origin_identifier
         if origin and origin != self.peer.identifier:
-            raise RemoteProtocolError(f"a {kind} packet claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
+            raise RemoteProtocolError(f"a packet of kind {kind} claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
         self.received += 1
         if self._owner.packet_received.listeners:
             self._owner.packet_received.fire(self, packet)
@@ -505,6 +507,8 @@ class PeerChannel:
         self._note_end(Reason.CONNECTION_LOST, "")
         self._move(ChannelState.CLOSED)
         self._closed.set()
+        for answered in (self._awaited or {}).values():
+            answered.set()
         self._owner.on_closed(self)
 
     # Small things.

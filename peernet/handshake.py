@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gevent
 from gevent.event import Event
 from google.protobuf.message import Message
 
@@ -111,8 +112,12 @@ class Handshake:
     def _receive_hello(self) -> pb.HelloPacket:
         try:
             packet = self._receive()
+            self._check_origin(packet)
         except RemoteProtocolError as error:
             self._dismiss(goodbye_packet(error.reason, str(error)))
+            raise
+        except gevent.Timeout:
+            self._dismiss(goodbye_packet(Reason.HANDSHAKE_TIMEOUT))
             raise
         if packet.HasField("disconnect"):
             refused = _refused_by_peer(packet.disconnect)
@@ -132,6 +137,11 @@ class Handshake:
             if not data:
                 raise TransportError("the other side hung up during the handshake")
             connection.decoder.receive_data(data)
+
+    def _check_origin(self, packet: pb.Packet) -> None:
+        origin = packet.source_origin_identifier
+        if origin and origin != (self._transport.identifier or packet.hello.identifier):
+            raise RemoteProtocolError(f"a hello claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
 
     def _judge(self, theirs: pb.HelloPacket) -> GenericPeer:
         """The peer that a hello describes, if the two sides fit together."""

@@ -1,9 +1,7 @@
-"""PeerNetwork: owns everything, starts and stops it in order."""
+"""PeerNetwork: one node. It owns everything else, and starts and stops it in order."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
-from gevent.pool import Group
 from google.protobuf.message import Message
 
 from peernet._version import __version__
@@ -22,44 +19,31 @@ from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
-from peernet.errors import (
-    ConfigurationError,
-    PeerNetError,
-    RefusedByPeerError,
-    RefusedByPolicyError,
-)
-from peernet.events import Event
+from peernet.errors import ConfigurationError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
-from peernet.handshake import PROTOCOL_VERSION, Introduced, Refusal, introduce
+from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
 from peernet.identity import Identity
-from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
-from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.inbound import InboundConnectingPeersQueue
+from peernet.known_peers import KnownPeers
 from peernet.listener import Listener
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.reception import Reception
 from peernet.routines import NetworkRoutines
+from peernet.switch import Switch
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext
-from peernet.trust import (
-    Decision,
-    IdentifierOrigin,
-    IncomingPeerMode,
-    IncomingPeerTrustPolicy,
-    PeerNetworkTrustPolicy,
-)
+from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import encode_body
 
-logger = logging.getLogger(__name__)
-
-# How long a peer that found no room is asked to stay away. Seconds.
-BUSY_RETRY_AFTER = 5.0
 # How long a dial that was refused as a duplicate waits for the other connection. Seconds.
 DUPLICATE_PATIENCE = 2.0
 # How long greenlets get to end by themselves when all goodbyes are said. Seconds.
 AFTER_GOODBYE = 0.5
+# The longest that connect() may take when it is not told. Seconds.
+NO_TIMEOUT = 86400.0
 
 
 @dataclass(frozen=True)
@@ -78,25 +62,24 @@ class PeerNetwork:
         listen: ``host:port`` addresses to accept connections on; port 0 lets the system choose.
         network_name: only peers that give the same name are talked to.
         policy: whom to let in and what to take from them.
-        network_policy: who may change this node's identifier.
         config: limits and timeouts.
+        network_policy: who may change this node's identifier.
         handlers: callbacks by kind of packet; the defaults if not given.
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
 
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
-        counters: how many of what, for example one count per reason of refusal.
         routines: jobs that run while the network runs.
-        known_peers: the address book.
-        default_trust_protocol: ``callback(channel)`` run in a greenlet of its own when a channel
-            opens; it may wait, talk to the peer, and call ``channel.trust()``. ``None``: only the
-            policy's ``trusted_identifiers`` are trusted.
+        incoming_peer_connection_attempt: event, ``listener(attempt)``: a peer asks to be let in.
+        peer_pending: event, ``listener(attempt)``: a peer is held until somebody decides.
+        peer_added: event, ``listener(channel)``.
+        peer_removed: event, ``listener(channel, reason)``.
+        packet_received: event, ``listener(channel, packet)``, before the callback.
+        packet_refused: event, ``listener(channel, kind, decision)``: the policy does not permit it.
+        trust_changed: event, ``listener(channel)``.
 
-    Events, each with ``add``, ``remove`` and usable as a decorator (``@network.peer_added.add``):
-        ``incoming_peer_connection_attempt(attempt)``, ``peer_pending(attempt)``, ``peer_added(channel)``,
-        ``peer_removed(channel, reason)``, ``packet_received(channel, packet)``,
-        ``packet_refused(channel, kind, decision)``, ``trust_changed(channel)``.
+    Every event has ``add`` and ``remove``; ``@network.peer_added.add`` works as a decorator.
 
     Raises:
         AddressError: a listen address that does not parse.
@@ -123,31 +106,28 @@ class PeerNetwork:
         self.config = config or NetworkConfig()
         self.handlers = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
-        self.counters: Counter[str] = Counter()
-        self.known_peers = KnownPeers(self.config)
-        self.inbound_connecting_peers = InboundConnectingPeersQueue()
         self.routines = NetworkRoutines()
-        self.default_trust_protocol: Callable[[PeerChannel], object] | None = None
-        self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
-        self.peer_pending = Event("peer_pending")
-        self.peer_added = Event("peer_added")
-        self.peer_removed = Event("peer_removed")
-        self.packet_received = Event("packet_received")
-        self.packet_refused = Event("packet_refused")
-        self.trust_changed = Event("trust_changed")
         self._agent = agent
-        self._policy = policy or IncomingPeerTrustPolicy()
         self._listen = [PeerAddress.parse(text) for text in listen]
         self._tls: TlsContext | None = None
-        self._channels = ChannelTable(self.identity.identifier)
         self._listeners: list[Listener] = []
-        self._reception = self._make_reception()
-        self._dialler = Dialler(self.config, self._introduce_dialled)
-        self._greenlets = Group()  # one for each channel that we dialled
         self._stopping = False
         self._stopped = Flag()
         self._stopped.set()
-        self.routines.add("liveness", self._tick_interval(), self._tick)
+        switch = Switch(self.identifier, self.config, policy or IncomingPeerTrustPolicy(), self.handlers)
+        self.incoming_peer_connection_attempt = switch.incoming_peer_connection_attempt
+        self.peer_pending = switch.peer_pending
+        self.peer_added = switch.peer_added
+        self.peer_removed = switch.peer_removed
+        self.packet_received = switch.packet_received
+        self.packet_refused = switch.packet_refused
+        self.trust_changed = switch.trust_changed
+        self._switch = switch
+        self._dialler = Dialler(self.config, self._introduce_dialled)
+        self._reception = Reception(
+            self.config, switch.counters, self._admits_address, self._introduce_inbound, switch.welcome
+        )
+        self.routines.add("liveness", self._tick_interval(), switch.tick)
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -155,6 +135,8 @@ class PeerNetwork:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    # What there is.
 
     @property
     def identifier(self) -> str:
@@ -173,46 +155,33 @@ class PeerNetwork:
         return [str(PeerAddress(at.address.host, at.address.port, pinned)) for at in self._listeners]
 
     @property
+    def counters(self) -> Counter[str]:
+        """How many of what has happened, for example one count per reason of refusal."""
+        return self._switch.counters
+
+    @property
+    def known_peers(self) -> KnownPeers:
+        """The address book."""
+        return self._switch.known_peers
+
+    @property
+    def inbound_connecting_peers(self) -> InboundConnectingPeersQueue:
+        """The peers that are held until somebody decides about them."""
+        return self._switch.queue
+
+    @property
     def active_peer_channels(self) -> list[PeerChannel]:
         """The open channels; a copy, safe to iterate while channels come and go."""
-        return list(self._channels)
+        return list(self._switch.channels)
 
     @property
     def trusted_peer_channels(self) -> list[PeerChannel]:
         """The open channels that are trusted."""
-        return [channel for channel in self._channels if channel.trusted]
+        return [channel for channel in self._switch.channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
-        return self._channels.get(identifier)
-
-    @property
-    def policy(self) -> IncomingPeerTrustPolicy:
-        """Whom to let in and what to take from them. Setting it takes effect on open channels at once."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: IncomingPeerTrustPolicy) -> None:
-        self._policy = policy
-        for channel in self._channels:
-            decision = policy.admits(channel.peer)
-            if decision:
-                channel.refresh_permissions()
-            else:
-                spawn("policy change", channel.close, _reason_for(decision), decision.why)
-
-    def set_identity(self, identity: Identity, origin: IdentifierOrigin = IdentifierOrigin.LOCAL) -> None:
-        """Give this node another identity, before it is started.
-
-        Raises:
-            IdentityLockedError: the network policy forbids it.
-            ConfigurationError: the network is running.
-        """
-        self.network_policy.check_identifier_set(origin, already_set=True)
-        if self.running:
-            raise ConfigurationError("stop the network before it gets another identity")
-        self.identity = identity
-        self._channels = ChannelTable(identity.identifier)
+        return self._switch.channels.get(identifier)
 
     # Life.
 
@@ -243,14 +212,28 @@ class PeerNetwork:
         Args:
             timeout: seconds; what has not ended by then is cut off.
         """
-        if isinstance(gevent.getcurrent(), gevent.hub.Hub) or self._in_a_channel():
+        current: Any = gevent.getcurrent()
+        if isinstance(current, gevent.hub.Hub) or self._runs_a_channel(current):
             spawn("network stop", self._stop, timeout)
         else:
             self._stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
-        return self._stopped.wait(timeout)
+        return bool(self._stopped.wait(timeout))
+
+    def set_identity(self, identity: Identity, origin: IdentifierOrigin = IdentifierOrigin.LOCAL) -> None:
+        """Give this node another identity, before it is started.
+
+        Raises:
+            IdentityLockedError: the network policy forbids it.
+            ConfigurationError: the network is running.
+        """
+        self.network_policy.check_identifier_set(origin, already_set=True)
+        if self.running:
+            raise ConfigurationError("stop the network before it gets another identity")
+        self.identity = identity
+        self._switch.rename(identity.identifier)
 
     # Peers.
 
@@ -264,24 +247,25 @@ class PeerNetwork:
 
         Raises:
             AddressError: the address does not parse.
+            ConfigurationError: the network is not started.
             ConnectError: or a subclass that says why there is no channel.
         """
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
         where = PeerAddress.parse(address)
-        existing = self._channels.get(where.identifier or "")
+        existing = self.channel_to(where.identifier or "")
         if existing is not None:
             return existing
         deadline = Deadline(self.config.connect_timeout if timeout is None else timeout)
         try:
-            introduced = self._dialler.dial(where, deadline.cap(3600.0), attempts or self.config.connect_attempts)
+            introduced = self._dialler.dial(where, deadline.cap(NO_TIMEOUT), attempts or self.config.connect_attempts)
         except (RefusedByPeerError, RefusedByPolicyError) as error:
             return self._existing_instead(deadline, error)
-        return self._open_dialled(introduced)
+        return self._switch.take_dialled(introduced)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
-        channel = self._channels.get(identifier)
+        channel = self.channel_to(identifier)
         if channel is None:
             return False
         channel.close(reason)
@@ -299,7 +283,7 @@ class PeerNetwork:
         """
         encoded = encode_body(message)
         outcomes = {}
-        for channel in self._channels if channels is None else channels:
+        for channel in self._switch.channels if channels is None else channels:
             try:
                 channel.send_encoded(encoded, 0)
                 outcomes[channel.peer.identifier] = Outcome(True)
@@ -309,165 +293,54 @@ class PeerNetwork:
 
     # Trust.
 
+    @property
+    def policy(self) -> IncomingPeerTrustPolicy:
+        """Whom to let in and what to take from them. Setting it takes effect on open channels at once."""
+        return self._switch.policy
+
+    @policy.setter
+    def policy(self, policy: IncomingPeerTrustPolicy) -> None:
+        self._switch.policy = policy
+
+    @property
+    def default_trust_protocol(self) -> Callable[[PeerChannel], object] | None:
+        """``callback(channel)``, run in a greenlet of its own when a channel opens.
+
+        It may wait, talk to the peer, and call ``channel.trust()``. ``None`` means that
+        only the policy's ``trusted_identifiers`` are trusted.
+        """
+        return self._switch.trust_protocol
+
+    @default_trust_protocol.setter
+    def default_trust_protocol(self, protocol: Callable[[PeerChannel], object] | None) -> None:
+        self._switch.trust_protocol = protocol
+
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives."""
-        self.policy = self._policy.adding(trusted_identifiers=identifier)
-        channel = self._channels.get(identifier)
-        if channel is not None and self._policy.trusts(channel.peer):
+        self.policy = self.policy.adding(trusted_identifiers=identifier)
+        channel = self.channel_to(identifier)
+        if channel is not None and self.policy.trusts(channel.peer):
             channel.trust()
 
     def untrust(self, identifier: str) -> None:
         """Trust a peer no longer."""
-        self.policy = self._policy.removing(trusted_identifiers=identifier)
-        channel = self._channels.get(identifier)
+        self.policy = self.policy.removing(trusted_identifiers=identifier)
+        channel = self.channel_to(identifier)
         if channel is not None:
             channel.untrust()
 
-    # What channels tell their network (ChannelOwner).
+    # Handshakes.
 
-    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
-        self.packet_refused.fire(channel, kind, decision)
-
-    def on_trust_changed(self, channel: PeerChannel) -> None:
-        self.trust_changed.fire(channel)
-
-    def on_closed(self, channel: PeerChannel) -> None:
-        self._channels.remove(channel)
-        if channel.opened_at is not None:
-            self.known_peers.note(channel.peer, dialled=channel.dialled)
-            self.peer_removed.fire(channel, channel.reason)
-
-    # Inbound.
-
-    def _make_reception(self) -> Reception:
-        return Reception(
-            self.config, self.counters, lambda peer: self._policy.admits(peer), self._introduce_inbound, self._welcome
-        )
+    def _admits_address(self, peer: GenericPeer) -> Decision:
+        return self.policy.admits(peer)
 
     def _introduce_inbound(self, tcp: TcpTransport) -> Introduced:
-        def admit(peer: GenericPeer) -> None:
-            self._admit(peer, dialled=False)
-
+        admit = partial(self._switch.admit, dialled=False)
         return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=False)
 
-    def _welcome(self, introduced: Introduced) -> PeerChannel | None:
-        """Decide about an introduced peer. Returns its channel, open, if it is let in."""
-        channel = self._make_channel(introduced, dialled=False)
-        attempt = IncomingPeerConnectionAttempt(channel)
-        if self._place(attempt) and self._channels.keeps_existing(channel.peer.identifier, dialled=False):
-            attempt.overrule(Reason.DUPLICATE)
-        if attempt.verdict:
-            self._open(channel)
-            return channel
-        self.counters[attempt.reason] += 1
-        channel.dismiss(attempt.reason, attempt.message)
-        return None
-
-    def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
-        """Whether to let an inbound peer in, after asking whom the policy says to ask."""
-        mode = self._policy.incoming_peer_placement
-        if mode is not IncomingPeerMode.QUEUE_BASED:
-            self.incoming_peer_connection_attempt.fire(attempt)
-        if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
-            attempt.accept()
-        if attempt.verdict is None:
-            self._hold(attempt)
-        return bool(attempt.verdict)
-
-    def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
-        self.inbound_connecting_peers.put(attempt)
-        try:
-            self.peer_pending.fire(attempt)
-            attempt.wait(self.config.decision_timeout)
-        finally:
-            self.inbound_connecting_peers.remove(attempt)
-
-    # Both directions.
-
     def _introduce_dialled(self, tcp: TcpTransport, address: PeerAddress) -> Introduced:
-        def admit(peer: GenericPeer) -> None:
-            self._admit(peer, dialled=True)
-
+        admit = partial(self._switch.admit, dialled=True)
         return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=True, pinned=address.identifier)
-
-    def _admit(self, peer: GenericPeer, *, dialled: bool) -> None:
-        """The gate on the identity.
-
-        Raises:
-            Refusal: the peer is not let in.
-        """
-        if peer.identifier == self.identifier:
-            raise Refusal(Reason.SELF_CONNECTION)
-        decision = self._policy.admits(peer)
-        if not decision:
-            raise Refusal(_reason_for(decision), rule=decision.rule)
-        if self._channels.keeps_existing(peer.identifier, dialled=dialled) or self._is_pending(peer):
-            raise Refusal(Reason.DUPLICATE)
-        if not dialled and self._is_full():
-            raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
-
-    def _is_pending(self, peer: GenericPeer) -> bool:
-        return peer.identifier in self.inbound_connecting_peers
-
-    def _is_full(self) -> bool:
-        return (
-            not self.running
-            or self._channels.inbound >= self.config.max_inbound
-            or len(self.inbound_connecting_peers) >= self.config.max_pending
-        )
-
-    def _make_channel(self, introduced: Introduced, *, dialled: bool) -> PeerChannel:
-        return PeerChannel(
-            self, introduced.peer, introduced.transport, introduced.connection, introduced.hello, dialled=dialled
-        )
-
-    def _open_dialled(self, introduced: Introduced) -> PeerChannel:
-        channel = self._make_channel(introduced, dialled=True)
-        identifier = channel.peer.identifier
-        existing = self._channels.get(identifier)
-        if existing is not None and self._channels.keeps_existing(identifier, dialled=True):
-            self._greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
-            return existing
-        self._open(channel)
-        self._greenlets.add(spawn(f"channel {identifier[:8]}", channel.run))
-        return channel
-
-    def _open(self, channel: PeerChannel) -> None:
-        replaced = self._channels.add(channel)
-        if replaced is not None:
-            replaced.supersede()
-        channel.trusted = bool(self._policy.trusts(channel.peer))
-        channel.open()
-        self.known_peers.note(channel.peer, dialled=channel.dialled)
-        self.peer_added.fire(channel)
-        if self.default_trust_protocol is not None and self._policy.run_default_trust_protocol:
-            channel.spawn(self.default_trust_protocol, channel)
-
-    def _existing_instead(self, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError) -> PeerChannel:
-        """The channel that exists, or is just being made, if that is why a dial was refused.
-
-        Raises:
-            ConnectError: ``error``, if it was refused for another reason.
-        """
-        duplicate = Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None))
-        if duplicate and self._wait_for_channel(error.identifier, deadline.cap(DUPLICATE_PATIENCE)):
-            channel = self._channels.get(error.identifier)
-            if channel is not None:
-                return channel
-        raise error
-
-    def _wait_for_channel(self, identifier: str, timeout: float) -> bool:
-        arrived = Flag()
-
-        def look(channel: PeerChannel) -> None:
-            if channel.peer.identifier == identifier:
-                arrived.set()
-
-        self.peer_added.add(look)
-        try:
-            return self._channels.get(identifier) is not None or arrived.wait(timeout)
-        finally:
-            self.peer_added.remove(look)
 
     def _hello(self, tcp: TcpTransport) -> pb.HelloPacket:
         return pb.HelloPacket(
@@ -482,24 +355,26 @@ class PeerNetwork:
             max_frame=self.config.max_frame,
         )
 
-    # Liveness.
+    def _existing_instead(self, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError) -> PeerChannel:
+        """The channel that exists, or is just being made, if that is why a dial was refused.
+
+        Raises:
+            ConnectError: ``error``, if it was refused for another reason.
+        """
+        if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
+            channel = self._switch.wait_for_channel(error.identifier, deadline.cap(DUPLICATE_PATIENCE))
+            if channel is not None:
+                return channel
+        raise error
+
+    def _runs_a_channel(self, greenlet: Any) -> bool:
+        return greenlet in self._switch.greenlets or greenlet in self._reception.greenlets
 
     def _tick_interval(self) -> float:
         config = self.config
         return min(1.0, config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        for channel in self._channels:
-            channel.tick(now)
-        for attempt in self.inbound_connecting_peers:
-            attempt.channel.tick(now)
-
     # Ending.
-
-    def _in_a_channel(self) -> bool:
-        current: Any = gevent.getcurrent()
-        return current in self._greenlets or current in self._reception.greenlets
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -507,15 +382,12 @@ class PeerNetwork:
         self._listeners.clear()
 
     def _stop(self, timeout: float) -> None:
-        if not self.running:
-            return
-        deadline = Deadline(timeout)
-        if self._stopping:
+        if not self.running or self._stopping:
             self._stopped.wait(timeout)
             return
         self._stopping = True
         try:
-            self._say_goodbye(deadline)
+            self._say_goodbye(Deadline(timeout))
         finally:
             self._stopping = False
             self._stopped.set()
@@ -525,21 +397,13 @@ class PeerNetwork:
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
         self.routines.stop()
-        for attempt in self.inbound_connecting_peers:
+        for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)
         channels = self.active_peer_channels
-        goodbyes = [
-            spawn("goodbye", partial(channel.close, Reason.SHUTDOWN, timeout=deadline.remaining))
-            for channel in channels
-        ]
-        gevent.joinall(goodbyes, timeout=deadline.remaining)
-        for group in (self._reception.greenlets, self._greenlets):
+        say = partial(PeerChannel.close, reason=Reason.SHUTDOWN, timeout=deadline.remaining)
+        gevent.joinall([spawn("goodbye", say, channel) for channel in channels], timeout=deadline.remaining)
+        for group in (self._reception.greenlets, self._switch.greenlets):
             group.join(timeout=deadline.cap(AFTER_GOODBYE))
             group.kill()
         for channel in channels:
             channel.kill_tasks()
-
-
-def _reason_for(decision: Decision) -> Reason:
-    """What a peer is told that the policy does not admit."""
-    return Reason.BLOCKED if decision.rule.startswith("blocked") else Reason.NOT_ALLOWED

@@ -295,8 +295,8 @@ class HelloPacket(google.protobuf.message.Message):
     """
     last_sequence_received: builtins.int
     max_frame: builtins.int
-    """Longest frame in bytes that the sender of this hello accepts once both hellos
-    are exchanged; 0 means 1 MiB.
+    """Longest packet in bytes, its length prefix not counted, that the sender of this
+    hello accepts once both hellos are exchanged; 0 means 1 MiB.
     """
     @property
     def listen_addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

@@ -40,7 +40,6 @@ class Direction(Enum):
 
 
 _S, _D = ConnectionState, Direction
-_OPEN = ConnectionState.OPEN
 
 # (state, direction, what) -> next state. "other" is every kind without a column of
 # its own. What is not in the table must not happen.
@@ -85,10 +84,8 @@ class Connection:
         Raises:
             LocalProtocolError: it may not be sent now.
         """
-        if kind.bulk and self.state is _OPEN:
-            return
         if not self._move(Direction.SENT, kind):
-            raise LocalProtocolError(f"a {kind.name} packet cannot be sent while the connection is {self.state.value}")
+            raise LocalProtocolError(f"a packet of kind {kind.name} cannot be sent in the state {self.state.value}")
 
     def received(self, kind: Kind, size: int) -> None:
         """Note that a packet of ``size`` bytes was received.
@@ -96,15 +93,14 @@ class Connection:
         Raises:
             RemoteProtocolError: it may not be sent now, or is larger than its kind may be.
         """
-        if kind.bulk and self.state is _OPEN:
-            return  # all of this again, for the kinds that come by the hundred thousand
         if not kind.bulk and size > self._max_control_packet:
             raise RemoteProtocolError(
-                f"a {kind.name} packet of {size} bytes; the limit is {self._max_control_packet}", Reason.FRAME_TOO_BIG
+                f"a packet of kind {kind.name} has {size} bytes; the limit is {self._max_control_packet}",
+                Reason.FRAME_TOO_BIG,
             )
         if not self._move(Direction.RECEIVED, kind):
             raise RemoteProtocolError(
-                f"a {kind.name} packet arrived while the connection is {self.state.value}", Reason.UNEXPECTED_PACKET
+                f"a packet of kind {kind.name} arrived in the state {self.state.value}", Reason.UNEXPECTED_PACKET
             )
 
     def _move(self, direction: Direction, kind: Kind) -> bool:

@@ -1,0 +1,212 @@
+"""Switch: who is let in, which channels are open, and who is told when that changes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from gevent.event import Event as Flag
+from gevent.pool import Group
+
+from peernet.channel import PeerChannel
+from peernet.config import NetworkConfig
+from peernet.events import Event
+from peernet.greenlets import spawn
+from peernet.handlers import PacketHandleProtocol
+from peernet.handshake import Introduced, Refusal
+from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
+from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
+
+# How long a peer that found no room is asked to stay away. Seconds.
+BUSY_RETRY_AFTER = 5.0
+
+
+class Switch:
+    """The channels of one network, from the gate on the identity to ``peer_removed``.
+
+    It alone adds a channel to the table and removes it, and so fires ``peer_added`` and
+    ``peer_removed`` exactly once for each.
+
+    Args:
+        identifier: this node's own.
+        config: limits and timeouts.
+        policy: whom to let in and what to take from them.
+        handlers: callbacks by kind of packet.
+    """
+
+    def __init__(
+        self, identifier: str, config: NetworkConfig, policy: IncomingPeerTrustPolicy, handlers: PacketHandleProtocol
+    ) -> None:
+        self.identifier = identifier
+        self.config = config
+        self.handlers = handlers
+        self.counters: Counter[str] = Counter()
+        self.channels = ChannelTable(identifier)
+        self.known_peers = KnownPeers(config)
+        self.queue = InboundConnectingPeersQueue()
+        self.trust_protocol: Callable[[PeerChannel], object] | None = None
+        self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
+        self.peer_pending = Event("peer_pending")
+        self.peer_added = Event("peer_added")
+        self.peer_removed = Event("peer_removed")
+        self.packet_received = Event("packet_received")
+        self.packet_refused = Event("packet_refused")
+        self.trust_changed = Event("trust_changed")
+        self.greenlets = Group()  # one for each channel that we dialled
+        self._policy = policy
+
+    @property
+    def policy(self) -> IncomingPeerTrustPolicy:
+        """The policy in force."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: IncomingPeerTrustPolicy) -> None:
+        self._policy = policy
+        for channel in self.channels:
+            decision = policy.admits(channel.peer)
+            if decision:
+                channel.refresh_permissions()
+            else:
+                self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
+
+    def rename(self, identifier: str) -> None:
+        """Give the node another identifier; only while no channel is open."""
+        self.identifier = identifier
+        self.channels = ChannelTable(identifier)
+
+    # The gates.
+
+    def admit(self, peer: GenericPeer, *, dialled: bool) -> None:
+        """The gate on the identity.
+
+        Raises:
+            Refusal: the peer is not let in.
+        """
+        if peer.identifier == self.identifier:
+            raise Refusal(Reason.SELF_CONNECTION)
+        decision = self._policy.admits(peer)
+        if not decision:
+            raise Refusal(reason_for(decision), rule=decision.rule)
+        if self.channels.keeps_existing(peer.identifier, dialled=dialled) or peer.identifier in self.queue:
+            raise Refusal(Reason.DUPLICATE)
+        if not dialled and self._is_full():
+            raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
+
+    def welcome(self, introduced: Introduced) -> PeerChannel | None:
+        """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
+        attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
+        if self._place(attempt):
+            self._check_again(attempt)
+        if attempt.verdict:
+            self._open(attempt.channel)
+            return attempt.channel
+        self.counters[attempt.reason] += 1
+        attempt.channel.dismiss(attempt.reason, attempt.message)
+        return None
+
+    def take_dialled(self, introduced: Introduced) -> PeerChannel:
+        """Open and run the channel to a peer we have dialled, unless there is a better one by now."""
+        channel = self._make_channel(introduced, dialled=True)
+        existing = self.channels.get(channel.peer.identifier)
+        if existing is not None and self.channels.keeps_existing(channel.peer.identifier, dialled=True):
+            self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
+            return existing
+        self._open(channel)
+        self.greenlets.add(spawn(f"channel {channel.peer.identifier[:8]}", channel.run))
+        return channel
+
+    def wait_for_channel(self, identifier: str, timeout: float) -> PeerChannel | None:
+        """The channel to a peer, if there is one within ``timeout`` seconds."""
+        arrived = Flag()
+
+        def look(channel: PeerChannel) -> None:
+            if channel.peer.identifier == identifier:
+                arrived.set()
+
+        self.peer_added.add(look)
+        try:
+            if self.channels.get(identifier) is None:
+                arrived.wait(timeout)
+            return self.channels.get(identifier)
+        finally:
+            self.peer_added.remove(look)
+
+    def tick(self) -> None:
+        """Let every channel look after its liveness."""
+        now = time.monotonic()
+        for channel in self.channels:
+            channel.tick(now)
+        for attempt in self.queue:
+            attempt.channel.tick(now)
+
+    # What channels tell their network (ChannelOwner).
+
+    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
+        self.packet_refused.fire(channel, kind, decision)
+
+    def on_trust_changed(self, channel: PeerChannel) -> None:
+        self.trust_changed.fire(channel)
+
+    def on_closed(self, channel: PeerChannel) -> None:
+        self.channels.remove(channel)
+        if channel.opened_at is not None:
+            self.known_peers.note(channel.peer, dialled=channel.dialled)
+            self.peer_removed.fire(channel, channel.reason)
+
+    def _make_channel(self, introduced: Introduced, *, dialled: bool) -> PeerChannel:
+        return PeerChannel(
+            self, introduced.peer, introduced.transport, introduced.connection, introduced.hello, dialled=dialled
+        )
+
+    def _open(self, channel: PeerChannel) -> None:
+        replaced = self.channels.add(channel)
+        if replaced is not None:
+            replaced.supersede()
+        channel.trusted = bool(self._policy.trusts(channel.peer))
+        channel.open()
+        self.known_peers.note(channel.peer, dialled=channel.dialled)
+        self.peer_added.fire(channel)
+        if self.trust_protocol is not None and self._policy.run_default_trust_protocol:
+            channel.spawn(self.trust_protocol, channel)
+
+    def _is_full(self) -> bool:
+        return self.channels.inbound >= self.config.max_inbound or len(self.queue) >= self.config.max_pending
+
+    # Placement.
+
+    def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
+        """Whether to let an inbound peer in, after asking whom the policy says to ask."""
+        mode = self._policy.incoming_peer_placement
+        if mode is not IncomingPeerMode.QUEUE_BASED:
+            self.incoming_peer_connection_attempt.fire(attempt)
+        if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
+            attempt.accept()
+        if attempt.verdict is None:
+            self._hold(attempt)
+        return bool(attempt.verdict)
+
+    def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        self.queue.put(attempt)
+        try:
+            self.peer_pending.fire(attempt)
+            attempt.wait(self.config.decision_timeout)
+        finally:
+            self.queue.remove(attempt)
+
+    def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        """A decision takes time; what was true before it may not be true after it."""
+        decision = self._policy.admits(attempt.peer)
+        if not decision:
+            attempt.overrule(reason_for(decision))
+        elif self.channels.keeps_existing(attempt.peer.identifier, dialled=False):
+            attempt.overrule(Reason.DUPLICATE)
+
+
+def reason_for(decision: Decision) -> Reason:
+    """What a peer is told that the policy does not admit."""
+    return Reason.BLOCKED if decision.rule.startswith("blocked") else Reason.NOT_ALLOWED

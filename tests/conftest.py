@@ -1,0 +1,102 @@
+"""Every test ends with no greenlet and no file descriptor left."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+import pytest
+from hypothesis import HealthCheck, settings
+
+from peernet.network import PeerNetwork
+from tests.support import make_network, wait_until
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+DESCRIPTORS = Path("/proc/self/fd")  # Linux; elsewhere descriptors are not counted
+SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
+
+_started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_up() -> Iterator[None]:
+    """Open what gevent opens once and keeps, and take note of every greenlet from now on."""
+    gevent.get_hub().threadpool.apply(lambda: None)
+    gevent.socket.getaddrinfo("localhost", 80)
+    gevent.socket.getaddrinfo("127.0.0.1", 80)
+    gevent.sleep(0)
+    gevent.Greenlet.add_spawn_callback(_started.add)
+    yield
+    gevent.Greenlet.remove_spawn_callback(_started.add)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(_warm_up: None) -> Iterator[None]:
+    before = _descriptors()
+    yield
+    if _settled(before, 0.05):
+        return
+    gc.collect()  # what only a cycle of references keeps is no leak
+    if not _settled(before, SETTLING_TIME):
+        leaked = _leaked(before)
+        _blame_once()
+        pytest.fail("left behind: " + ", ".join(leaked), pytrace=False)
+
+
+@pytest.fixture
+def networks() -> Iterator[Callable[..., PeerNetwork]]:
+    """A factory of started networks, which are stopped at the end: ``networks(policy=...)``."""
+    made: list[PeerNetwork] = []
+
+    def make(**options: Any) -> PeerNetwork:
+        network = make_network(**options)
+        made.append(network)
+        return network
+
+    yield make
+    gevent.joinall([gevent.spawn(network.stop, 2) for network in made])
+
+
+def _settled(before: dict[int, str], timeout: float) -> bool:
+    try:
+        wait_until(lambda: not _leaked(before), timeout)
+    except AssertionError:
+        return False
+    return True
+
+
+def _blame_once() -> None:
+    """Keep what this test has left from failing those that follow."""
+    for greenlet in list(_started):
+        _started.discard(greenlet)
+        greenlet.kill(block=False)
+
+
+def _leaked(before: dict[int, str]) -> list[str]:
+    """Greenlets that still live, and descriptors that were not open before."""
+    alive = [greenlet for greenlet in list(_started) if not greenlet.dead]
+    opened = {number: what for number, what in _descriptors().items() if number not in before}
+    return [f"the greenlet {getattr(one, 'name', one)}" for one in alive] + [
+        f"descriptor {number} ({what})" for number, what in opened.items()
+    ]
+
+
+def _descriptors() -> dict[int, str]:
+    if not DESCRIPTORS.is_dir():
+        return {}
+    found = {}
+    for entry in os.listdir(DESCRIPTORS):
+        try:
+            found[int(entry)] = os.readlink(DESCRIPTORS / entry)
+        except OSError:
+            continue  # the one that listed the directory
+    return found

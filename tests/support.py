@@ -1,0 +1,72 @@
+"""What many tests need: waiting with a deadline, networks, and listeners that remember."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from peernet.network import PeerNetwork
+
+# Every time limit in the tests is multiplied by this: raise it on a slow machine.
+FACTOR = float(os.environ.get("PEERNET_TEST_FACTOR", "1"))
+
+
+def scaled(seconds: float) -> float:
+    """A time limit, made longer on slow machines."""
+    return seconds * FACTOR
+
+
+def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
+    """Let other greenlets run until ``predicate()`` is true, and return what it returned.
+
+    Args:
+        predicate: asked again and again.
+        timeout: seconds (scaled) after which the test fails.
+        what: what is waited for, as the failure names it.
+    """
+    deadline = time.monotonic() + scaled(timeout)
+    pause = 0.0
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"waited {scaled(timeout)} s in vain for {what or predicate!r}")
+        gevent.sleep(pause)
+        pause = min(pause + 0.001, 0.02)
+
+
+def make_network(**options: Any) -> PeerNetwork:
+    """A started network named "test" that listens on a free loopback port; the caller stops it."""
+    options.setdefault("listen", ["127.0.0.1:0"])
+    options.setdefault("network_name", "test")
+    network = PeerNetwork(**options)
+    network.start()
+    return network
+
+
+class Recorder:
+    """A callback or listener that remembers its calls: ``(channel, packet)``, or whatever it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __call__(self, *args: Any) -> None:
+        self.calls.append(args)
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    @property
+    def packets(self) -> list[Any]:
+        """The last argument of every call; for a callback, its packets."""
+        return [call[-1] for call in self.calls]
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> list[tuple[Any, ...]]:
+        """The calls, as soon as there are ``count`` of them or more."""
+        wait_until(lambda: len(self.calls) >= count, timeout, f"{count} calls, of which {len(self.calls)} came")
+        return self.calls

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from peernet.config import KIB, MIB, NetworkConfig, limits
+from peernet.errors import ConfigurationError
+
+FIELDS = dataclasses.fields(NetworkConfig)
+NAMES = [field.name for field in FIELDS]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+def test_a_value_below_the_least_is_refused_with_the_least_and_its_unit(field: Any) -> None:
+    least, unit = field.metadata["least"], field.metadata["unit"]
+    with pytest.raises(ConfigurationError, match=f"{field.name} must be at least {least} {unit}, not"):
+        NetworkConfig(**{field.name: least - 1})
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+@pytest.mark.parametrize("value", [None, "5", True, [1], math.nan, -math.inf, math.inf])
+def test_a_value_of_the_wrong_type_or_no_finite_one_is_refused_by_name(field: Any, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{field.name} must be"):
+        NetworkConfig(**{field.name: value})
+
+
+WHOLE = [field.name for field in FIELDS if isinstance(field.default, int)]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_sizes_and_counts_are_whole_numbers(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be a whole number"):
+        NetworkConfig(**{name: 100_000.5})  # type: ignore[arg-type]
+
+
+def test_seconds_may_be_whole_numbers() -> None:
+    assert NetworkConfig(connect_timeout=5).connect_timeout == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (
+            {"max_handshake_frame": 16 * KIB, "max_control_packet": 8 * KIB},
+            "max_handshake_frame must not exceed max_con",
+        ),
+        ({"max_control_packet": 2 * MIB}, "max_control_packet must not exceed max_frame"),
+        ({"heartbeat_interval": 31}, "heartbeat_interval must not exceed dead_after"),
+        ({"backoff_base": 61}, "backoff_base must not exceed backoff_cap"),
+        ({"max_frame": 5 * MIB}, "must hold a frame of max_frame bytes"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        NetworkConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"max_frame": 2**31, "outbox_bytes": 2**32}, "max_frame must be at most 2147483647 bytes"),
+        (
+            {"heartbeat_interval": 2**32 / 1000, "dead_after": 2**32},
+            "heartbeat_interval must be at most 2592000 seconds",
+        ),
+    ],
+)
+def test_a_value_that_no_hello_could_tell_is_refused(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        NetworkConfig(**values)
+
+
+def test_a_handshake_frame_is_small_enough_to_be_received_in_one_piece() -> None:
+    assert NetworkConfig(max_handshake_frame=16 * KIB).max_handshake_frame == 16 * KIB
+    with pytest.raises(ConfigurationError, match="max_handshake_frame must be at most 16384 bytes"):
+        NetworkConfig(max_handshake_frame=16 * KIB + 1)
+
+
+def test_a_configuration_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NetworkConfig().max_frame = 5  # type: ignore[misc]
+
+
+def test_variants_are_checked_too() -> None:
+    assert dataclasses.replace(NetworkConfig(), max_pending=3).max_pending == 3
+    with pytest.raises(ConfigurationError, match="max_pending"):
+        dataclasses.replace(NetworkConfig(), max_pending=0)
+
+
+def test_a_table_of_values_makes_a_configuration() -> None:
+    config = NetworkConfig.from_mapping({"max_frame": 8 * KIB, "max_control_packet": 4 * KIB, "send_timeout": 0})
+    assert (config.max_frame, config.max_control_packet, config.send_timeout) == (8 * KIB, 4 * KIB, 0)
+    assert NetworkConfig.from_mapping({}) == NetworkConfig()
+
+
+@pytest.mark.parametrize("name", ["max_frames", "", "MAX_FRAME"])
+def test_a_name_that_is_no_limit_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"unknown limit '{name}'.*peernet-node limits"):
+        NetworkConfig.from_mapping({name: 5, "max_frame": 1 * MIB})
+
+
+def test_every_limit_is_listed_with_its_value_default_unit_and_consequence() -> None:
+    rows = limits(NetworkConfig(max_pending=3))
+    assert [row.name for row in rows] == NAMES
+    assert all(row.unit and row.at_limit for row in rows)
+    (changed,) = [row for row in rows if row.value != row.default]
+    assert (changed.name, changed.value, changed.default) == ("max_pending", 3, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("max_frame", 1 * MIB),
+        ("max_control_packet", 64 * KIB),
+        ("max_handshake_frame", 4 * KIB),
+        ("handshake_timeout", 10),
+        ("dead_after", 30),
+        ("max_handshakes", 64),
+        ("max_inbound", 128),
+    ],
+)
+def test_the_limits_that_the_protocol_names_have_these_defaults(name: str, default: float) -> None:
+    assert getattr(NetworkConfig(), name) == default
+
+
+def test_a_slow_peer_costs_no_more_than_four_mebibytes() -> None:
+    config = NetworkConfig()
+    assert config.outbox_bytes + config.outbox_reserve_bytes == 4 * MIB

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import peernet
+
+LOOK = """
+import json, socket, sys
+before = socket.socket, socket.create_connection
+import peernet
+print(json.dumps({
+    "version": peernet.__version__,
+    "listed": dir(peernet),
+    "loaded": sorted(sys.modules),
+    "patched": (socket.socket, socket.create_connection) != before,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh() -> dict[str, object]:
+    """What a new interpreter sees after ``import peernet``."""
+    ran = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=60, check=True)
+    seen: dict[str, object] = json.loads(ran.stdout)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "library", ["gevent", "greenlet", "google.protobuf", "OpenSSL", "cryptography", "click", "rich"]
+)
+def test_importing_peernet_loads_no_library(library: str, fresh: dict[str, object]) -> None:
+    assert library not in fresh["loaded"]  # type: ignore[operator]
+
+
+def test_importing_peernet_loads_none_of_its_modules_but_the_version(fresh: dict[str, object]) -> None:
+    loaded = [name for name in fresh["loaded"] if name.startswith("peernet")]  # type: ignore[attr-defined]
+    assert loaded == ["peernet", "peernet._version"]
+
+
+def test_importing_peernet_patches_nothing(fresh: dict[str, object]) -> None:
+    assert fresh["patched"] is False
+
+
+def test_the_public_names_are_listed(fresh: dict[str, object]) -> None:
+    assert fresh["listed"] == sorted(peernet.__all__)
+    assert fresh["version"] == peernet.__version__
+
+
+@pytest.mark.parametrize("name", peernet.__all__)
+def test_every_public_name_is_the_one_of_its_module(name: str) -> None:
+    found = getattr(peernet, name)
+    if name != "__version__":
+        assert found is getattr(importlib.import_module(f"peernet.{peernet._HOME[name]}"), name)
+        assert found.__module__ == f"peernet.{peernet._HOME[name]}"
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'peernet' has no attribute 'PeerNetwrk'"):
+        peernet.PeerNetwrk  # noqa: B018
+
+
+def test_using_the_library_patches_nothing() -> None:
+    look = "import socket, threading, time; import peernet; peernet.PeerNetwork; from gevent import monkey; "
+    look += "print([name for name in ('socket', 'threading', 'time') if monkey.is_module_patched(name)])"
+    ran = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from google.protobuf.internal.encoder import _VarintBytes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peernet.errors import RemoteProtocolError
+from peernet.reasons import Reason
+from peernet.wire.framing import MAX_AHEAD, MIN_AHEAD, FrameDecoder, encode_varint
+
+KIB = 1024
+MIB = 1024 * KIB
+MAX_FRAME = 2 * MIB
+
+Feed = Callable[[FrameDecoder, Iterable[bytes]], list[bytes]]
+
+
+def frame(payload: bytes) -> bytes:
+    return encode_varint(len(payload)) + payload
+
+
+def payload_of(size: int) -> bytes:
+    """Bytes in which every misplaced one shows."""
+    pattern = bytes(range(251))
+    return (pattern * (size // len(pattern) + 1))[:size]
+
+
+def pour(decoder: FrameDecoder, chunk: bytes) -> Iterator[None]:
+    """Read a chunk as a channel does: into the decoder's buffer whenever it offers one."""
+    while chunk:
+        buffer = decoder.get_buffer()
+        if buffer is None:
+            decoder.receive_data(chunk)
+            chunk = b""
+        else:
+            with buffer:
+                count = min(len(buffer), len(chunk))
+                buffer[:count] = chunk[:count]
+            decoder.buffer_updated(count)
+            chunk = chunk[count:]
+        yield
+
+
+def feed(decoder: FrameDecoder, chunks: Iterable[bytes]) -> list[bytes]:
+    """All frames in the chunks."""
+    return [bytes(one) for chunk in chunks for _ in pour(decoder, chunk) for one in decoder.frames()]
+
+
+def feed_leaving_after_every_frame(decoder: FrameDecoder, chunks: Iterable[bytes]) -> list[bytes]:
+    """All frames in the chunks, each from a call of ``frames()`` of its own."""
+    frames = []
+    for chunk in chunks:
+        for _ in pour(decoder, chunk):
+            while (one := next(decoder.frames(), None)) is not None:
+                frames.append(bytes(one))
+    return frames
+
+
+FEEDS: list[Feed] = [feed, feed_leaving_after_every_frame]
+
+
+def whole(data: bytes) -> Iterator[bytes]:
+    yield data
+
+
+def byte_by_byte(data: bytes) -> Iterator[bytes]:
+    return (data[position : position + 1] for position in range(len(data)))
+
+
+def as_reads_of(size: int) -> Callable[[bytes], Iterator[bytes]]:
+    def cut(data: bytes) -> Iterator[bytes]:
+        return (data[position : position + size] for position in range(0, len(data), size))
+
+    return cut
+
+
+CUTS = {"whole": whole, "byte by byte": byte_by_byte, "in small reads": as_reads_of(7)}
+
+STREAMS: dict[str, list[int]] = {
+    "nothing": [],
+    "one empty frame": [0],
+    "one byte": [1],
+    "empty frames between others": [0, 3, 0, 0, 1, 0],
+    "the longest one-byte length": [127],
+    "the shortest two-byte length": [128],
+    "the longest two-byte length and the shortest three-byte one": [16383, 16384],
+    "many small ones": list(range(40)),
+}
+
+
+@pytest.mark.parametrize("take", FEEDS)
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("sizes", STREAMS.values(), ids=STREAMS)
+def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
+    sizes: list[int], cut: Callable[[bytes], Iterator[bytes]], take: Feed
+) -> None:
+    payloads = [payload_of(size) for size in sizes]
+    decoder = FrameDecoder(MAX_FRAME)
+    assert take(decoder, cut(b"".join(map(frame, payloads)))) == payloads
+    assert decoder.buffered == 0
+
+
+LARGE = {
+    "just not worth a buffer of its own": MIN_AHEAD,
+    "just worth one": MIN_AHEAD + 2,
+    "two read-aheads": 2 * MIN_AHEAD + 1,
+    "one below the longest read-ahead": MAX_AHEAD - 1,
+    "the longest read-ahead": MAX_AHEAD,
+    "one above it": MAX_AHEAD + 1,
+    "several of them": 3 * MAX_AHEAD + 5,
+    "the limit": MAX_FRAME,
+}
+
+
+@pytest.mark.parametrize("take", FEEDS)
+@pytest.mark.parametrize("read_size", [1000, 4096, 65536, MAX_FRAME])
+@pytest.mark.parametrize("size", LARGE.values(), ids=LARGE)
+def test_large_frames_survive_between_small_ones(size: int, read_size: int, take: Feed) -> None:
+    payloads = [b"before", payload_of(size), b"", payload_of(size)[::-1], b"after"]
+    decoder = FrameDecoder(MAX_FRAME)
+    assert take(decoder, as_reads_of(read_size)(b"".join(map(frame, payloads)))) == payloads
+
+
+@pytest.mark.parametrize("size", [MIN_AHEAD + 2, MAX_AHEAD + 1])
+def test_a_large_frame_arrives_byte_by_byte(size: int) -> None:
+    decoder = FrameDecoder(MAX_FRAME)
+    assert feed(decoder, byte_by_byte(frame(payload_of(size)))) == [payload_of(size)]
+
+
+@st.composite
+def cut_streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
+    """Payloads, and their frames in random pieces."""
+    sizes = st.one_of(
+        st.integers(0, 300),
+        st.sampled_from([127, 128, 16383, 16384, MIN_AHEAD + 1, MIN_AHEAD + 2, MAX_AHEAD, MAX_AHEAD + 1]),
+    )
+    payloads = [payload_of(size) for size in draw(st.lists(sizes, max_size=6))]
+    stream = b"".join(map(frame, payloads))
+    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    return payloads, [stream[start:stop] for start, stop in itertools.pairwise([0, *places, len(stream)])]
+
+
+@pytest.mark.parametrize("take", FEEDS)
+@given(cut=cut_streams())
+def test_random_cuts_change_nothing(take: Feed, cut: tuple[list[bytes], list[bytes]]) -> None:
+    payloads, pieces = cut
+    decoder = FrameDecoder(MAX_FRAME)
+    assert take(decoder, pieces) == payloads
+    assert decoder.buffered == 0
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_garbage_yields_frames_or_a_protocol_error_and_nothing_else(chunks: list[bytes]) -> None:
+    decoder = FrameDecoder(64)
+    with contextlib.suppress(RemoteProtocolError):
+        assert all(len(one) <= 64 for one in feed(decoder, chunks))
+        assert decoder.buffered <= 64 + 5
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16383, 16384, 2**21 - 1, 2**28, 2**31, 2**32 - 1, 2**35 - 1])
+def test_lengths_are_written_as_protobuf_writes_varints(value: int) -> None:
+    assert encode_varint(value) == _VarintBytes(value)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 100, 127, 128, 4096])
+def test_a_frame_of_exactly_the_limit_is_taken(limit: int) -> None:
+    decoder = FrameDecoder(limit)
+    assert feed(decoder, [frame(payload_of(limit))]) == [payload_of(limit)]
+
+
+TOO_BIG = [101, 128, 65536, MIB + 1, 2**31 - 1, 2**31, 2**32 - 1, 2**35 - 1]
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("length", TOO_BIG)
+def test_a_frame_longer_than_the_limit_is_refused_before_its_body(
+    length: int, cut: Callable[[bytes], Iterator[bytes]]
+) -> None:
+    decoder = FrameDecoder(100)
+    with pytest.raises(RemoteProtocolError, match=f"{length} bytes.*limit is 100") as caught:
+        feed(decoder, cut(encode_varint(length)))
+    assert caught.value.reason == Reason.FRAME_TOO_BIG
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize(
+    "encoded", [b"\x80\x80\x80\x80\x80", b"\xff\xff\xff\xff\xff", b"\x80\x80\x80\x80\x80\x00", b"\xff" * 9 + b"\x01"]
+)
+def test_a_length_of_more_than_five_bytes_is_refused(encoded: bytes, cut: Callable[[bytes], Iterator[bytes]]) -> None:
+    with pytest.raises(RemoteProtocolError, match="more than 5 bytes") as caught:
+        feed(FrameDecoder(MAX_FRAME), cut(encoded))
+    assert caught.value.reason == Reason.FRAME_TOO_BIG
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("encoded", [b"\x83\x00", b"\x83\x80\x00", b"\x83\x80\x80\x00", b"\x83\x80\x80\x80\x00"])
+def test_a_length_padded_to_five_bytes_or_fewer_is_read(
+    encoded: bytes, cut: Callable[[bytes], Iterator[bytes]]
+) -> None:
+    assert feed(FrameDecoder(MAX_FRAME), cut(encoded + b"abc")) == [b"abc"]
+
+
+def test_what_comes_before_a_frame_that_is_too_big_is_still_delivered() -> None:
+    decoder = FrameDecoder(100)
+    decoder.receive_data(frame(b"one") + frame(b"two") + encode_varint(101))
+    frames = decoder.frames()
+    assert [next(frames), next(frames)] == [b"one", b"two"]
+    with pytest.raises(RemoteProtocolError):
+        next(frames)
+
+
+def test_a_limit_raised_between_two_frames_holds_for_the_second() -> None:
+    decoder = FrameDecoder(3)
+    decoder.receive_data(frame(b"abc") + frame(b"abcd"))
+    frames = decoder.frames()
+    assert next(frames) == b"abc"
+    decoder.max_frame = 4
+    assert next(frames) == b"abcd"
+
+
+def test_a_limit_lowered_between_two_frames_holds_for_the_second() -> None:
+    decoder = FrameDecoder(4)
+    decoder.receive_data(frame(b"abc") + frame(b"abcd"))
+    frames = decoder.frames()
+    assert next(frames) == b"abc"
+    decoder.max_frame = 3
+    with pytest.raises(RemoteProtocolError):
+        next(frames)
+
+
+def test_an_incomplete_frame_is_counted_as_buffered() -> None:
+    decoder = FrameDecoder(MAX_FRAME)
+    decoder.receive_data(frame(b"abc") + b"\x05de")
+    assert [bytes(one) for one in decoder.frames()] == [b"abc"]
+    assert decoder.buffered == 3
+    decoder.receive_data(b"fgh")
+    assert [bytes(one) for one in decoder.frames()] == [b"defgh"]
+    assert decoder.buffered == 0
+
+
+def test_a_large_frame_under_way_is_counted_as_buffered() -> None:
+    decoder = FrameDecoder(MAX_FRAME)
+    decoder.receive_data(encode_varint(MIB) + b"abc")
+    assert list(decoder.frames()) == []
+    assert decoder.buffered == 3
+
+
+def begin(length: int, received: bytes) -> FrameDecoder:
+    decoder = FrameDecoder(length)
+    decoder.receive_data(encode_varint(length) + received)
+    assert list(decoder.frames()) == []
+    return decoder
+
+
+def allocated(decoder: FrameDecoder) -> int:
+    """Bytes that the decoder holds."""
+    buffer = decoder.get_buffer()
+    if buffer is None:
+        return sys.getsizeof(decoder) + sum(
+            sys.getsizeof(getattr(decoder, name)) for name in FrameDecoder.__slots__ if name != "max_frame"
+        )
+    with buffer:
+        return sys.getsizeof(buffer.obj)
+
+
+@pytest.mark.parametrize("received", [b"", b"x"])
+def test_a_declared_mebibyte_costs_nothing_until_it_arrives(received: bytes) -> None:
+    assert allocated(begin(MIB, received)) <= 32 * KIB
+
+
+def test_the_buffer_never_runs_far_ahead_of_what_was_received() -> None:
+    decoder = begin(MAX_FRAME, b"x")
+    received = 1
+    while received < MAX_FRAME:
+        buffer = decoder.get_buffer()
+        assert buffer is not None
+        with buffer:
+            ahead, held, count = len(buffer), sys.getsizeof(buffer.obj), min(len(buffer), 10_000)
+        assert 0 < ahead <= MAX_AHEAD
+        # bytearray itself keeps an eighth in hand
+        assert held <= (received + MAX_AHEAD) * 9 / 8 + KIB
+        assert list(decoder.frames()) == []
+        decoder.buffer_updated(count)
+        received += count
+    assert [len(one) for one in decoder.frames()] == [MAX_FRAME]
+
+
+def test_a_buffer_never_reaches_into_the_next_frame() -> None:
+    decoder = begin(MIN_AHEAD + 10, b"12345")
+    buffer = decoder.get_buffer()
+    assert buffer is not None
+    with buffer:
+        assert len(buffer) == MIN_AHEAD
+    decoder.buffer_updated(MIN_AHEAD)
+    buffer = decoder.get_buffer()
+    assert buffer is not None
+    with buffer:
+        assert len(buffer) == 5
+    decoder.buffer_updated(5)
+    assert [len(one) for one in decoder.frames()] == [MIN_AHEAD + 10]
+    assert decoder.get_buffer() is None
+
+
+def test_small_frames_ask_for_no_buffer() -> None:
+    decoder = FrameDecoder(MAX_FRAME)
+    assert decoder.get_buffer() is None
+    decoder.receive_data(b"\x64abc")
+    assert list(decoder.frames()) == []
+    assert decoder.get_buffer() is None
+
+
+def test_a_large_frame_is_returned_without_another_copy() -> None:
+    decoder = begin(MIB, b"x")
+    buffer = decoder.get_buffer()
+    assert buffer is not None
+    with buffer:
+        body = buffer.obj
+    while decoder.buffered < MIB:
+        with decoder.get_buffer() as buffer:  # type: ignore[union-attr]
+            count = len(buffer)
+        decoder.buffer_updated(count)
+    assert next(decoder.frames()) is body
