@@ -24,7 +24,7 @@ from peernet.transport.tls import TlsContext
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import ConnectionState
 from peernet.wire.framing import FrameDecoder, encode_varint
-from peernet.wire.packets import decode, encode_frame
+from peernet.wire.packets import decode, encode_frame, peek
 from tests.support import scaled, wait_until
 from tests.unit.peers import ALICE, BOB, CAROL
 from tests.unit.transport import pairs
@@ -332,15 +332,9 @@ def test_a_second_hello_breaks_the_protocol(stage: Stage) -> None:
     stage.say(hello(), hello())
     connection = stage.result().connection
     (frame,) = connection.decoder.frames()
-    with pytest.raises(RemoteProtocolError, match="a hello packet arrived while the connection is open") as caught:
-        connection.received(next(kind for kind in [_kind(frame)]), len(frame))
+    with pytest.raises(RemoteProtocolError, match=r"hello .*open") as caught:
+        connection.received(peek(frame), len(frame))
     assert caught.value.reason == Reason.UNEXPECTED_PACKET
-
-
-def _kind(frame: bytes | bytearray) -> Any:
-    from peernet.wire.packets import peek
-
-    return peek(frame)
 
 
 def test_a_disconnect_instead_of_a_hello_is_the_peers_refusal(stage: Stage) -> None:
@@ -375,9 +369,12 @@ def test_a_peer_that_leaves_during_the_handshake_is_a_transport_error(stage: Sta
 
 
 def test_a_peer_that_is_gone_when_it_is_refused_changes_nothing(stage: Stage) -> None:
-    stage.begin(admit=refuse)
+    def break_and_refuse(peer: GenericPeer) -> None:
+        stage.near.abort()
+        refuse(peer)
+
+    stage.begin(admit=break_and_refuse)
     stage.say(hello())
-    stage.near.finish_writing()  # as if the connection broke at the last moment
     with pytest.raises(Refusal):
         stage.result()
 
@@ -391,6 +388,50 @@ def test_a_peer_that_reads_slowly_is_waited_for(stage: Stage) -> None:
     pairs.receive(stage.far, filled)
     assert stage.hear().hello.agent == "me/1.0"
     assert stage.result().peer.identifier == BOB
+
+
+def test_a_peer_that_says_nothing_is_told_when_its_time_is_over(stage: Stage) -> None:
+    handshake = Handshake(stage.near, NetworkConfig(), hello())
+
+    def bounded() -> None:
+        with gevent.Timeout(0.01):
+            if stage.role == "dialler":
+                handshake.as_dialler(None, welcome)
+            else:
+                handshake.as_listener(welcome)
+
+    stage.running = gevent.spawn(bounded)
+    assert stage.goodbye().reason == Reason.HANDSHAKE_TIMEOUT.number
+    with pytest.raises(gevent.Timeout):
+        stage.running.get(timeout=scaled(5))
+
+
+def from_origin(identifier: str, body: pb.HelloPacket) -> bytes:
+    """A frame with a hello whose envelope names an origin."""
+    return encode_frame(body, pb.Packet(source_origin_identifier=identifier).SerializeToString())
+
+
+@pytest.mark.parametrize("identifier", [CAROL, "me", "\x1b[31m"])
+def test_a_hello_from_another_origin_is_refused(stage: Stage, identifier: str) -> None:
+    stage.begin()
+    stage.say(from_origin(identifier, hello()))
+    assert stage.goodbye().reason == Reason.ORIGIN_MISMATCH.number
+    with pytest.raises(RemoteProtocolError, match="claims to be from") as caught:
+        stage.result()
+    assert caught.value.reason == Reason.ORIGIN_MISMATCH
+    assert str(caught.value).isprintable()
+
+
+def test_a_hello_may_name_its_sender_as_origin(stage: Stage) -> None:
+    stage.begin()
+    stage.say(from_origin(BOB, hello()))
+    assert stage.result().peer.identifier == BOB
+
+
+def test_without_tls_the_origin_is_compared_with_the_claim(insecure: Stage) -> None:
+    insecure.begin()
+    insecure.say(from_origin(BOB, hello(identifier=CAROL)))
+    assert insecure.goodbye().reason == Reason.ORIGIN_MISMATCH.number
 
 
 # Pins.

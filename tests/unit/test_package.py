@@ -47,7 +47,7 @@ def test_importing_peernet_patches_nothing(fresh: dict[str, object]) -> None:
 
 
 def test_the_public_names_are_listed(fresh: dict[str, object]) -> None:
-    assert fresh["listed"] == sorted(peernet.__all__)
+    assert fresh["listed"] == dir(peernet) == sorted(peernet.__all__)
     assert fresh["version"] == peernet.__version__
 
 

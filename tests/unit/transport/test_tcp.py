@@ -38,6 +38,14 @@ def test_small_packets_are_not_held_back() -> None:
     close(one, other)
 
 
+def test_systems_without_a_user_timeout_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
+    one, other = tcp_pair()
+    one.send(b"hello")
+    assert receive(other, 5) == b"hello"
+    close(one, other)
+
+
 @pytest.mark.parametrize("read", [lambda end: end.recv(), lambda end: end.recv_into(memoryview(bytearray(9)))])
 def test_a_reset_is_a_transport_error_for_the_reader(read: Any) -> None:
     sock, transport = socket_and_transport()

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from gevent import socket, ssl
+from OpenSSL import SSL
 
 from peernet.errors import TransportError
 from peernet.identity import Identity, identifier_of
+from peernet.transport import tls
 from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext, TlsTransport
@@ -98,11 +100,11 @@ def test_a_client_with_an_accepted_key_is_known_by_it(make: Any, context_for: An
     listening = listen_with_peernet(transport)
     client = context_for(key).wrap_socket(sock)
     assert client.version() == "TLSv1.3"
-    tls = listening.get(timeout=scaled(5))
-    assert tls.identifier == identifier_of(key.public_key())
+    transport = listening.get(timeout=scaled(5))
+    assert transport.identifier == identifier_of(key.public_key())
     client.sendall(b"hello")
-    assert receive(tls, 5) == b"hello"
-    send_all(tls, b"good day")
+    assert receive(transport, 5) == b"hello"
+    send_all(transport, b"good day")
     assert client.recv(100) == b"good day"
     client.close()
 
@@ -177,6 +179,56 @@ def test_names_and_dates_in_a_certificate_mean_nothing(
     client.close()
 
 
+def test_a_certificate_with_an_issuer_counts_for_its_own_key(context_for: Any, wire: Any, tmp_path: Path) -> None:
+    sock, transport = wire
+    issuer, key = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(name).public_key(key.public_key())
+    start, end = (datetime.datetime(year, 1, 1, tzinfo=datetime.timezone.utc) for year in (2000, 2999))
+    leaf = builder.serial_number(2).not_valid_before(start).not_valid_after(end).sign(issuer, None)
+    context = context_for(key, leaf)
+    chain = tmp_path / "chain.pem"
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    above = certificate_of(issuer).public_bytes(Encoding.PEM)
+    chain.write_bytes(plain + leaf.public_bytes(Encoding.PEM) + above)
+    context.load_cert_chain(chain)
+    listening = listen_with_peernet(transport)
+    client = context.wrap_socket(sock)
+    assert listening.get(timeout=scaled(5)).identifier == identifier_of(key.public_key())
+    client.close()
+
+
+class Grudging:
+    """An OpenSSL connection that wants to write before it does what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def do_handshake(self) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise SSL.WantWriteError
+
+    def recv(self, size: int) -> bytes:
+        self.do_handshake()
+        return b"at last"
+
+    def get_peer_certificate(self, *, as_cryptography: bool) -> x509.Certificate:
+        return ALICE.certificate
+
+
+def test_openssl_may_want_to_write_while_we_read(wire: Any) -> None:
+    connection = Grudging()
+    assert TlsTransport(connection, wire[1]).recv() == b"at last"  # type: ignore[arg-type]
+    assert connection.asked == 2
+
+
+def test_openssl_may_want_to_write_in_the_handshake(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Grudging()
+    tls._handshake(connection, wire[1])  # type: ignore[arg-type]
+    assert connection.asked == 2
+
+
 def test_no_session_can_be_resumed(context_for: Any) -> None:
     node = TlsContext(ALICE)
     context = context_for(ed25519.Ed25519PrivateKey.generate())
@@ -185,13 +237,13 @@ def test_no_session_can_be_resumed(context_for: Any) -> None:
         sock, transport = socket_and_transport()
         listening = gevent.spawn(node.wrap, transport, dialled=False)
         client = context.wrap_socket(sock, session=session)
-        tls = listening.get(timeout=scaled(5))
-        send_all(tls, b"a ticket comes before this, if at all")
+        listened = listening.get(timeout=scaled(5))
+        send_all(listened, b"a ticket comes before this, if at all")
         assert client.recv(100)
         assert not client.session_reused
         session = client.session
         client.close()
-        tls.close()
+        listened.close()
 
 
 @pytest.mark.parametrize("content", [b"GET / HTTP/1.1\r\n\r\n", b"\x03\x82\x01\x00" * 10, bytes(100)])

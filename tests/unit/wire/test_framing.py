@@ -127,7 +127,7 @@ def test_large_frames_survive_between_small_ones(size: int, read_size: int, take
     assert take(decoder, as_reads_of(read_size)(b"".join(map(frame, payloads)))) == payloads
 
 
-@pytest.mark.parametrize("size", [MIN_AHEAD + 2, MAX_AHEAD + 1])
+@pytest.mark.parametrize("size", [MIN_AHEAD + 2, 2 * MIN_AHEAD + 3])
 def test_a_large_frame_arrives_byte_by_byte(size: int) -> None:
     decoder = FrameDecoder(MAX_FRAME)
     assert feed(decoder, byte_by_byte(frame(payload_of(size)))) == [payload_of(size)]
