@@ -265,6 +265,7 @@ class HelloPacket(google.protobuf.message.Message):
     PEER_SESSION_ID_FIELD_NUMBER: builtins.int
     LAST_SEQUENCE_RECEIVED_FIELD_NUMBER: builtins.int
     MAX_FRAME_FIELD_NUMBER: builtins.int
+    LAST_ACKNOWLEDGEMENT_RECEIVED_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """Range of protocol versions that the sender speaks; the highest version in
     both ranges is used.
@@ -298,6 +299,8 @@ class HelloPacket(google.protobuf.message.Message):
     """Longest packet in bytes, its length prefix not counted, that the sender of this
     hello accepts once both hellos are exchanged; 0 means 1 MiB.
     """
+    last_acknowledgement_received: builtins.int
+    """Highest sequence of its own that the sender knows the receiver to have handled."""
     @property
     def listen_addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """host:port pairs on which the sender accepts connections. A hint: a receiver
@@ -324,8 +327,9 @@ class HelloPacket(google.protobuf.message.Message):
         peer_session_id: builtins.int = ...,
         last_sequence_received: builtins.int = ...,
         max_frame: builtins.int = ...,
+        last_acknowledgement_received: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "capabilities", b"capabilities", "heartbeat_interval_ms", b"heartbeat_interval_ms", "identifier", b"identifier", "last_sequence_received", b"last_sequence_received", "listen_addresses", b"listen_addresses", "max_frame", b"max_frame", "network_name", b"network_name", "observed_address", b"observed_address", "peer_session_id", b"peer_session_id", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "capabilities", b"capabilities", "heartbeat_interval_ms", b"heartbeat_interval_ms", "identifier", b"identifier", "last_acknowledgement_received", b"last_acknowledgement_received", "last_sequence_received", b"last_sequence_received", "listen_addresses", b"listen_addresses", "max_frame", b"max_frame", "network_name", b"network_name", "observed_address", b"observed_address", "peer_session_id", b"peer_session_id", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id"]) -> None: ...
 
 global___HelloPacket = HelloPacket
 
