@@ -56,6 +56,18 @@ class NetworkConfig:
     send_timeout: float = _limit(10.0, "seconds", "send() raises SendTimeout", least=0)
     write_timeout: float = _limit(10.0, "seconds without progress", "channel closed: slow_peer", least=0.1)
 
+    # Sessions. What a lost connection may keep waiting, and how much of it; acknowledgements
+    # come behind what the peer has sent before, so that callbacks who answer every packet
+    # need as much room again. libp2p and NATS keep nothing.
+    session_ttl: float = _limit(300.0, "seconds; 0 keeps no sessions", "channel closed: expired", least=0)
+    session_packets: int = _limit(4096, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
+    session_bytes: int = _limit(3 * MIB, "bytes not acknowledged", "send() waits; try_send() refuses", least=64 * KIB)
+    session_reserve_packets: int = _limit(4096, "packets", "send() in a callback raises OutboxFullError", least=1)
+    session_reserve_bytes: int = _limit(
+        5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB
+    )
+    acknowledge_after: float = _limit(0.025, "seconds", "an acknowledgement is sent on its own", least=0.001, most=0.05)
+
     # Liveness: three missed half-intervals would be noise, thirty silent seconds are death.
     # A hello tells the interval in 32 bits of milliseconds.
     heartbeat_interval: float = _limit(15.0, "seconds", "a heartbeat is sent", least=0.05, most=30 * 86_400)
@@ -71,6 +83,10 @@ class NetworkConfig:
     connect_attempts: int = _limit(3, "attempts", "connect() raises the last attempt's error", least=1)
     backoff_base: float = _limit(1.0, "seconds", "longest wait after the first failed attempt", least=0.01)
     backoff_cap: float = _limit(60.0, "seconds", "longest wait between two attempts", least=0.01)
+    redial_interval: float = _limit(1.0, "seconds", "a lost peer is dialled no more often", least=0.01)
+    max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1)
+    healthy_after: float = _limit(60.0, "seconds", "earlier failures to redial are forgotten", least=0)
+    duplicate_patience: float = _limit(2.0, "seconds", "a silent connection gives way to a new one", least=0.05)
 
     # Goodbyes and stopping.
     close_timeout: float = _limit(2.0, "seconds", "what was not flushed is given up", least=0)
@@ -87,6 +103,8 @@ class NetworkConfig:
         _check_order(self, "backoff_base", "backoff_cap")
         if self.outbox_bytes + self.outbox_reserve_bytes < self.max_frame:
             raise ConfigurationError("outbox_bytes + outbox_reserve_bytes must hold a frame of max_frame bytes")
+        if self.session_bytes + self.session_reserve_bytes < self.max_frame:
+            raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> NetworkConfig:

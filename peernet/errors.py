@@ -29,7 +29,8 @@
         ├── SendTimeout               no room in the outbox in time
         ├── OutboxFullError           no room in the outbox, and no waiting
         ├── PingTimeout               the peer did not answer in time
-        └── SelfWaitError             a callback would wait for itself
+        ├── SelfWaitError             a callback would wait for itself
+        └── DeliveryFailed            a packet was not delivered, and why
 
 ``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
 says what to do.
@@ -187,3 +188,11 @@ class PingTimeout(ChannelError):
 
 class SelfWaitError(ChannelError):
     """A callback tried to wait for something that only its own return can bring about."""
+
+
+class DeliveryFailed(ChannelError):
+    """A packet that was accepted was not delivered, or nobody will know; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,4 +1,4 @@
-"""Why a connection ended: the one list of reasons, on the wire and off it."""
+"""Why a connection ended or a packet was not delivered: the one list of reasons, on the wire and off it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,16 @@ class Reason(str, Enum):
 
     # Never sent: what this side saw of a connection that ended without a goodbye.
     CONNECTION_LOST = "connection_lost", "The connection ended without a goodbye."
+    EXPIRED = "expired", "The connection was lost and did not come back in time."
+    SESSION_LOST = "session_lost", "The peer no longer knew the session: it was restarted, or gave up waiting."
     HANDSHAKE_FAILED = "handshake_failed", "The other side does not speak peernet, or left during the handshake."
+
+    # Never why a connection ended: what became of a single packet.
+    NO_SESSION = "no_session", "One of the two sides keeps no session, so that delivery cannot be confirmed."
+    NOT_PERMITTED = "not_permitted", "The receiver's policy does not permit this kind of packet from this sender."
+    UNHANDLED = "unhandled", "Nobody handles this kind of packet at the receiver."
+    TOO_BIG = "too_big", "The packet exceeds the receiver's limit for its kind."
+    REFUSED = "refused", "The receiver refused the packet for a reason that only newer peers know."
 
     @property
     def number(self) -> pb.DisconnectReason.ValueType:
@@ -64,6 +73,23 @@ class Reason(str, Enum):
         """The reason a peer gave; UNSPECIFIED for numbers that only newer peers know."""
         return _BY_NUMBER.get(number, cls.UNSPECIFIED)
 
+    @property
+    def refusal_number(self) -> pb.RefusalReason.ValueType:
+        """The value in ``peernet.v1.RefusalReason``; unspecified for what is no refusal of a packet."""
+        return _REFUSALS.get("REFUSAL_REASON_" + self.name, pb.REFUSAL_REASON_UNSPECIFIED)
+
+    @classmethod
+    def from_refusal_number(cls, number: int) -> Reason:
+        """Why a peer refused a packet; REFUSED for numbers that only newer peers know."""
+        return _BY_REFUSAL.get(number, cls.REFUSED)
+
 
 _NUMBERS = dict(pb.DisconnectReason.items())
 _BY_NUMBER: dict[int, Reason] = {reason.number: reason for reason in reversed(Reason)}
+_REFUSALS = dict(pb.RefusalReason.items())
+_BY_REFUSAL: dict[int, Reason] = {
+    reason.refusal_number: reason for reason in (Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG)
+}
+
+CONNECTION_ONLY = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.DUPLICATE})
+"""Reasons that end a connection and not the session over it."""

@@ -188,8 +188,10 @@ class Packet(google.protobuf.message.Message):
     COLLECTION_SHARE_FIELD_NUMBER: builtins.int
     DATA_TRANSMISSION_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Number of this packet in its session, from 1; 0 on packets that are not
-    numbered (hello, heartbeat, acknowledge, disconnect).
+    """Number of this packet in its session, from 1. Both sides count, so it is left
+    out (0); if it is there it must be the number that the receiver has counted.
+    Always 0 on packets that are not numbered (hello, heartbeat, acknowledge,
+    disconnect).
     """
     acknowledged: builtins.int
     """Highest sequence of the other side up to which every packet was received and
@@ -287,8 +289,8 @@ class HelloPacket(google.protobuf.message.Message):
     """
     session_id: builtins.int
     """The sender's session with the receiver: the numbering of the packets that it
-    sends. Random, made anew whenever that numbering starts from 1 again; 0 when
-    the sender numbers nothing.
+    sends. Random; 0 when the sender keeps no session. A session is named by the
+    pair of both sides' numbers.
     """
     peer_session_id: builtins.int
     """The receiver's session as the sender remembers it, and the highest sequence

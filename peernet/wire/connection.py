@@ -6,7 +6,8 @@ Rules, from which the table follows:
 2. Before a side has sent its hello it sends nothing else but a disconnect.
 3. A side that has sent its hello and not received the other's waits.
 4. A second hello is an error.
-5. After a disconnect, in either direction, nothing counts any more.
+5. After a disconnect only acknowledgements count: the side that has received it may send
+   them, and the side that has sent it reads on for their sake and looks at nothing else.
 
 A :class:`Connection` also holds the frame decoder and its limits, which are
 tighter until the hellos are exchanged.
@@ -29,6 +30,8 @@ class ConnectionState(Enum):
     HELLO_SENT = "hello_sent"
     HELLO_RECEIVED = "hello_received"
     OPEN = "open"
+    LEAVING = "leaving"
+    LEFT = "left"
     CLOSED = "closed"
 
 
@@ -56,8 +59,14 @@ TRANSITIONS: dict[tuple[ConnectionState, Direction, str], ConnectionState] = {
     (_S.HELLO_RECEIVED, _D.RECEIVED, "disconnect"): _S.CLOSED,
     (_S.OPEN, _D.SENT, "other"): _S.OPEN,
     (_S.OPEN, _D.RECEIVED, "other"): _S.OPEN,
-    (_S.OPEN, _D.SENT, "disconnect"): _S.CLOSED,
-    (_S.OPEN, _D.RECEIVED, "disconnect"): _S.CLOSED,
+    (_S.OPEN, _D.SENT, "acknowledge"): _S.OPEN,
+    (_S.OPEN, _D.RECEIVED, "acknowledge"): _S.OPEN,
+    (_S.OPEN, _D.SENT, "disconnect"): _S.LEAVING,
+    (_S.OPEN, _D.RECEIVED, "disconnect"): _S.LEFT,
+    (_S.LEAVING, _D.RECEIVED, "other"): _S.LEAVING,
+    (_S.LEAVING, _D.RECEIVED, "acknowledge"): _S.LEAVING,
+    (_S.LEAVING, _D.RECEIVED, "disconnect"): _S.CLOSED,
+    (_S.LEFT, _D.SENT, "acknowledge"): _S.LEFT,
 }
 
 
@@ -104,7 +113,7 @@ class Connection:
             )
 
     def _move(self, direction: Direction, kind: Kind) -> bool:
-        what = kind.name if kind.name in ("hello", "disconnect") else "other"
+        what = kind.name if kind.name in ("hello", "acknowledge", "disconnect") else "other"
         state = TRANSITIONS.get((self.state, direction, what))
         if state is None:
             return False

@@ -10,27 +10,33 @@ States, by what has happened to the connection under the session::
 
     state      attach     detach     end
     NEW        ATTACHED   -          ENDED
-    ATTACHED   ATTACHED   DETACHED   ENDED
-    DETACHED   ATTACHED   DETACHED   ENDED
-    ENDED      -          ENDED      ENDED
+    ATTACHED   -          DETACHED   ENDED
+    DETACHED   ATTACHED   -          ENDED
+    ENDED      -          -          -
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
 
 # An acknowledgement is sent when this much was handled and not acknowledged yet.
 ACKNOWLEDGE_PACKETS = 64
 ACKNOWLEDGE_BYTES = 256 * 1024
 # Refusals that were told are remembered for the case that the telling was lost with its
-# connection. No peer has more packets under way than it may keep.
-MAX_TOLD_REFUSALS = 16384
+# connection. A sender keeps no more unacknowledged packets than this.
+MAX_TOLD_REFUSALS = 8192
+# This many fit into one acknowledge packet, whatever their numbers are.
+REFUSALS_PER_PACKET = 1024
+
+Refused = tuple[int, Reason]
+"""The number of a packet that reached no callback, and why."""
 
 
 class SessionState(Enum):
@@ -48,14 +54,10 @@ _S = SessionState
 TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
     (_S.NEW, "attach"): _S.ATTACHED,
     (_S.NEW, "end"): _S.ENDED,
-    (_S.ATTACHED, "attach"): _S.ATTACHED,
     (_S.ATTACHED, "detach"): _S.DETACHED,
     (_S.ATTACHED, "end"): _S.ENDED,
     (_S.DETACHED, "attach"): _S.ATTACHED,
-    (_S.DETACHED, "detach"): _S.DETACHED,
     (_S.DETACHED, "end"): _S.ENDED,
-    (_S.ENDED, "detach"): _S.ENDED,
-    (_S.ENDED, "end"): _S.ENDED,
 }
 
 
@@ -67,6 +69,14 @@ class Kept(Protocol):
 
 
 K = TypeVar("K", bound=Kept)
+
+
+def resumes(ours: pb.HelloPacket, theirs: pb.HelloPacket) -> bool:
+    """Whether the two hellos of a connection continue a session: each side remembers the other's numbering."""
+    return (
+        0 != ours.session_id == theirs.peer_session_id
+        and 0 != theirs.session_id == ours.peer_session_id
+    )  # fmt: skip
 
 
 class Session(Generic[K]):
@@ -81,28 +91,34 @@ class Session(Generic[K]):
         peer_session_id: names the peer's numbering; 0 before the first connection.
         sent: highest number given to a packet.
         acknowledged: highest number that the peer has acknowledged.
-        kept_bytes: bytes of the packets that are kept.
+        kept: the packets sent and not acknowledged, in order.
+        kept_bytes: their bytes.
+        arrived: number of the packet that arrived last on the present connection.
         received: highest number received from the peer.
         handled: highest number whose callback has returned.
+        told: highest number that was acknowledged to the peer.
+        refused: refusals that are not told yet.
         state: see :class:`SessionState`.
     """
 
     __slots__ = (
         "_handled_bytes",
-        "_kept",
-        "_refused",
-        "_told",
         "_told_refusals",
+        "_verdicts",
         "acknowledged",
+        "arrived",
         "handled",
+        "kept",
         "kept_bytes",
         "max_bytes",
         "max_packets",
         "peer_session_id",
         "received",
+        "refused",
         "sent",
         "session_id",
         "state",
+        "told",
     )
 
     def __init__(self, session_id: int, *, max_packets: int, max_bytes: int) -> None:
@@ -112,22 +128,29 @@ class Session(Generic[K]):
         self.max_bytes = max_bytes
         self.state = SessionState.NEW
         self.sent = self.acknowledged = 0
+        self.kept: deque[K] | tuple[()] = ()  # a deque from the first packet on: an idle session is small
         self.kept_bytes = 0
-        self.received = self.handled = 0
-        self._kept: deque[K] = deque()
-        self._told = 0  # the number that we have acknowledged last
-        self._handled_bytes = 0  # since then
-        self._refused: list[tuple[int, Reason]] = []
-        self._told_refusals: deque[tuple[int, Reason]] = deque(maxlen=MAX_TOLD_REFUSALS)
+        self.arrived = self.received = self.handled = self.told = 0
+        self._handled_bytes = 0  # since the last acknowledgement
+        self.refused: list[Refused] | tuple[()] = ()
+        self._told_refusals: deque[Refused] | None = None
+        self._verdicts: dict[int, Reason] | None = None  # the peer's refusals, until their numbers are acknowledged
 
     # Connections.
 
-    def remembers(self, session_id: int, peer_session_id: int) -> bool:
-        """Whether a hello with these two continues this session."""
+    def introduce(self, hello: pb.HelloPacket) -> None:
+        """Write into our hello what it says about this session."""
+        hello.session_id = self.session_id
+        hello.peer_session_id = self.peer_session_id
+        hello.last_sequence_received = self.received
+        hello.last_acknowledgement_received = self.acknowledged
+
+    def remembers(self, theirs: pb.HelloPacket) -> bool:
+        """Whether the peer's hello continues this session."""
         return (
-            self.state is not SessionState.ENDED
-            and self.peer_session_id != 0
-            and (session_id, peer_session_id) == (self.peer_session_id, self.session_id)
+            self.state in (SessionState.ATTACHED, SessionState.DETACHED)
+            and theirs.session_id == self.peer_session_id
+            and theirs.peer_session_id == self.session_id
         )
 
     def begin(self, peer_session_id: int) -> None:
@@ -135,26 +158,34 @@ class Session(Generic[K]):
         self._move("attach")
         self.peer_session_id = peer_session_id
 
-    def resume(self, peer_received: int, peer_acknowledged: int) -> Iterator[K]:
-        """Another connection is there: the packets to send again on it, in order.
+    def resume(self, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> list[K]:
+        """Another connection is there. Returns the packets to send again on it, in order.
+
+        Acknowledge first if :attr:`owes` says so: a packet that is sent again may carry an
+        old acknowledgement, which covers refusals that were lost.
 
         Args:
-            peer_received: the highest number that the peer says it has received.
-            peer_acknowledged: the highest number that it knows us to have handled.
+            ours: our hello on this connection.
+            theirs: the peer's.
 
         Raises:
-            RemoteProtocolError: it says what cannot be.
+            RemoteProtocolError: the peer says what cannot be.
         """
-        if not self.acknowledged <= peer_received <= self.sent:
+        received, acknowledged = theirs.last_sequence_received, theirs.last_acknowledgement_received
+        if not self.acknowledged <= received <= self.sent or acknowledged > self.handled:
             raise RemoteProtocolError(
-                f"the peer resumes after packet {peer_received}; it acknowledged {self.acknowledged} of {self.sent}",
+                f"the peer resumes with {received} received and {acknowledged} acknowledged; {self.acknowledged} to "
+                f"{self.sent} and at most {self.handled} can be",
                 Reason.BAD_PACKET,
             )
         self._move("attach")
-        lost = [refusal for refusal in self._told_refusals if refusal[0] > peer_acknowledged]
-        self._told_refusals.clear()
-        self._refused = lost + self._refused
-        return (packet for packet in list(self._kept) if packet.sequence > peer_received)
+        self.arrived = ours.last_sequence_received
+        self.told = acknowledged
+        lost = [refusal for refusal in self._told_refusals or () if refusal[0] > acknowledged]
+        self._told_refusals = None
+        if lost:
+            self.refused = [*lost, *self.refused]
+        return [packet for packet in self.kept if packet.sequence > received]
 
     def detach(self) -> None:
         """The connection is lost."""
@@ -163,8 +194,8 @@ class Session(Generic[K]):
     def end(self) -> list[K]:
         """The session is over. Returns the packets whose fate is not known."""
         self._move("end")
-        lost = list(self._kept)
-        self._kept.clear()
+        lost = list(self.kept)
+        self.kept = ()
         self.kept_bytes = 0
         return lost
 
@@ -173,19 +204,21 @@ class Session(Generic[K]):
     @property
     def full(self) -> bool:
         """Whether the next packet has to wait until others are acknowledged."""
-        return len(self._kept) >= self.max_packets or self.kept_bytes >= self.max_bytes
+        return len(self.kept) >= self.max_packets or self.kept_bytes >= self.max_bytes
 
     @property
-    def kept_packets(self) -> int:
-        """How many packets are kept."""
-        return len(self._kept)
+    def half_empty(self) -> bool:
+        """Whether there is so much room again that those who wait for it may go on."""
+        return 2 * len(self.kept) <= self.max_packets and 2 * self.kept_bytes <= self.max_bytes
 
     def keep(self, packet: K) -> None:
         """Give a packet its number, and keep it until it is acknowledged."""
-        self.sent += 1
-        packet.sequence = self.sent
+        packet.sequence = self.sent = self.sent + 1
         self.kept_bytes += packet.size
-        self._kept.append(packet)
+        try:
+            self.kept.append(packet)  # type: ignore[union-attr]  # the first packet finds the tuple
+        except AttributeError:
+            self.kept = deque((packet,))
 
     def release(self, acknowledged: int) -> list[K]:
         """The peer has acknowledged up to a number. Returns the packets that this settles.
@@ -197,51 +230,77 @@ class Session(Generic[K]):
             raise RemoteProtocolError(
                 f"packet {acknowledged} is acknowledged, but {self.sent} was the last one sent", Reason.BAD_PACKET
             )
-        settled = []
-        kept = self._kept
-        while kept and kept[0].sequence <= acknowledged:
-            packet = kept.popleft()
-            self.kept_bytes -= packet.size
-            settled.append(packet)
-        self.acknowledged = max(self.acknowledged, acknowledged)
+        count = acknowledged - self.acknowledged
+        if count <= 0:
+            return []
+        self.acknowledged = acknowledged
+        take = self.kept.popleft  # type: ignore[union-attr]  # numbers were given, so it is a deque
+        settled = [take() for _ in range(count)]
+        self.kept_bytes -= sum([packet.size for packet in settled])
         return settled
+
+    def note_refusals(self, refusals: Iterable[Refused]) -> None:
+        """The peer tells that packets reached no callback; it acknowledges them now or later."""
+        for number, reason in refusals:
+            if self.acknowledged < number <= self.sent:  # others were settled, or never were
+                self._verdicts = self._verdicts or {}
+                self._verdicts[number] = reason
+
+    def verdict(self, number: int) -> Reason | None:
+        """Why the peer has refused a packet that it has acknowledged; ``None`` if it has not."""
+        return self._verdicts.pop(number, None) if self._verdicts else None
 
     # Receiving.
 
-    def receive(self, number: int) -> bool:
-        """A packet with this number has arrived. Returns whether it is new."""
+    def receive(self) -> bool:
+        """The next numbered packet has arrived. Returns whether it is new."""
+        self.arrived = number = self.arrived + 1
         if number <= self.received:
             return False
         self.received = number
         return True
 
+    def check(self, sequence: int) -> None:
+        """Compare the number that the packet arrived last carries with the one that was counted.
+
+        Raises:
+            RemoteProtocolError: they differ, so the two sides have lost count.
+        """
+        if sequence != self.arrived:
+            raise RemoteProtocolError(f"packet {self.arrived} says that it is {sequence}", Reason.BAD_PACKET)
+
     def handle(self, size: int) -> bool:
         """The packet received last has been handled. Returns whether to acknowledge now."""
-        self.handled = self.received
+        self.handled = handled = self.received
         self._handled_bytes += size
-        return self.handled - self._told >= ACKNOWLEDGE_PACKETS or self._handled_bytes >= ACKNOWLEDGE_BYTES
+        return handled - self.told >= ACKNOWLEDGE_PACKETS or self._handled_bytes >= ACKNOWLEDGE_BYTES
 
     def refuse(self, reason: Reason) -> None:
         """The packet received last will reach no callback; :meth:`handle` it all the same."""
-        self._refused.append((self.received, reason))
+        self.refused = [*self.refused, (self.received, reason)]
 
     @property
     def owes(self) -> bool:
         """Whether packets were handled that are not acknowledged yet."""
-        return self.handled > self._told
+        return self.handled > self.told
 
-    @property
-    def owes_refusals(self) -> bool:
-        """Whether the next acknowledgement has refusals in it."""
-        return bool(self._refused)
-
-    def acknowledge(self) -> tuple[int, list[tuple[int, Reason]]]:
-        """What to tell the peer: the number up to which all is handled, and which of them were refused."""
-        refused, self._refused = self._refused, []
-        self._told_refusals.extend(refused)
-        self._told = self.handled
+    def take_acknowledgement(self) -> int:
+        """The number to acknowledge in whatever is sent next. Only while there is nothing in :attr:`refused`."""
+        self.told = self.handled
         self._handled_bytes = 0
-        return self.handled, refused
+        return self.handled
+
+    def acknowledge(self) -> tuple[int, list[Refused]]:
+        """What the next acknowledge packet says: a number, and refusals.
+
+        The number is 0, which says nothing, while more refusals follow in another packet.
+        """
+        refused = list(self.refused[:REFUSALS_PER_PACKET])
+        self.refused = self.refused[REFUSALS_PER_PACKET:] or ()
+        if refused:
+            self._told_refusals = self._told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
+            self._told_refusals.extend(refused)
+        return (0 if self.refused else self.take_acknowledgement()), refused
 
     def _move(self, event: str) -> None:
         state = TRANSITIONS.get((self.state, event))

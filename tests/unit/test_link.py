@@ -182,7 +182,7 @@ def test_a_control_packet_is_queued_and_moves_the_state(setup: Setup) -> None:
     data = receive(setup.far, setup.far.unread())
     packet = decode(data[1:])
     assert (packet.disconnect.message, packet.reply_to) == ("bye", 5)
-    assert setup.link.connection.state is ConnectionState.CLOSED
+    assert setup.link.connection.state is ConnectionState.LEAVING
 
 
 def test_a_control_packet_that_the_state_forbids_is_not_queued(setup: Setup) -> None:

@@ -8,7 +8,18 @@ from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 
 NUMBERS = dict(pb.DisconnectReason.items())
-OWN_FINDINGS = {Reason.CONNECTION_LOST, Reason.HANDSHAKE_FAILED}
+OWN_FINDINGS = {
+    Reason.CONNECTION_LOST,
+    Reason.EXPIRED,
+    Reason.SESSION_LOST,
+    Reason.HANDSHAKE_FAILED,
+    Reason.NO_SESSION,
+    Reason.NOT_PERMITTED,
+    Reason.UNHANDLED,
+    Reason.TOO_BIG,
+    Reason.REFUSED,
+}
+REFUSALS = dict(pb.RefusalReason.items())
 
 
 @pytest.mark.parametrize(("name", "number"), NUMBERS.items(), ids=NUMBERS)
@@ -38,3 +49,14 @@ def test_a_reason_is_its_name_in_lower_case_and_has_a_sentence(reason: Reason) -
     assert Reason(reason.value) is reason
     assert json.dumps(reason) == f'"{reason.value}"'
     assert reason.sentence.endswith(".")
+
+
+@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG])
+def test_every_refusal_of_a_packet_has_its_number_and_back(reason: Reason) -> None:
+    assert REFUSALS[f"REFUSAL_REASON_{reason.name}"] == reason.refusal_number
+    assert Reason.from_refusal_number(reason.refusal_number) is reason
+
+
+def test_a_refusal_that_only_newer_peers_know_is_a_refusal() -> None:
+    assert Reason.from_refusal_number(99) is Reason.REFUSED
+    assert Reason.CLOSED.refusal_number == pb.REFUSAL_REASON_UNSPECIFIED

@@ -25,6 +25,7 @@ BODIES: dict[str, Message] = {
         peer_session_id=0xFEDCBA9876543210,
         last_sequence_received=300,
         max_frame=1048576,
+        last_acknowledgement_received=299,
     ),
     "heartbeat": pb.HeartbeatPacket(),
     "acknowledge": pb.AcknowledgePacket(

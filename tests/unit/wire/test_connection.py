@@ -7,30 +7,39 @@ from peernet.reasons import Reason
 from peernet.wire.connection import TRANSITIONS, Connection, ConnectionState, Direction
 from peernet.wire.packets import KINDS, UNKNOWN, Kind
 
-START, HELLO_SENT, HELLO_RECEIVED, OPEN, CLOSED = ConnectionState
+START, HELLO_SENT, HELLO_RECEIVED, OPEN, LEAVING, LEFT, CLOSED = ConnectionState
 SENT, RECEIVED = Direction
 
-HELLO, DISCONNECT = KINDS["hello"], KINDS["disconnect"]
-OTHERS = [kind for kind in (*KINDS.values(), UNKNOWN) if kind not in (HELLO, DISCONNECT)]
+HELLO, DISCONNECT, ACKNOWLEDGE = KINDS["hello"], KINDS["disconnect"], KINDS["acknowledge"]
+OTHERS = [kind for kind in (*KINDS.values(), UNKNOWN) if kind not in (HELLO, DISCONNECT, ACKNOWLEDGE)]
 
 # The table of docs/protocol.rst, written down a second time: (state, direction) -> where
-# a hello, a disconnect and any other kind lead; None where they must not happen.
+# a hello, an acknowledgement, a disconnect and any other kind lead; None where they must not happen.
 SPECIFIED: dict[tuple[ConnectionState, Direction], tuple[ConnectionState | None, ...]] = {
-    (START, SENT): (HELLO_SENT, CLOSED, None),
-    (START, RECEIVED): (HELLO_RECEIVED, CLOSED, None),
-    (HELLO_SENT, SENT): (None, CLOSED, None),
-    (HELLO_SENT, RECEIVED): (OPEN, CLOSED, None),
-    (HELLO_RECEIVED, SENT): (OPEN, CLOSED, None),
-    (HELLO_RECEIVED, RECEIVED): (None, CLOSED, None),
-    (OPEN, SENT): (None, CLOSED, OPEN),
-    (OPEN, RECEIVED): (None, CLOSED, OPEN),
-    (CLOSED, SENT): (None, None, None),
-    (CLOSED, RECEIVED): (None, None, None),
+    (START, SENT): (HELLO_SENT, None, CLOSED, None),
+    (START, RECEIVED): (HELLO_RECEIVED, None, CLOSED, None),
+    (HELLO_SENT, SENT): (None, None, CLOSED, None),
+    (HELLO_SENT, RECEIVED): (OPEN, None, CLOSED, None),
+    (HELLO_RECEIVED, SENT): (OPEN, None, CLOSED, None),
+    (HELLO_RECEIVED, RECEIVED): (None, None, CLOSED, None),
+    (OPEN, SENT): (None, OPEN, LEAVING, OPEN),
+    (OPEN, RECEIVED): (None, OPEN, LEFT, OPEN),
+    (LEAVING, SENT): (None, None, None, None),
+    (LEAVING, RECEIVED): (None, LEAVING, CLOSED, LEAVING),
+    (LEFT, SENT): (None, LEFT, None, None),
+    (LEFT, RECEIVED): (None, None, None, None),
+    (CLOSED, SENT): (None, None, None, None),
+    (CLOSED, RECEIVED): (None, None, None, None),
 }
 CASES = [
     pytest.param(state, direction, kind, after, id=f"{state.value}, {kind.name} {direction.value}")
-    for (state, direction), (hello, disconnect, other) in SPECIFIED.items()
-    for kind, after in [(HELLO, hello), (DISCONNECT, disconnect), *((kind, other) for kind in OTHERS)]
+    for (state, direction), (hello, acknowledge, disconnect, other) in SPECIFIED.items()
+    for kind, after in [
+        (HELLO, hello),
+        (ACKNOWLEDGE, acknowledge),
+        (DISCONNECT, disconnect),
+        *((kind, other) for kind in OTHERS),
+    ]
 ]
 
 # How to get into each state.
@@ -39,6 +48,8 @@ WAYS: dict[ConnectionState, list[tuple[Direction, Kind]]] = {
     HELLO_SENT: [(SENT, HELLO)],
     HELLO_RECEIVED: [(RECEIVED, HELLO)],
     OPEN: [(SENT, HELLO), (RECEIVED, HELLO)],
+    LEAVING: [(SENT, HELLO), (RECEIVED, HELLO), (SENT, DISCONNECT)],
+    LEFT: [(SENT, HELLO), (RECEIVED, HELLO), (RECEIVED, DISCONNECT)],
     CLOSED: [(SENT, DISCONNECT)],
 }
 
@@ -79,7 +90,7 @@ def test_the_table_holds_exactly_the_specified_transitions() -> None:
     specified = {
         (*key, what): after
         for key, row in SPECIFIED.items()
-        for what, after in zip(("hello", "disconnect", "other"), row, strict=True)
+        for what, after in zip(("hello", "acknowledge", "disconnect", "other"), row, strict=True)
         if after is not None
     }
     assert specified == TRANSITIONS

@@ -1,0 +1,397 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peernet.errors import LocalProtocolError, RemoteProtocolError
+from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.session import (
+    ACKNOWLEDGE_BYTES,
+    ACKNOWLEDGE_PACKETS,
+    MAX_TOLD_REFUSALS,
+    REFUSALS_PER_PACKET,
+    TRANSITIONS,
+    Session,
+    SessionState,
+    resumes,
+)
+
+NEW, ATTACHED, DETACHED, ENDED = SessionState
+EVENTS = ("attach", "detach", "end")
+
+# The table of docs/protocol.rst, written down a second time.
+SPECIFIED: dict[SessionState, tuple[SessionState | None, ...]] = {
+    NEW: (ATTACHED, None, ENDED),
+    ATTACHED: (None, DETACHED, ENDED),
+    DETACHED: (ATTACHED, None, ENDED),
+    ENDED: (None, None, None),
+}
+
+
+@dataclass(eq=False)
+class Packet:
+    """What a session keeps."""
+
+    text: str = ""
+    size: int = 10
+    sequence: int = 0
+
+
+def session(session_id: int = 1, peer: int = 2, *, max_packets: int = 100, max_bytes: int = 10_000) -> Session[Packet]:
+    """A session on its first connection."""
+    made: Session[Packet] = Session(session_id, max_packets=max_packets, max_bytes=max_bytes)
+    made.begin(peer)
+    return made
+
+
+def hello(**fields: int) -> pb.HelloPacket:
+    return pb.HelloPacket(session_id=2, peer_session_id=1, **fields)
+
+
+def told(one: Session[Packet]) -> pb.HelloPacket:
+    made = pb.HelloPacket()
+    one.introduce(made)
+    return made
+
+
+def keep(one: Session[Packet], count: int, size: int = 10) -> list[Packet]:
+    packets = [Packet(size=size) for _ in range(count)]
+    for packet in packets:
+        one.keep(packet)
+    return packets
+
+
+def take(one: Session[Packet], count: int = 1, size: int = 10) -> list[bool]:
+    """Receive and handle packets. Returns for each whether an acknowledgement is due."""
+    return [one.handle(size) for _ in range(count) if one.receive()]
+
+
+def in_state(state: SessionState) -> Session[Packet]:
+    one: Session[Packet] = Session(1, max_packets=1, max_bytes=1)
+    if state in (ATTACHED, DETACHED):
+        one.begin(2)
+    if state is DETACHED:
+        one.detach()
+    if state is ENDED:
+        one.end()
+    return one
+
+
+class TestStates:
+    @pytest.mark.parametrize("state", SessionState)
+    @pytest.mark.parametrize(("column", "event"), list(enumerate(EVENTS)))
+    def test_every_event_in_every_state_does_what_the_protocol_says(
+        self, state: SessionState, column: int, event: str
+    ) -> None:
+        one = in_state(state)
+        happen = {"attach": lambda: one.begin(2), "detach": one.detach, "end": one.end}[event]
+        after = SPECIFIED[state][column]
+        if after is None:
+            with pytest.raises(LocalProtocolError, match=f"{state.value} cannot {event}"):
+                happen()
+            assert one.state is state
+        else:
+            happen()
+            assert one.state is after
+
+    def test_the_table_holds_exactly_the_specified_transitions(self) -> None:
+        specified = {
+            (state, event): after
+            for state, row in SPECIFIED.items()
+            for event, after in zip(EVENTS, row, strict=True)
+            if after
+        }
+        assert specified == TRANSITIONS
+
+    def test_the_end_hands_out_what_nobody_acknowledged(self) -> None:
+        one = session()
+        packets = keep(one, 3)
+        one.release(1)
+        assert one.end() == packets[1:]
+        assert one.kept_bytes == 0
+        assert not one.kept
+
+
+class TestSending:
+    def test_packets_are_numbered_from_one(self) -> None:
+        assert [packet.sequence for packet in keep(session(), 3)] == [1, 2, 3]
+
+    def test_an_acknowledgement_settles_everything_up_to_its_number(self) -> None:
+        one = session()
+        packets = keep(one, 3)
+        assert one.release(2) == packets[:2]
+        assert one.kept_bytes == 10
+        assert one.release(3) == packets[2:]
+
+    def test_an_old_acknowledgement_settles_nothing(self) -> None:
+        one = session()
+        keep(one, 3)
+        one.release(2)
+        assert one.release(2) == one.release(1) == one.release(0) == []
+        assert one.acknowledged == 2
+
+    def test_a_number_that_was_never_given_cannot_be_acknowledged(self) -> None:
+        one = session()
+        keep(one, 3)
+        with pytest.raises(RemoteProtocolError, match="packet 4 is acknowledged, but 3 was the last") as caught:
+            one.release(4)
+        assert caught.value.reason == Reason.BAD_PACKET
+
+    @pytest.mark.parametrize(("packets", "size"), [(100, 10), (10, 1000)], ids=["packets", "bytes"])
+    def test_it_is_full_at_its_limits_and_half_empty_later(self, packets: int, size: int) -> None:
+        one = session()
+        keep(one, packets - 1, size)
+        assert not one.full
+        keep(one, 1, size)
+        assert one.full
+        one.release(packets // 2 - 1)
+        assert not one.full
+        assert not one.half_empty
+        one.release(packets // 2)
+        assert one.half_empty
+
+
+class TestReceiving:
+    def test_an_acknowledgement_is_due_after_so_many_packets(self) -> None:
+        assert take(session(), ACKNOWLEDGE_PACKETS) == [False] * (ACKNOWLEDGE_PACKETS - 1) + [True]
+
+    def test_an_acknowledgement_is_due_after_so_many_bytes(self) -> None:
+        assert take(session(), 2, ACKNOWLEDGE_BYTES // 2) == [False, True]
+
+    def test_the_count_starts_again_with_every_acknowledgement(self) -> None:
+        one = session()
+        take(one, ACKNOWLEDGE_PACKETS - 1, ACKNOWLEDGE_BYTES // ACKNOWLEDGE_PACKETS)
+        assert one.take_acknowledgement() == ACKNOWLEDGE_PACKETS - 1
+        assert take(one, ACKNOWLEDGE_PACKETS) == [False] * (ACKNOWLEDGE_PACKETS - 1) + [True]
+
+    def test_a_packet_is_owed_an_acknowledgement_when_it_is_handled_and_not_before(self) -> None:
+        one = session()
+        one.receive()
+        assert not one.owes
+        one.handle(10)
+        assert one.owes
+        assert one.acknowledge() == (1, [])
+        assert not one.owes
+
+    def test_a_number_on_a_packet_must_be_the_one_that_was_counted(self) -> None:
+        one = session()
+        one.receive()
+        one.check(1)
+        with pytest.raises(RemoteProtocolError, match="packet 1 says that it is 7") as caught:
+            one.check(7)
+        assert caught.value.reason == Reason.BAD_PACKET
+
+
+class TestRefusals:
+    def test_they_are_told_once_with_the_number_that_covers_them(self) -> None:
+        one = session()
+        take(one)
+        one.receive()
+        one.refuse(Reason.UNHANDLED)
+        one.handle(10)
+        assert one.acknowledge() == (2, [(2, Reason.UNHANDLED)])
+        assert one.acknowledge() == (2, [])
+
+    def test_more_than_one_packet_holds_come_in_several_and_the_number_in_the_last(self) -> None:
+        one = session()
+        for _ in range(REFUSALS_PER_PACKET + 1):
+            one.receive()
+            one.refuse(Reason.UNHANDLED)
+            one.handle(1)
+        number, first = one.acknowledge()
+        assert (number, len(first)) == (0, REFUSALS_PER_PACKET)
+        assert one.acknowledge() == (REFUSALS_PER_PACKET + 1, [(REFUSALS_PER_PACKET + 1, Reason.UNHANDLED)])
+
+    def test_the_sender_learns_the_verdict_on_its_packet(self) -> None:
+        one = session()
+        keep(one, 3)
+        one.note_refusals([(2, Reason.NOT_PERMITTED)])
+        one.release(3)
+        assert [one.verdict(number) for number in (1, 2, 3)] == [None, Reason.NOT_PERMITTED, None]
+
+    def test_a_verdict_on_a_packet_that_is_settled_or_was_never_sent_is_not_kept(self) -> None:
+        one = session()
+        keep(one, 2)
+        one.release(1)
+        one.note_refusals([(1, Reason.UNHANDLED), (3, Reason.UNHANDLED), (0, Reason.UNHANDLED)])
+        assert [one.verdict(number) for number in (0, 1, 3)] == [None] * 3
+
+
+class TestResuming:
+    def test_a_hello_that_names_both_numberings_is_remembered(self) -> None:
+        one = session(1, 2)
+        assert one.remembers(pb.HelloPacket(session_id=2, peer_session_id=1))
+        one.detach()
+        assert one.remembers(pb.HelloPacket(session_id=2, peer_session_id=1))
+
+    @pytest.mark.parametrize("ids", [(0, 0), (2, 0), (0, 1), (3, 1), (2, 3)])
+    def test_any_other_hello_is_not(self, ids: tuple[int, int]) -> None:
+        assert not session(1, 2).remembers(pb.HelloPacket(session_id=ids[0], peer_session_id=ids[1]))
+
+    def test_a_session_that_has_ended_is_not_remembered(self) -> None:
+        one = session(1, 2)
+        one.end()
+        assert not one.remembers(pb.HelloPacket(session_id=2, peer_session_id=1))
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "expected"),
+        [
+            ((1, 2), (2, 1), True),
+            ((1, 2), (2, 0), False),
+            ((1, 0), (2, 1), False),
+            ((1, 2), (3, 1), False),
+            ((0, 0), (0, 0), False),
+            ((0, 2), (2, 0), False),
+            ((1, 0), (0, 1), False),
+        ],
+    )
+    def test_a_connection_resumes_if_both_hellos_say_so(
+        self, ours: tuple[int, int], theirs: tuple[int, int], expected: bool
+    ) -> None:
+        def saying(ids: tuple[int, int]) -> pb.HelloPacket:
+            return pb.HelloPacket(session_id=ids[0], peer_session_id=ids[1])
+
+        assert resumes(saying(ours), saying(theirs)) is expected
+
+    def test_what_the_peer_has_not_received_is_sent_again_in_order(self) -> None:
+        one = session()
+        packets = keep(one, 4)
+        one.release(1)
+        one.detach()
+        assert one.resume(told(one), hello(last_sequence_received=2)) == packets[2:]
+        assert [packet.sequence for packet in one.kept] == [2, 3, 4]
+
+    def test_packets_that_arrived_after_the_hello_was_made_are_duplicates(self) -> None:
+        one = session()
+        take(one, 2)
+        ours = told(one)
+        take(one, 2)
+        one.detach()
+        one.resume(ours, hello())
+        assert [one.receive() for _ in range(3)] == [False, False, True]
+        assert one.received == 5
+
+    def test_a_lost_acknowledgement_is_owed_again(self) -> None:
+        one = session()
+        take(one, 3)
+        one.acknowledge()
+        one.detach()
+        one.resume(told(one), hello(last_acknowledgement_received=1))
+        assert one.owes
+        assert one.acknowledge() == (3, [])
+
+    def test_lost_refusals_are_told_again_before_newer_ones(self) -> None:
+        one = session()
+        for _ in range(3):
+            one.receive()
+            one.refuse(Reason.UNHANDLED)
+            one.handle(10)
+        one.acknowledge()
+        one.receive()
+        one.refuse(Reason.NOT_PERMITTED)
+        one.handle(10)
+        one.detach()
+        one.resume(told(one), hello(last_acknowledgement_received=1))
+        expected = [(2, Reason.UNHANDLED), (3, Reason.UNHANDLED), (4, Reason.NOT_PERMITTED)]
+        assert one.acknowledge() == (4, expected)
+
+    def test_refusals_that_are_remembered_are_bounded(self) -> None:
+        one = session()
+        for _ in range(MAX_TOLD_REFUSALS + 100):
+            one.receive()
+            one.refuse(Reason.UNHANDLED)
+            one.handle(10)
+            one.acknowledge()
+        one.detach()
+        one.resume(told(one), hello())
+        assert len(one.refused) == MAX_TOLD_REFUSALS
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"last_sequence_received": 1},
+            {"last_sequence_received": 5},
+            {"last_sequence_received": 3, "last_acknowledgement_received": 3},
+        ],
+        ids=["less received than acknowledged", "more received than sent", "more acknowledged than handled"],
+    )
+    def test_a_peer_that_says_what_cannot_be_is_refused(self, fields: dict[str, Any]) -> None:
+        one = session()
+        keep(one, 4)
+        one.release(2)
+        take(one, 2)
+        one.detach()
+        with pytest.raises(RemoteProtocolError, match="the peer resumes with") as caught:
+            one.resume(told(one), hello(**fields))
+        assert caught.value.reason == Reason.BAD_PACKET
+        assert one.state is DETACHED
+
+
+class Link:
+    """Two sessions and the packets on their way between them; a cut loses a random part of those."""
+
+    def __init__(self) -> None:
+        self.sides = [session(1, 2), session(2, 1)]
+        self.accepted: list[list[str]] = [[], []]
+        self.acknowledged: list[list[str]] = [[], []]
+        self.handled: list[list[str]] = [[], []]
+        self.on_the_way: list[list[Any]] = [[], []]  # by sender: packets, and acknowledged numbers
+
+    def send(self, side: int) -> None:
+        packet = Packet(text=f"{side}-{len(self.accepted[side])}")
+        self.accepted[side].append(packet.text)
+        self.sides[side].keep(packet)
+        self.on_the_way[side].append(packet)
+
+    def acknowledge(self, side: int) -> None:
+        self.on_the_way[side].append(self.sides[side].acknowledge()[0])
+
+    def deliver(self, side: int, count: int) -> None:
+        """The first ``count`` things that ``side`` has sent arrive."""
+        receiver = self.sides[1 - side]
+        arriving, self.on_the_way[side] = self.on_the_way[side][:count], self.on_the_way[side][count:]
+        for thing in arriving:
+            if isinstance(thing, Packet):
+                if receiver.receive():
+                    self.handled[1 - side].append(thing.text)
+                    receiver.handle(thing.size)
+            else:
+                self.acknowledged[1 - side] += [packet.text for packet in receiver.release(thing)]
+
+    def cut(self, late: list[int]) -> None:
+        """Lose the connection and make another; ``late`` things still arrive after the hellos are made."""
+        hellos = [told(one) for one in self.sides]
+        for side in (0, 1):
+            self.deliver(side, late[side])
+        for side, one in enumerate(self.sides):
+            one.detach()
+            again = one.resume(hellos[side], hellos[1 - side])
+            self.on_the_way[side] = [one.acknowledge()[0], *again]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["send", "acknowledge", "deliver", "cut"]), st.integers(0, 1), st.integers(0, 5))))
+def test_whatever_is_cut_every_packet_arrives_once_and_in_order(steps: list[tuple[str, int, int]]) -> None:
+    link = Link()
+    for step, side, count in steps:
+        if step == "send":
+            link.send(side)
+        elif step == "acknowledge":
+            link.acknowledge(side)
+        elif step == "deliver":
+            link.deliver(side, count)
+        else:
+            # What arrives late on the side that said less is why the receiver counts.
+            link.cut([count, 0] if side else [0, count])
+    for side in (0, 1, 0, 1):
+        link.deliver(side, 10_000)
+        link.acknowledge(side)
+        link.acknowledge(1 - side)
+    for side in (0, 1):
+        link.deliver(side, 10_000)
+    assert link.handled == link.accepted[::-1]
+    assert link.acknowledged == link.accepted
