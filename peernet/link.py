@@ -19,6 +19,8 @@ from peernet.wire.packets import encode_body, encode_header
 
 # How long reading stands still for an outbox that is over its limit. Seconds.
 PAUSE = 0.1
+# A frame whose handling takes this much beyond a turn is worth a look. Seconds.
+LONG = 0.1
 
 Frame = bytes | bytearray
 
@@ -33,26 +35,34 @@ class Link:
         connection: which packets may travel now.
         outbox: what waits to be written.
         last_received: monotonic seconds when bytes last arrived.
+        alive: whether it has not been aborted or released.
+        broken: what the outbox met, if that is why.
     """
 
-    __slots__ = ("_config", "_transport", "_unread", "connection", "last_received", "outbox")
+    __slots__ = ("_config", "_transport", "_unread", "alive", "broken", "connection", "last_received", "outbox")
 
     def __init__(
         self,
         transport: Transport,
         connection: Connection,
         config: NetworkConfig,
-        failed: Callable[[TransportError], None],
+        failed: Callable[[TransportError], None] | None = None,
     ) -> None:
         self._transport = transport
         self._config = config
         self._unread = 0
         self.connection = connection
-        self.outbox = Outbox(transport, config, failed)
+        self.alive = True
+        self.broken: TransportError | None = None
+        self.outbox = Outbox(transport, config, failed or self._fail)
         self.last_received = time.monotonic()
 
-    def read(self, handle: Callable[[Frame], bool]) -> bool:
+    def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
+
+        Args:
+            handle: takes a frame.
+            took_long: called after a frame for which ``handle`` has needed :data:`LONG` or more.
 
         Returns:
             Whether the stream has ended.
@@ -71,6 +81,8 @@ class Link:
                     return False
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
+                    if took_long is not None and monotonic() >= turn_ends + LONG:
+                        took_long()
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
             self.outbox.flush()
@@ -105,10 +117,12 @@ class Link:
 
     def abort(self) -> None:
         """End the connection now, from any greenlet: the reader sees the end of the stream."""
+        self.alive = False
         self._transport.abort()
 
     def release(self) -> None:
         """Free everything."""
+        self.alive = False
         self.outbox.close()
         self._transport.close()
 
@@ -120,9 +134,30 @@ class Link:
         self.last_received = now
         return True
 
+    def forgive(self, seconds: float) -> None:
+        """Do not count that many seconds in which this process itself was not able to read or write."""
+        self.last_received += seconds
+        self.outbox.last_progress += seconds
+
+    @property
+    def silent_in_stall(self) -> bool:
+        """Whether nothing was heard from the peer since the outbox has stopped moving.
+
+        One who reads slowly says that he lives; one who is gone, or cut off, does not.
+        """
+        return self.last_received < self.outbox.last_progress + self._config.write_timeout / 4
+
+    def behind(self, now: float) -> bool:
+        """Whether bytes wait while nobody has read for some time: a callback is busy."""
+        return now - self.last_received > self._config.write_timeout / 8 and self._transport.unread() > 0
+
     def ended(self) -> bool:
         """Whether the other end has gone while nobody reads."""
         return self._transport.ended()
+
+    def _fail(self, error: TransportError) -> None:
+        self.broken = error
+        self.abort()
 
     def _receive(self) -> int:
         """Read once into the decoder. Returns how many bytes; 0 at the end of the stream."""

@@ -18,6 +18,8 @@ LARGE = 32 * 1024
 # With this much waiting the write is not put off until the sender pauses, so that
 # the receiver works while the sender still encodes.
 EAGER = 64 * 1024
+# No more than about this is joined at once: sessions keep the packets, and the copy comes on top.
+JOIN = 256 * 1024
 
 
 class Outbox:
@@ -164,9 +166,9 @@ class Outbox:
         self.flush()
 
     def _take(self) -> bytes | memoryview:
-        """The next bytes to write: one large part, or all small ones before the next large one."""
+        """The next bytes to write: one large part, or small ones before the next large one."""
         parts = self._parts
-        if not self._large:
+        if not self._large and self.bytes <= JOIN:
             data = b"".join(parts)
             parts.clear()
             self.packets = 0
@@ -175,11 +177,23 @@ class Outbox:
             self._large -= 1
             self.packets -= 1
             return parts.pop(0)
-        large = next(index for index, part in enumerate(parts) if isinstance(part, memoryview))
-        data = b"".join(parts[:large])
-        del parts[:large]
-        self.packets -= large - 1  # the last one is the beginning of the large content
+        count = self._count_small(parts)
+        data = b"".join(parts[:count])
+        del parts[:count]
+        if parts and isinstance(parts[0], memoryview):
+            count -= 1  # the last one is the beginning of the large content
+        self.packets -= count
         return data
+
+    @staticmethod
+    def _count_small(parts: list[bytes | memoryview]) -> int:
+        """How many parts to join, at least one: up to the next large one, or up to the limit."""
+        size = 0
+        for index, part in enumerate(parts):
+            if size >= JOIN or isinstance(part, memoryview):
+                return index
+            size += len(part)
+        return len(parts)
 
     def _tell_of_room(self) -> None:
         if self._room is None or self._room.is_set():

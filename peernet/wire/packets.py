@@ -160,6 +160,19 @@ def decode(frame: bytes | bytearray) -> pb.Packet:
         raise RemoteProtocolError(f"a packet cannot be parsed: {error}", Reason.BAD_PACKET) from error
 
 
+def peek_numbers(frame: bytes | bytearray) -> tuple[int, int]:
+    """``sequence`` and ``acknowledged`` of a packet that :func:`peek` has passed, whose body nobody looks at."""
+    numbers = [0, 0]
+    position = 0
+    while position < len(frame):
+        tag, position = _varint(frame, position)
+        field, wire_type = tag >> 3, tag & 7
+        if wire_type == 0 and field in (1, 2):
+            numbers[field - 1] = _varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
+        position = _skip(frame, position, wire_type)
+    return numbers[0], numbers[1]
+
+
 def _fills_rest(frame: bytes | bytearray, position: int) -> bool:
     """Whether the length at ``position`` reaches exactly to the end of the frame."""
     length, start = _varint(frame, position)
