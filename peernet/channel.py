@@ -65,7 +65,7 @@ class ChannelState(Enum):
 
 
 # state -> the states that may follow. PENDING: identity proven, decision awaited.
-# CLOSING: the goodbye is said and what the peer still sends is not looked at.
+# CLOSING: a goodbye is said or heard, and what the peer still sends is not looked at.
 TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
     ChannelState.PENDING: frozenset({ChannelState.OPEN, ChannelState.CLOSING, ChannelState.CLOSED}),
     ChannelState.OPEN: frozenset({ChannelState.CLOSING, ChannelState.CLOSED}),
@@ -133,7 +133,7 @@ class PeerChannel:
         self._owner = owner
         self._config = owner.config
         self._link = Link(transport, connection, owner.config, self._broken)
-        self._greenlet: greenlet | None = None
+        self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
         self._permitted: frozenset[str] = frozenset()
         self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
@@ -179,6 +179,11 @@ class PeerChannel:
     def queued_bytes(self) -> int:
         """Bytes that wait to be written."""
         return self._link.outbox.bytes
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether greenlets that :meth:`spawn` started still run."""
+        return bool(self._tasks)
 
     @property
     def patience(self) -> float:
@@ -328,6 +333,11 @@ class PeerChannel:
 
     # What the network calls.
 
+    def start(self) -> gevent.Greenlet[..., Any]:
+        """:meth:`run` in a new greenlet."""
+        self._greenlet = spawned = spawn(f"channel {self.peer.identifier[:8]}", self.run)
+        return spawned
+
     def run(self) -> None:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._greenlet = gevent.getcurrent()
@@ -337,9 +347,10 @@ class PeerChannel:
             elif self.state is ChannelState.CLOSING:
                 self._link.discard_until_end()
         except RemoteProtocolError as error:
-            self._owner.counters[error.reason] += 1
-            logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
-            self._begin_closing(error.reason, str(error))
+            if self.state is ChannelState.OPEN:
+                self._owner.counters[error.reason] += 1
+                logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
+                self._begin_closing(error.reason, str(error))
             self._link.discard_until_end()
         except TransportError as error:
             self._note_end(Reason.CONNECTION_LOST, str(error))
@@ -369,23 +380,28 @@ class PeerChannel:
         self._conclude()
 
     def lost_while_pending(self) -> bool:
-        """Whether the peer has gone while nobody reads from it."""
-        return self._link.ended()
+        """Whether the channel or its peer has gone while nobody reads from it."""
+        return self.state is not ChannelState.PENDING or self._link.ended()
 
     def release(self) -> None:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
         self._link.release()
         self._conclude()
 
-    def kill_tasks(self) -> None:
-        """End the greenlets that :meth:`spawn` started."""
+    def kill_tasks(self, after: float = 0.0) -> None:
+        """End the greenlets that :meth:`spawn` started; those that need less than ``after`` seconds end themselves."""
         if self._tasks is not None:
-            self._tasks.kill()
+            try:
+                self._tasks.join(timeout=after)
+            finally:
+                self._tasks.kill()
 
     # Reading.
 
     def _handle(self, frame: Frame) -> bool:
         """Take one frame through the gates to its callback. Returns whether to go on."""
+        if self.state is not ChannelState.OPEN:
+            return False  # closed by somebody else since the last frame
         kind = peek(frame)
         if not kind.bulk:  # an open connection may always carry the bulk kinds
             self._link.connection.received(kind, len(frame))
@@ -405,6 +421,7 @@ class PeerChannel:
         elif kind == "disconnect":
             goodbye = packet.disconnect
             self._note_end(Reason.from_number(goodbye.reason), printable(goodbye.message), by_peer=True)
+            self._move(ChannelState.CLOSING)  # while the callback runs nothing can be sent any more
             self._deliver(kind, packet)
             self._conclude()
 
@@ -421,7 +438,9 @@ class PeerChannel:
     def _deliver(self, kind: str, packet: pb.Packet) -> None:
         origin = packet.source_origin_identifier
         if origin and origin != self.peer.identifier:
-            raise RemoteProtocolError(f"a packet of kind {kind} claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH)
+            raise RemoteProtocolError(
+                f"a packet of kind {kind} claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH
+            )
         self.received += 1
         if self._owner.packet_received.listeners:
             self._owner.packet_received.fire(self, packet)
@@ -430,10 +449,10 @@ class PeerChannel:
             return self._count("unhandled")
         try:
             callback(self, packet)
-        except Exception as error:
+        except (Exception, gevent.Timeout) as error:
             self._callback_failed(kind, error)
 
-    def _callback_failed(self, kind: str, error: Exception) -> None:
+    def _callback_failed(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._count("callback_failed")
         now = time.monotonic()
@@ -464,6 +483,8 @@ class PeerChannel:
             raise OutboxFullError(f"the outbox of {self!r} is full")
         deadline = Deadline(timeout)
         while not self._link.outbox.wait_for_room(deadline.remaining):
+            if self._link.outbox.broken:
+                raise self._closed_error()
             if deadline.expired:
                 raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly")
         if self.state is not ChannelState.OPEN:

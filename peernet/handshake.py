@@ -88,6 +88,8 @@ class Handshake:
             RemoteProtocolError, TransportError: the other side broke the protocol, or the connection.
         """
         self._check_pin(pinned, self._transport.identifier)
+        if self._transport.identifier is not None:  # whom we do not want hears nothing from us
+            self._admit(admit, GenericPeer(self._transport.identifier, *self._transport.remote))
         self._send(self._hello)
         theirs = self._receive_hello()
         peer = self._judge(theirs)

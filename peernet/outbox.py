@@ -75,6 +75,11 @@ class Outbox:
         """Whether the next packet has to wait."""
         return self.packets >= self.max_packets or self.bytes >= self.max_bytes
 
+    @property
+    def broken(self) -> bool:
+        """Whether nothing that waits will ever be written."""
+        return self._failed is None
+
     def holds_in_reserve(self, size: int) -> bool:
         """Whether a packet of ``size`` bytes fits into the part that is kept for callbacks."""
         return (
@@ -124,6 +129,8 @@ class Outbox:
                 self.last_progress = time.monotonic()
         except TransportError as error:
             failed, self._failed = self._failed, None
+            if self._room is not None:
+                self._room.set()  # whoever waits for room finds out
             failed(error)
         finally:
             self._tell_of_room()

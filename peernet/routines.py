@@ -52,7 +52,7 @@ class Routine:
         while self._greenlet is me:  # else it was stopped, and perhaps started again
             try:
                 self.job()
-            except Exception:
+            except (Exception, gevent.Timeout):
                 logger.exception("the routine %s failed; it runs again in %s s", self.name, self.interval)
             gevent.sleep(self.interval)
 

@@ -92,7 +92,7 @@ class Switch:
         decision = self._policy.admits(peer)
         if not decision:
             raise Refusal(reason_for(decision), rule=decision.rule)
-        if self.channels.keeps_existing(peer.identifier, dialled=dialled) or peer.identifier in self.queue:
+        if self.channels.keeps_existing(peer.identifier, dialled=dialled) or self._is_pending(peer.identifier):
             raise Refusal(Reason.DUPLICATE)
         if not dialled and self._is_full():
             raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
@@ -117,7 +117,7 @@ class Switch:
             self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
             return existing
         self._open(channel)
-        self.greenlets.add(spawn(f"channel {channel.peer.identifier[:8]}", channel.run))
+        self.greenlets.add(channel.start())
         return channel
 
     def wait_for_channel(self, identifier: str, timeout: float) -> PeerChannel | None:
@@ -154,9 +154,20 @@ class Switch:
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)
+        if channel.has_tasks:
+            self.greenlets.add(spawn("end of tasks", channel.kill_tasks, self.config.close_timeout))
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
             self.peer_removed.fire(channel, channel.reason)
+
+    def _is_pending(self, identifier: str) -> bool:
+        if identifier not in self.queue:
+            return False
+        attempt = self.queue[identifier]
+        if attempt.channel.lost_while_pending():  # it hung up, and nobody has looked since
+            attempt.reject(reason=Reason.CONNECTION_LOST)
+            self.queue.remove(attempt)
+        return identifier in self.queue
 
     def _make_channel(self, introduced: Introduced, *, dialled: bool) -> PeerChannel:
         return PeerChannel(
@@ -191,6 +202,8 @@ class Switch:
         return bool(attempt.verdict)
 
     def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        if attempt.peer.identifier in self.queue:  # two at once have passed the gate
+            return attempt.overrule(Reason.DUPLICATE)
         self.queue.put(attempt)
         try:
             self.peer_pending.fire(attempt)

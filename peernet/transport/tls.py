@@ -10,6 +10,7 @@ belong to another socket, so nothing may use the connection after that: see
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ class TlsContext:
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.private_key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _accept_key)
+        context.set_verify_depth(0)  # whoever has signed a certificate, nobody checks with what key
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection needs no record buffers
         # A resumed session would prove possession of a ticket, not of the key.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -61,6 +63,7 @@ class TlsTransport:
         self._connection = connection
         self._tcp = tcp
         self._drained = False  # records may have come with the handshake
+        self._ended = False
         self.remote = tcp.remote
         certificate = connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
@@ -79,6 +82,7 @@ class TlsTransport:
                 filled += self._connection.recv_into(buffer[filled:], RECORD_SIZE)
             except SSL.Error as error:
                 self._drained = isinstance(error, SSL.WantReadError)
+                self._ended = _is_end(error)
                 break  # any other error comes up again at the next read
         return filled
 
@@ -104,10 +108,9 @@ class TlsTransport:
     def finish_writing(self) -> None:
         if self._tcp.closed:
             return
-        try:
+        # close_notify is a courtesy: without room for it, the end of the stream says the same.
+        with contextlib.suppress(SSL.Error):
             self._connection.shutdown()
-        except SSL.Error:
-            return  # the connection is gone already
         self._tcp.finish_writing()
 
     def abort(self) -> None:
@@ -118,7 +121,7 @@ class TlsTransport:
 
     def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:
         """What ``read(*arguments)`` returns, as soon as it can; ``None`` at the end of the stream."""
-        while True:
+        while not self._ended:
             if self._drained:
                 self._tcp.wait_readable()
                 self._drained = False
@@ -128,12 +131,11 @@ class TlsTransport:
                 self._drained = True
             except SSL.WantWriteError:
                 self._tcp.wait_writable()
-            except SSL.ZeroReturnError:
-                return None
             except SSL.Error as error:
-                if _is_end(error):
-                    return None
-                raise _broken(error) from error
+                if not _is_end(error):
+                    raise _broken(error) from error
+                self._ended = True
+        return None
 
 
 def _handshake(connection: SSL.Connection, tcp: TcpTransport) -> None:
@@ -164,8 +166,10 @@ def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth:
 
 
 def _is_end(error: SSL.Error) -> bool:
-    """Whether the stream ended without TLS's own goodbye; peernet has its own."""
-    return (isinstance(error, SSL.SysCallError) and error.args[0] == -1) or "unexpected eof" in _text(error)
+    """Whether the stream has ended, with TLS's own goodbye or without: peernet has its own."""
+    if isinstance(error, SSL.SysCallError):
+        return bool(error.args[0] == -1)
+    return isinstance(error, SSL.ZeroReturnError) or "unexpected eof" in _text(error)
 
 
 def _broken(error: SSL.Error) -> TransportError:

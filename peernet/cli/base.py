@@ -1,0 +1,96 @@
+"""What every command has: ``-o`` after its name too, and errors that become one sentence and an exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from peernet.address import PeerAddress
+from peernet.cli.failures import exit_code_of
+from peernet.cli.naming import check_peer
+from peernet.cli.output import FORMATS
+from peernet.cli.session import Session
+from peernet.errors import AddressError, PeerNetError
+
+# Unknown at import: how long a whole connection may take.
+DEFAULT_TIMEOUT = 10.0
+
+
+def _set_format(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Session).output_format = value
+
+
+def output_option(*, envvar: str | None = None) -> click.Option:
+    """The option ``-o``."""
+    return click.Option(
+        ["-o", "--output"],
+        type=click.Choice(FORMATS),
+        envvar=envvar,
+        show_envvar=envvar is not None,
+        expose_value=False,
+        callback=_set_format,
+        help="How to show data: a table for people, one JSON document, or one JSON object per line.",
+    )
+
+
+class NodeCommand(click.Command):
+    """A command that has ``-o``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(output_option())
+
+
+class NodeGroup(click.Group):
+    """A group of such commands, where errors end the program with one sentence."""
+
+    command_class = NodeCommand
+    group_class = type
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PeerNetError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(exit_code_of(error))
+
+
+SECONDS = click.FloatRange(min=0.001, max=86400)
+
+
+def check_peer_argument(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Callback for an argument that names a peer."""
+    try:
+        return check_peer(value)
+    except AddressError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def check_addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback for an option that takes addresses."""
+    try:
+        for value in values:
+            PeerAddress.parse(value)
+    except AddressError as error:
+        raise click.BadParameter(str(error)) from error
+    return values
+
+
+def peer_argument(function: Any) -> Any:
+    """The argument PEER."""
+    return click.argument("peer", callback=check_peer_argument)(function)
+
+
+def timeout_option(function: Any) -> Any:
+    """The option ``--timeout``."""
+    return click.option(
+        "-t",
+        "--timeout",
+        type=SECONDS,
+        default=DEFAULT_TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long it may take altogether.",
+    )(function)

@@ -1,0 +1,73 @@
+"""Bodies of packets as plain values, bounded whatever a peer has put into them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from peernet.v1 import packet_pb2 as pb
+
+# Data up to this size is shown; of more, size and hash have to do.
+MAX_SHOWN_DATA = 1024
+MAX_SHOWN_NAME = 255
+MAX_SHOWN_PEERS = 100
+MAX_SHOWN_ADDRESSES = 8
+
+FORMATS = {
+    "unspecified": pb.DATA_PAYLOAD_FORMAT_UNSPECIFIED,
+    "file": pb.DATA_PAYLOAD_FORMAT_FILE,
+    "task": pb.DATA_PAYLOAD_FORMAT_TASK,
+    "misc_data": pb.DATA_PAYLOAD_FORMAT_MISC_DATA,
+}
+_FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
+
+
+def body_of(kind: str, packet: pb.Packet) -> dict[str, Any]:
+    """The body of a packet as a JSON object; empty for kinds without one."""
+    describe = _BODIES.get(kind)
+    return describe(packet) if describe else {}
+
+
+def _pure_message(packet: pb.Packet) -> dict[str, Any]:
+    return {"message": packet.pure_message.message}
+
+
+def _identifier(packet: pb.Packet) -> dict[str, Any]:
+    body = packet.identifier
+    return {"message": body.message, "listen_addresses": list(body.listen_addresses[:MAX_SHOWN_ADDRESSES])}
+
+
+def _collection_share(packet: pb.Packet) -> dict[str, Any]:
+    body = packet.collection_share
+    shown = [
+        {
+            "identifier": entry.identifier,
+            "addresses": list(entry.addresses[:MAX_SHOWN_ADDRESSES]),
+            "last_seen_seconds": entry.last_seen_seconds,
+        }
+        for entry in body.peers[:MAX_SHOWN_PEERS]
+    ]
+    return {"count": len(body.peers), "peers": shown}
+
+
+def _data_transmission(packet: pb.Packet) -> dict[str, Any]:
+    body = packet.data_transmission
+    described = {
+        "format": _FORMAT_NAMES.get(body.format, "unspecified"),
+        "name": body.name[:MAX_SHOWN_NAME],
+        "size": len(body.data),
+        "sha256": hashlib.sha256(body.data).hexdigest(),
+    }
+    if len(body.data) <= MAX_SHOWN_DATA:
+        described["data"] = base64.b64encode(body.data).decode()
+    return described
+
+
+_BODIES: dict[str, Callable[[pb.Packet], dict[str, Any]]] = {
+    "pure_message": _pure_message,
+    "identifier": _identifier,
+    "collection_share": _collection_share,
+    "data_transmission": _data_transmission,
+}

@@ -1,0 +1,74 @@
+"""`limits` and `config`: what a node is run with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from peernet.cli.base import NodeCommand, NodeGroup
+from peernet.cli.failures import CheckFailedError
+from peernet.cli.session import Session, pass_session
+from peernet.cli.settings import DEFAULTS, Settings, load_settings
+from peernet.errors import ConfigurationError
+
+LIMIT_COLUMNS = {"name": "NAME", "value": "VALUE", "default": "DEFAULT", "unit": "UNIT", "at_limit": "AT THE LIMIT"}
+SETTING_COLUMNS = {"name": "SETTING", "value": "VALUE", "source": "FROM"}
+
+
+@click.command(cls=NodeCommand)
+@pass_session
+def limits(session: Session) -> None:
+    """List every limit and timeout.
+
+    Each with its value and its default, and with what happens when it is reached.
+    """
+    from peernet.config import limits as all_limits
+
+    settings = load_settings(session.home.config_file)
+    session.output.rows([vars(limit) for limit in all_limits(settings.limits)], LIMIT_COLUMNS)
+
+
+@click.group(cls=NodeGroup)
+def config() -> None:
+    """Look at the node's settings."""
+
+
+@config.command()
+@pass_session
+def show(session: Session) -> None:
+    """Show the settings in force, and where each comes from."""
+    rows = _rows(load_settings(session.home.config_file))
+    session.output.rows(rows, SETTING_COLUMNS)
+
+
+@config.command()
+@pass_session
+def path(session: Session) -> None:
+    """Print the path of the file of settings, which need not exist."""
+    file = session.home.config_file
+    session.output.done(str(file), {"path": str(file), "exists": file.exists()})
+
+
+@config.command()
+@pass_session
+def validate(session: Session) -> None:
+    """Check the file of settings and the environment; exit with 6 if something is wrong."""
+    try:
+        load_settings(session.home.config_file)
+    except ConfigurationError as error:
+        raise CheckFailedError(str(error)) from error
+    file = session.home.config_file
+    found = "is valid" if file.exists() else "does not exist, and need not: everything has its default"
+    session.output.done(f"{file} {found}", {"path": str(file), "valid": True})
+
+
+def _rows(settings: Settings) -> list[dict[str, Any]]:
+    from peernet.config import limits as all_limits
+
+    node = [{"name": name, "value": getattr(settings, name), "source": settings.sources[name]} for name in DEFAULTS]
+    changed = [limit for limit in all_limits(settings.limits) if limit.value != limit.default]
+    return node + [{"name": f"limits.{limit.name}", "value": limit.value, "source": "file"} for limit in changed]
+
+
+COMMANDS: tuple[click.Command, ...] = (limits, config)

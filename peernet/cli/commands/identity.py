@@ -1,0 +1,41 @@
+"""`init` and `id`: who this node is."""
+
+from __future__ import annotations
+
+import click
+
+from peernet.cli.base import NodeCommand
+from peernet.cli.session import Session, pass_session
+
+
+@click.command(cls=NodeCommand)
+@pass_session
+def init(session: Session) -> None:
+    """Make the home folder, a key, and settings.
+
+    What is there already is kept. Commands that need a key make it by themselves, so this is for
+    knowing the identifier before the node runs, and for having a file to edit.
+    """
+    from peernet.cli.settings import TEMPLATE
+    from peernet.cli.state import write_atomically
+    from peernet.identity import Identity
+
+    home = session.home
+    with home.locked():
+        identity = Identity.load_or_create(home.folder)
+        if not home.config_file.exists():
+            write_atomically(home.config_file, TEMPLATE.encode())
+    session.output.record({"identifier": identity.identifier, "home": str(home), "settings": str(home.config_file)})
+
+
+@click.command("id", cls=NodeCommand)
+@pass_session
+def show_id(session: Session) -> None:
+    """Print this node's identifier."""
+    from peernet.identity import Identity
+
+    identifier = Identity.load(session.home.folder).identifier
+    session.output.done(identifier, {"identifier": identifier})
+
+
+COMMANDS = (init, show_id)

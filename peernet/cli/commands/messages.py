@@ -1,0 +1,116 @@
+"""`send` and `listen`: packets to and from peers."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from peernet.cli import control
+from peernet.cli.base import NodeCommand, peer_argument, timeout_option
+from peernet.cli.failures import ControlTimeout, TimeIsUp
+from peernet.cli.lines import line_of
+from peernet.cli.output import short, to_json
+from peernet.cli.session import Session, pass_session
+from peernet.cli.settings import load_settings
+from peernet.errors import PacketTooBigError
+
+EVENTS = ("peer_added", "peer_removed", "packet", "refused", "pending", "trust_changed", "dial_failed", "dropped")
+
+
+@click.command(cls=NodeCommand)
+@peer_argument
+@click.argument("text", required=False)
+@click.option("-d", "--data", type=click.File("rb"), help="Send this file as a data_transmission; - is stdin.")
+@click.option("--name", help="What to call the data; by default the file's name.")
+@click.option("-n", "--network", metavar="NAME", help="Without a running node: the network to join.")
+@click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the peer has dealt with it.")
+@timeout_option
+@pass_session
+def send(
+    session: Session, /, peer: str, text: str | None, data: BinaryIO | None, timeout: float, **options: Any
+) -> None:
+    """Send TEXT, or data, to PEER.
+
+    Succeeds when PEER has dealt with the packet, which includes refusing its kind: a peer takes data only
+    from those it trusts. With no node running on this home, PEER is dialled for the moment with the
+    home's identity: one packet, and goodbye.
+    """
+    if (text is None) == (data is None):
+        raise click.UsageError("give either TEXT or --data FILE.")
+    flags = {"network": options["network"], "insecure": options["insecure"]}
+    settings = load_settings(session.home.config_file, flags)
+    message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
+    confirm = not options["no_wait"]
+
+    def otherwise() -> dict[str, Any]:
+        session.prepare()
+        from peernet.cli.momentary import send_once
+
+        return send_once(session.home, settings, peer, message, timeout, confirm)
+
+    arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
+    result = control.ask_or(session.home, otherwise, "send", timeout, arguments)
+    session.output.done(f"sent to {short(result['peer'])}", result)
+
+
+@click.command(cls=NodeCommand)
+@click.option("-e", "--event", "events", multiple=True, type=click.Choice(EVENTS), help="Only events of this name.")
+@click.option("-k", "--kind", "kinds", multiple=True, help="Only packets of this kind.")
+@click.option("-f", "--from", "senders", multiple=True, help="Only from peers whose identifier starts with this.")
+@click.option("-c", "--count", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("-t", "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End after this time.")
+@pass_session
+def listen(session: Session, /, count: int | None, timeout: float | None, **filters: tuple[str, ...]) -> None:
+    """Print events as they happen.
+
+    They are the lines of `run`, from now until the node stops. Exits with 5 if --timeout passes before
+    --count events came; without --count, the end of the time is no failure.
+    """
+    shown = 0
+    try:
+        for event in control.stream(session.home, "listen", timeout):
+            if not _wanted(event, **filters):
+                continue
+            click.echo(line_of(event) if session.output.for_people else to_json(event))
+            shown += 1
+            if shown == count:
+                return
+    except TimeIsUp:
+        if count is not None:
+            raise ControlTimeout(f"only {shown} of {count} events came within {timeout} s") from None
+
+
+def _wanted(event: dict[str, Any], events: tuple[str, ...], kinds: tuple[str, ...], senders: tuple[str, ...]) -> bool:
+    sender = event.get("from", event.get("peer", ""))
+    return (
+        (not events or event["event"] in events)
+        and (not kinds or event.get("kind") in kinds)
+        and (not senders or sender.startswith(senders))
+    )
+
+
+def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
+    """The message in a file; never reads more than can be sent."""
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise PacketTooBigError(f"the data does not fit into one packet of {limit} bytes (max_frame); send less")
+    from_file = file.name not in ("-", "<stdin>")
+    return {
+        "data": data,
+        "name": name if name is not None else Path(file.name).name if from_file else "",
+        "format": "file" if from_file else "misc_data",
+    }
+
+
+def _portable(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as JSON can hold it."""
+    if "data" not in message:
+        return message
+    return {**message, "data": base64.b64encode(message["data"]).decode()}
+
+
+COMMANDS: tuple[click.Command, ...] = (send, listen)

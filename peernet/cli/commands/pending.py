@@ -1,0 +1,45 @@
+"""`pending`, `accept` and `reject`: inbound peers that wait for a decision."""
+
+from __future__ import annotations
+
+import click
+
+from peernet.cli import control
+from peernet.cli.base import NodeCommand, peer_argument
+from peernet.cli.output import short
+from peernet.cli.session import Session, pass_session
+
+COLUMNS = {"short": "PEER", "address": "ADDRESS", "proven": "PROVEN", "agent": "AGENT"}
+
+
+@click.command(cls=NodeCommand)
+@pass_session
+def pending(session: Session) -> None:
+    """List the inbound peers that wait to be let in."""
+    output = session.output
+    rows = control.call(session.home, "pending")
+    if output.for_people:
+        rows = [{**row, "short": short(row["identifier"])} for row in rows]
+    output.rows(rows, COLUMNS, if_none="nobody is waiting")
+
+
+@click.command(cls=NodeCommand)
+@peer_argument
+@pass_session
+def accept(session: Session, peer: str) -> None:
+    """Let the pending PEER in."""
+    result = control.call(session.home, "accept", arguments={"peer": peer})
+    session.output.done(f"accepted {result['peer']}", result)
+
+
+@click.command(cls=NodeCommand)
+@peer_argument
+@click.option("-m", "--message", default="", help="One sentence for the peer's log.")
+@pass_session
+def reject(session: Session, peer: str, message: str) -> None:
+    """Refuse the pending PEER and tell it so."""
+    result = control.call(session.home, "reject", arguments={"peer": peer, "message": message})
+    session.output.done(f"rejected {result['peer']}", result)
+
+
+COMMANDS: tuple[click.Command, ...] = (pending, accept, reject)

@@ -1,0 +1,135 @@
+"""The node's end of the control socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+from peernet.cli.control import MAX_LINE, decode, encode
+from peernet.cli.failures import ExitCode, exit_code_of
+from peernet.cli.home import Home
+from peernet.errors import ConfigurationError, HomeError, PeerNetError
+
+logger = logging.getLogger(__name__)
+
+# Programs of one user on one machine; each costs a greenlet and a descriptor.
+MAX_CLIENTS = 64
+# How long a client may take to say what it wants, and to read the answer. Seconds.
+CLIENT_TIMEOUT = 10.0
+
+Answer = Callable[[str, dict[str, Any]], Any]
+
+
+class Streaming:
+    """A result after which ``messages`` follow for as long as they come."""
+
+    def __init__(self, result: object, messages: Iterable[dict[str, Any]]) -> None:
+        self.result = result
+        self.messages = messages
+
+
+class ControlServer:
+    """Takes requests, one per connection.
+
+    Args:
+        home: the home folder, which the caller has locked.
+        answer: ``answer(command, arguments)`` returns the result, or a :class:`Streaming`.
+    """
+
+    def __init__(self, home: Home, answer: Answer) -> None:
+        self._home = home
+        self._answer = answer
+        self._server: StreamServer | None = None
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            HomeError: the socket cannot be made.
+        """
+        self._server = StreamServer(self._listen(), self._serve, spawn=Pool(MAX_CLIENTS))
+        self._server.start()
+
+    def stop(self) -> None:
+        """Take no more requests, and end those that run. Idempotent."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            self._home.socket_file.unlink(missing_ok=True)
+            server.stop(timeout=1)
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._home.socket_file.unlink(missing_ok=True)  # of a node that was killed: we have the lock
+            with self._home.socket_address() as address:
+                previous = os.umask(0o177)  # so that it is never open to others, not even for a moment
+                try:
+                    listener.bind(address)
+                finally:
+                    os.umask(previous)
+            listener.listen(MAX_CLIENTS)
+        except OSError as error:
+            listener.close()
+            raise HomeError(
+                f"cannot make the control socket {self._home.socket_file} ({error}); choose another --home"
+            ) from error
+        return listener
+
+    def _serve(self, client: socket.socket, _: object) -> None:
+        client.settimeout(CLIENT_TIMEOUT)
+        try:
+            answer = self._respond(_read_line(client))
+            if isinstance(answer, Streaming):
+                client.sendall(encode({"result": answer.result}))
+                _send_all(client, answer.messages)
+            else:
+                client.sendall(encode(answer))
+        except OSError as error:
+            logger.debug("a control client went away: %s", error)
+
+    def _respond(self, line: bytes) -> dict[str, Any] | Streaming:
+        try:
+            request = decode(line)
+            result = self._answer(request["command"], request.get("arguments", {}))
+            return result if isinstance(result, Streaming) else {"result": result}
+        except PeerNetError as error:
+            return {"error": str(error), "exit_code": exit_code_of(error)}
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("a control request could not be understood: %r", error)
+            return {"error": f"the node does not understand the request ({error!r})", "exit_code": ExitCode.ERROR}
+
+
+def _read_line(client: socket.socket) -> bytes:
+    buffer = bytearray()
+    while not buffer.endswith(b"\n"):
+        data = client.recv(65536)
+        if not data:
+            raise ConnectionResetError("it hung up before it asked")
+        buffer += data
+        if len(buffer) > MAX_LINE:
+            raise ConfigurationError(f"a request may have {MAX_LINE} bytes")
+    return bytes(buffer)
+
+
+def _send_all(client: socket.socket, messages: Iterable[dict[str, Any]]) -> None:
+    """Send messages until they or the client end."""
+    sender = gevent.getcurrent()  # one of the server's pool
+    # Nothing else comes from this client, so whatever comes is the end.
+    watcher = gevent.spawn(_kill_at_end, client, sender)
+    try:
+        for message in messages:
+            client.sendall(encode(message))
+    finally:
+        watcher.kill()
+
+
+def _kill_at_end(client: socket.socket, sender: Any) -> None:
+    gevent.socket.wait_read(client.fileno())
+    sender.kill(block=False)

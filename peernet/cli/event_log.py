@@ -1,0 +1,173 @@
+"""What happens in a network, as JSON objects, for stdout and for whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gevent.event import Event as Flag
+
+from peernet.channel import PeerChannel
+from peernet.cli.bodies import body_of
+from peernet.inbound import IncomingPeerConnectionAttempt
+from peernet.network import PeerNetwork
+from peernet.reasons import Reason
+from peernet.trust import CONTROL, Decision
+from peernet.v1 import packet_pb2 as pb
+
+EventObject = dict[str, Any]
+
+# Events that wait for one listener; when it is slower than that, it misses the oldest.
+MAX_WAITING = 1000
+
+
+class Subscription:
+    """The events from now on, for one listener. A slow one misses some and is told how many."""
+
+    def __init__(self) -> None:
+        self._events: deque[EventObject] = deque()
+        self._dropped = 0
+        self._filled = Flag()
+        self._ended = False
+
+    def put(self, event: EventObject) -> None:
+        """Queue an event; drop the oldest if too many wait."""
+        if len(self._events) >= MAX_WAITING:
+            self._events.popleft()
+            self._dropped += 1
+        self._events.append(event)
+        self._filled.set()
+
+    def end(self) -> None:
+        """Let the listener have what waits, and no more."""
+        self._ended = True
+        self._filled.set()
+
+    def __iter__(self) -> Iterator[EventObject]:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            if self._dropped:
+                yield make_event("dropped", count=self._dropped)
+                self._dropped = 0
+            while self._events:
+                yield self._events.popleft()
+            if self._ended:
+                return
+
+
+class EventLog:
+    """Turns a network's events into JSON objects, in the order in which they happen.
+
+    Nothing is told before :meth:`begin`, so that ``ready`` is always the first.
+
+    Args:
+        network: not started yet.
+        show: called with every event, in the greenlet that caused it; must not wait.
+        pace: waits until more can be shown; called after events that peers cause at will,
+            in the greenlet of the peer's channel, so that it slows down nobody else.
+    """
+
+    def __init__(self, network: PeerNetwork, show: Callable[[EventObject], None], pace: Callable[[], None]) -> None:
+        self._show = show
+        self._pace = pace
+        self._decision_timeout = network.config.decision_timeout
+        self._subscriptions: list[Subscription] = []
+        self._early: list[EventObject] | None = []
+        network.peer_added.add(self._peer_added)
+        network.peer_removed.add(self._peer_removed)
+        network.peer_pending.add(self._pending)
+        network.packet_received.add(self._packet)
+        network.packet_refused.add(self._refused)
+        network.trust_changed.add(self._trust_changed)
+
+    def begin(self, ready: EventObject) -> None:
+        """Tell the first event, and whatever has happened before it was known."""
+        early, self._early = self._early or [], None
+        for event in [ready, *early]:
+            self.tell(event)
+
+    def tell(self, event: EventObject) -> None:
+        """Tell an event to everybody."""
+        if self._early is not None:
+            self._early.append(event)
+            return
+        self._show(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    def listen(self) -> Iterator[EventObject]:
+        """The events from the first ``next()`` on."""
+        subscription = Subscription()
+        self._subscriptions.append(subscription)
+        try:
+            yield from subscription
+        finally:
+            self._subscriptions.remove(subscription)
+
+    def end(self) -> None:
+        """Let the listeners have what waits for them, and go."""
+        for subscription in self._subscriptions:
+            subscription.end()
+
+    def _peer_added(self, channel: PeerChannel) -> None:
+        peer = channel.peer
+        self.tell(
+            make_event(
+                "peer_added",
+                peer=peer.identifier,
+                address=peer.endpoint,
+                dialled=channel.dialled,
+                trusted=channel.trusted,
+                proven=peer.proven,
+                agent=peer.agent,
+            )
+        )
+
+    def _peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
+        self.tell(
+            make_event(
+                "peer_removed",
+                peer=channel.peer.identifier,
+                address=channel.peer.endpoint,
+                reason=str(reason),
+                by_peer=channel.ended_by_peer,
+                message=channel.reason_text,
+            )
+        )
+
+    def _pending(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        peer = attempt.peer
+        self.tell(
+            make_event(
+                "pending",
+                peer=peer.identifier,
+                address=peer.endpoint,
+                proven=peer.proven,
+                agent=peer.agent,
+                decision_timeout=self._decision_timeout,
+            )
+        )
+
+    def _packet(self, channel: PeerChannel, packet: pb.Packet) -> None:
+        kind = packet.WhichOneof("body")
+        if kind is None or kind in CONTROL:
+            return  # goodbyes are told as peer_removed
+        sender = {"from": channel.peer.identifier}
+        self.tell(make_event("packet", kind=kind, **sender, body=body_of(kind, packet)))
+        self._pace()
+
+    def _refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
+        sender = {"from": channel.peer.identifier}
+        self.tell(make_event("refused", kind=kind, **sender, rule=decision.rule, why=decision.why))
+        self._pace()
+
+    def _trust_changed(self, channel: PeerChannel) -> None:
+        self.tell(make_event("trust_changed", peer=channel.peer.identifier, trusted=channel.trusted))
+
+
+def make_event(name: str, /, **fields: Any) -> EventObject:
+    """An event that happens now."""
+    return {"event": name, **fields, "time": round(time.time(), 3)}

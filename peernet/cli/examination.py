@@ -1,0 +1,72 @@
+"""Checks of a home folder, for `doctor`. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from peernet.cli.home import Home
+from peernet.cli.settings import load_settings
+from peernet.environment import Finding
+from peernet.errors import PeerNetError
+from peernet.identity import KEY_FILE, Identity
+
+
+def examine_home(home: Home) -> Iterator[Finding]:
+    """Look at the folder, its key, its settings and its state files."""
+    if not home.folder.exists():
+        yield _good("home", f"{home} does not exist yet; `peernet-node init` or `run` makes it")
+        return
+    yield _folder(home)
+    if (home.folder / KEY_FILE).exists():
+        yield _attempt("key", lambda: f"{Identity.load(home.folder).identifier}")
+        yield _secrecy(home.folder / KEY_FILE)
+    yield _attempt("settings", lambda: _settings(home))
+    for file in (home.trust_file, home.peers_file):
+        if file.exists():
+            yield _state(file)
+
+
+def _good(name: str, message: str) -> Finding:
+    return Finding(name, True, "info", message)
+
+
+def _bad(name: str, message: str) -> Finding:
+    return Finding(name, False, "error", message)
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return _good(name, look())
+    except PeerNetError as error:
+        return _bad(name, str(error))
+
+
+def _folder(home: Home) -> Finding:
+    if not home.folder.is_dir():
+        return _bad("home", f"{home} is not a folder; choose another with --home")
+    if not os.access(home.folder, os.W_OK | os.X_OK):
+        return _bad("home", f"{home} cannot be written; change its permissions, or choose another with --home")
+    return _good("home", str(home))
+
+
+def _secrecy(key: Path) -> Finding:
+    mode = key.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        return _bad("key permissions", f"others can read the key; run `chmod 600 {key}`")
+    return _good("key permissions", f"{mode:o}")
+
+
+def _settings(home: Home) -> str:
+    load_settings(home.config_file)
+    return f"{home.config_file} is valid" if home.config_file.exists() else "defaults"
+
+
+def _state(file: Path) -> Finding:
+    try:
+        json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        return _bad(file.name, f"{file} cannot be read ({error}); the next run sets it aside and starts without it")
+    return _good(file.name, "can be read")

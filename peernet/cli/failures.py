@@ -1,0 +1,79 @@
+"""From errors to exit codes, and to one sentence on stderr."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from peernet.errors import (
+    ChannelClosedError,
+    ConnectTimeout,
+    IdentityMismatchError,
+    PeerNetError,
+    PingTimeout,
+    RefusedByPeerError,
+    RefusedByPolicyError,
+    SendTimeout,
+    UnprovenPeerError,
+)
+
+
+class ExitCode(IntEnum):
+    """What ``peernet-node`` exits with. Part of the contract with scripts."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    REFUSED = 4
+    TIMEOUT = 5
+    CHECK_FAILED = 6
+
+
+class NotRunningError(PeerNetError):
+    """No node runs on the home folder."""
+
+
+class ControlTimeout(PeerNetError):
+    """The running node did not answer in time."""
+
+
+class TimeIsUp(ControlTimeout):
+    """Events were listened to for as long as was asked."""
+
+
+class CheckFailedError(PeerNetError):
+    """A check found something wrong."""
+
+
+class NodeFailure(PeerNetError):
+    """What the running node says about a request it could not fulfil."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+# Reasons of a closed channel that mean "no" rather than "broken".
+REFUSALS = frozenset({"blocked", "not_allowed", "rejected", "decision_timeout"})
+
+CODES: dict[type[PeerNetError], ExitCode] = {
+    NotRunningError: ExitCode.NOT_RUNNING,
+    RefusedByPeerError: ExitCode.REFUSED,
+    RefusedByPolicyError: ExitCode.REFUSED,
+    IdentityMismatchError: ExitCode.REFUSED,
+    UnprovenPeerError: ExitCode.REFUSED,
+    ConnectTimeout: ExitCode.TIMEOUT,
+    ControlTimeout: ExitCode.TIMEOUT,
+    PingTimeout: ExitCode.TIMEOUT,
+    SendTimeout: ExitCode.TIMEOUT,
+    CheckFailedError: ExitCode.CHECK_FAILED,
+}
+
+
+def exit_code_of(error: PeerNetError) -> int:
+    """The exit code for an error."""
+    if isinstance(error, NodeFailure):
+        return error.exit_code
+    if isinstance(error, ChannelClosedError) and str(error.reason) in REFUSALS:
+        return ExitCode.REFUSED
+    return CODES.get(type(error), ExitCode.ERROR)

@@ -1,0 +1,141 @@
+"""The home folder of a node: where everything is, and who may use it now."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peernet.errors import HomeError, HomeInUseError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# What sockaddr_un holds on every system that has it (Linux 107, macOS 103).
+MAX_SOCKET_PATH = 100
+
+
+class HeldError(HomeInUseError):
+    """Another process holds the lock.
+
+    Attributes:
+        process: its id; 0 if it has not written it yet.
+    """
+
+    def __init__(self, home: Home, note: bytes) -> None:
+        self.process = int(note) if note.isdigit() else 0
+        super().__init__(
+            f"another peernet-node (process {self.process or 'unknown'}) uses the home folder {home}; "
+            f"stop it with `peernet-node --home {home} stop`, or choose another with --home"
+        )
+
+
+def default_folder() -> str:
+    """The platform's folder for a node's data."""
+    from platformdirs import user_data_dir
+
+    return user_data_dir("peernet", appauthor=False)
+
+
+class Home:
+    """The folder that holds all that a node keeps.
+
+    ``key.pem`` and ``certificate.pem`` belong to :class:`~peernet.identity.Identity`.
+
+    Args:
+        folder: its path; it need not exist.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self.config_file = self.folder / "config.toml"
+        self.trust_file = self.folder / "trust.json"
+        self.peers_file = self.folder / "peers.json"
+        self.lock_file = self.folder / "lock"
+        self.socket_file = self.folder / "control.sock"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner only. Idempotent.
+
+        Raises:
+            HomeError: it cannot be made, or is no folder.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def unusable(self, error: OSError) -> HomeError:
+        """The error to raise when the folder cannot be used."""
+        if self.folder.exists() and not self.folder.is_dir():
+            return HomeError(f"{self} is not a folder; choose another with --home")
+        return HomeError(f"the home folder {self} cannot be used ({error.strerror}); choose another with --home")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who uses this home folder, which is made if need be.
+
+        Raises:
+            HomeInUseError: somebody else is.
+            HomeError: the folder cannot be written.
+        """
+        self.create()
+        descriptor = self._open_lock()
+        try:
+            self._take_lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
+
+    def holder(self) -> int | None:
+        """The process that uses this home folder now; 0 if it is not known which."""
+        try:
+            with self.locked():
+                return None
+        except HeldError as error:
+            return error.process
+
+    @contextmanager
+    def socket_address(self) -> Iterator[str]:
+        """The address of the control socket while the context lasts, however long the folder's path is.
+
+        Raises:
+            HomeError: the path is too long for this system, or the folder cannot be read.
+        """
+        if len(os.fsencode(self.socket_file)) <= MAX_SOCKET_PATH:
+            yield str(self.socket_file)
+        elif not sys.platform.startswith("linux"):
+            raise HomeError(f"the path {self} is too long for a socket; choose a shorter one with --home")
+        else:
+            # Linux has a short name for whatever this process has open.
+            try:
+                descriptor = os.open(self.folder, os.O_RDONLY)
+            except OSError as error:
+                raise self.unusable(error) from error
+            try:
+                yield f"/proc/self/fd/{descriptor}/{self.socket_file.name}"
+            finally:
+                os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        try:
+            return os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def _take_lock(self, descriptor: int) -> None:
+        if fcntl is None:
+            raise HomeError("this system has no file locks that peernet knows; run the node on Linux or macOS")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HeldError(self, os.pread(descriptor, 20, 0)) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)

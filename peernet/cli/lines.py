@@ -1,0 +1,84 @@
+"""Events as lines that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peernet.cli.output import clock, short
+from peernet.text import printable
+
+# What is shown of one text.
+MAX_TEXT = 400
+
+Fields = dict[str, Any]
+
+
+def line_of(event: Fields) -> str:
+    """An event as one line."""
+    name = event["event"]
+    describe = _LINES.get(name)
+    return f"{clock(event['time'])}  {name:13}  {describe(event) if describe else ''}".rstrip()
+
+
+def _ready(event: Fields) -> str:
+    return f"{event['identifier']} at {', '.join(event['addresses']) or 'no address'}"
+
+
+def _peer_added(event: Fields) -> str:
+    trust = "trusted" if event["trusted"] else "untrusted"
+    claimed = "" if event["proven"] else ", identity not proven"
+    direction = "dialled" if event["dialled"] else "inbound"
+    return f"{short(event['peer'])} at {printable(event['address'])} ({direction}, {trust}{claimed})"
+
+
+def _peer_removed(event: Fields) -> str:
+    who = "said by the peer" if event["by_peer"] else "noticed here"
+    return f"{short(event['peer'])}: {event['reason']} ({who})"
+
+
+def _packet(event: Fields) -> str:
+    body = event["body"]
+    if event["kind"] == "pure_message":
+        what = printable(body["message"], MAX_TEXT)
+    else:
+        what = ", ".join(f"{name} {printable(value)}" for name, value in body.items() if value not in ("", []))
+    return f"{event['kind']} from {short(event['from'])}: {what}"
+
+
+def _refused(event: Fields) -> str:
+    return f"{event['kind']} from {short(event['from'])}: {event['why']}"
+
+
+def _pending(event: Fields) -> str:
+    peer = short(event["peer"])
+    return (
+        f"{peer} at {printable(event['address'])}: `peernet-node accept {peer}` or reject it "
+        f"within {event['decision_timeout']:g} s"
+    )
+
+
+def _trust_changed(event: Fields) -> str:
+    return f"{short(event['peer'])} is now {'trusted' if event['trusted'] else 'untrusted'}"
+
+
+def _dial_failed(event: Fields) -> str:
+    after = "given up" if event["retry_in"] is None else f"next attempt in {event['retry_in']:g} s"
+    return f"{printable(event['address'])}: {printable(event['error'], MAX_TEXT)} ({after})"
+
+
+def _dropped(event: Fields) -> str:
+    return f"{event['count']} events could not be shown, because they were not read fast enough"
+
+
+_LINES: dict[str, Callable[[Fields], str]] = {
+    "ready": _ready,
+    "peer_added": _peer_added,
+    "peer_removed": _peer_removed,
+    "packet": _packet,
+    "refused": _refused,
+    "pending": _pending,
+    "trust_changed": _trust_changed,
+    "dial_failed": _dial_failed,
+    "dropped": _dropped,
+}

@@ -1,0 +1,35 @@
+"""The group of commands and its global options."""
+
+from __future__ import annotations
+
+import click
+
+from peernet._version import __version__
+from peernet.cli.base import NodeGroup, output_option
+from peernet.cli.commands import checks, configuration, identity, messages, node, peers, pending, trust
+from peernet.cli.session import Session, pass_session
+
+
+@click.group(cls=NodeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="peernet-node %(version)s")
+@click.option(
+    "--home", metavar="FOLDER", envvar="PEERNET_HOME", show_envvar=True, help="Where the node keeps its data."
+)
+@click.option("-v", "--verbose", count=True, help="Log more to stderr; twice for even more.")
+@pass_session
+def cli(session: Session, home: str | None, verbose: int) -> None:
+    """Run a node in a peer-to-peer network, and talk to it.
+
+    A node has a home folder with its key, its settings, and what it knows of others. Where a PEER is
+    asked for, write its identifier, the beginning of it, or an address: peer://identifier@host:port.
+    """
+    session.folder = home
+    session.verbosity = verbose
+    session.log_to()
+
+
+cli.params.append(output_option(envvar="PEERNET_OUTPUT"))
+
+for _module in (identity, node, peers, messages, pending, trust, configuration, checks):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)

@@ -1,0 +1,56 @@
+"""A node for the moment: the home's identity, one peer, and goodbye."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from peernet.cli.home import Home
+from peernet.cli.node import make_network
+from peernet.cli.reach import ping, say
+from peernet.cli.settings import Settings
+from peernet.cli.state import save_peers
+from peernet.errors import HomeError
+from peernet.network import PeerNetwork
+
+logger = logging.getLogger(__name__)
+
+
+def send_once(
+    home: Home, settings: Settings, peer: str, message: dict[str, Any], timeout: float, confirm: bool
+) -> dict[str, Any]:
+    """Dial a peer, send it one message, say goodbye. The caller has locked the home.
+
+    Raises:
+        PeerNetError: it could not be done.
+    """
+    with _network(home, settings) as network:
+        return say(network, peer, message, timeout, confirm)
+
+
+def ping_once(home: Home, settings: Settings, peer: str, timeout: float, count: int) -> list[dict[str, Any]]:
+    """Dial a peer, ping it, say goodbye. The caller has locked the home.
+
+    Raises:
+        PeerNetError: it could not be done.
+    """
+    with _network(home, settings) as network:
+        return ping(network, peer, timeout, count)
+
+
+@contextmanager
+def _network(home: Home, settings: Settings) -> Iterator[PeerNetwork]:
+    """A network that accepts nobody, stopped at the end; whom it met is remembered."""
+    network = make_network(home, replace(settings, listen=()))
+    network.start()
+    try:
+        yield network
+    finally:
+        network.stop(settings.limits.close_timeout)
+    try:
+        save_peers(home.peers_file, network.known_peers)
+    except HomeError as error:
+        logger.warning("the known peers are not saved: %s", error)

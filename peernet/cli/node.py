@@ -1,0 +1,181 @@
+"""The running node: a network, its home, its control socket, and what it tells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import gevent
+from gevent.event import Event as Flag
+
+from peernet.cli.control_server import ControlServer
+from peernet.cli.dialing import KeptConnections
+from peernet.cli.event_log import EventLog, EventObject, make_event
+from peernet.cli.figures import LagMeter
+from peernet.cli.home import Home
+from peernet.cli.lines import line_of
+from peernet.cli.output import to_json
+from peernet.cli.requests import Requests
+from peernet.cli.settings import Settings
+from peernet.cli.state import load_peers, load_trust, save_peers, save_trust
+from peernet.cli.writer import LineWriter
+from peernet.errors import HomeError, PeerNetError
+from peernet.identity import Identity
+from peernet.known_peers import KnownPeers
+from peernet.network import PeerNetwork
+from peernet.text import printable
+from peernet.trust import IncomingPeerMode
+
+logger = logging.getLogger(__name__)
+
+# How long goodbyes may take, and then the last lines of output. Seconds.
+STOP_TIMEOUT = 5.0
+FLUSH_TIMEOUT = 2.0
+# How often the address book is written if it has changed. Seconds.
+SAVE_INTERVAL = 10.0
+
+
+def make_network(home: Home, settings: Settings) -> PeerNetwork:
+    """The network of a home folder with all that it remembers; not started.
+
+    Raises:
+        PeerNetError: the home or a setting cannot be used.
+    """
+    identity = Identity.load_or_create(home.folder)
+    policy = load_trust(home.trust_file)
+    network = PeerNetwork(
+        identity=identity,
+        listen=settings.listen,
+        network_name=settings.network,
+        policy=replace(policy, incoming_peer_placement=IncomingPeerMode(settings.placement)),
+        config=settings.limits,
+        insecure=settings.insecure,
+    )
+    for known in load_peers(home.peers_file):
+        network.known_peers.restore(known)
+    return network
+
+
+class Node:
+    """Runs a network until it is told to stop.
+
+    Args:
+        home: its home folder, which the caller has locked.
+        settings: what to run it with.
+        style: how events are shown: ``table``, ``json`` or ``jsonl``.
+        writer: where they are shown.
+    """
+
+    def __init__(self, home: Home, settings: Settings, style: str, writer: LineWriter) -> None:
+        self.home = home
+        self.network = make_network(home, settings)
+        self._settings = settings
+        self._line_of = line_of if style == "table" else to_json
+        self._writer = writer
+        self._drops_told = 0
+        self._book = AddressBookFile(home, self.network.known_peers)
+        self._install_handlers()
+        self.events = EventLog(self.network, self._show, writer.wait_for_room)
+        self._kept = KeptConnections(self.network, self._dial_failed)
+        self._control = ControlServer(home, self._answer)
+        self._stop_asked = Flag()
+        self.ended = Flag()
+        self.started_at = time.monotonic()
+        self.lag = LagMeter()
+        self._requests = Requests(self)
+
+    def run(self) -> None:
+        """Start, tell that it is ready, and stop when asked to.
+
+        Raises:
+            PeerNetError: it cannot start.
+        """
+        try:
+            if self.network.insecure:
+                logger.warning("TLS is off: everybody on the way can read along, and nobody can prove who they are")
+            self._control.start()
+            self.network.start()
+            self.events.begin(self._ready())
+            self._book.start(self.network)
+            for address in self._settings.connect:
+                self._kept.keep(address)
+            self._stop_asked.wait()
+        finally:
+            self._end()
+
+    def ask_to_stop(self) -> None:
+        """Have :meth:`run` end. From anywhere, a signal handler included."""
+        self._stop_asked.set()
+
+    def save_trust(self) -> None:
+        """Keep the lists of the policy.
+
+        Raises:
+            HomeError: they cannot be written; they are in force all the same.
+        """
+        gevent.get_hub().threadpool.apply(save_trust, (self.home.trust_file, self.network.policy))
+
+    def _end(self) -> None:
+        # In this order: nobody waits for an unread stdout, no dialling that would bring
+        # somebody new, the goodbyes, what was learnt, and at last those who listen and
+        # whoever asked us to stop.
+        self._writer.hurry()
+        self._kept.stop()
+        self.network.stop(STOP_TIMEOUT)
+        self.lag.stop()
+        self._book.save()
+        self.events.end()
+        self.ended.set()
+        self._control.stop()
+
+    def _install_handlers(self) -> None:
+        """Handle the kinds that have no default: here, being shown is being handled."""
+        for kind in ("data_transmission", "collection_share"):
+            self.network.handlers[kind] = lambda channel, packet: None
+
+    def _ready(self) -> EventObject:
+        return make_event("ready", identifier=self.network.identifier, addresses=self.network.addresses)
+
+    def _answer(self, command: str, arguments: dict[str, object]) -> object:
+        return self._requests.answer(command, arguments)
+
+    def _show(self, event: EventObject) -> None:
+        dropped = self._writer.dropped
+        if dropped > self._drops_told:
+            self._writer.put(self._line_of(make_event("dropped", count=dropped - self._drops_told)))
+            self._drops_told = dropped
+        self._writer.put(self._line_of(event))
+
+    def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
+        logger.info("> %s not connected: %s", address, printable(error))
+        self.events.tell(make_event("dial_failed", address=address, error=str(error), retry_in=retry_in))
+
+
+class AddressBookFile:
+    """Writes the known peers to the home folder, now and then and at the end."""
+
+    def __init__(self, home: Home, known_peers: KnownPeers) -> None:
+        self._path = home.peers_file
+        self._known_peers = known_peers
+        self._changed = False
+
+    def start(self, network: PeerNetwork) -> None:
+        """Take note of changes, and save them while the network runs."""
+        network.peer_added.add(self._note)
+        network.peer_removed.add(self._note)
+        network.routines.add("save known peers", SAVE_INTERVAL, self.save)
+
+    def save(self) -> None:
+        """Save what has changed since the last time; if that fails, the log says so."""
+        if not self._changed:
+            return
+        self._changed = False
+        try:
+            gevent.get_hub().threadpool.apply(save_peers, (self._path, list(self._known_peers)))
+        except HomeError as error:
+            self._changed = True
+            logger.error("the known peers are not saved: %s", error)
+
+    def _note(self, *_: object) -> None:
+        self._changed = True

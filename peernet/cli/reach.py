@@ -1,0 +1,117 @@
+"""Getting from what a user wrote for a peer to an open channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peernet.address import PeerAddress
+from peernet.channel import PeerChannel
+from peernet.cli.bodies import FORMATS
+from peernet.cli.naming import Directory, is_address
+from peernet.cli.output import short
+from peernet.deadline import Deadline
+from peernet.errors import ConnectError, ConnectTimeout, LocalProtocolError, PingTimeout
+from peernet.network import PeerNetwork
+from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
+
+
+def directory_of(network: PeerNetwork) -> Directory:
+    """The peers that can be meant: connected, pending, known, or on a list of the policy."""
+    policy = network.policy
+    listed = policy.trusted_identifiers | policy.allowed_identifiers | policy.blocked_identifiers
+    return Directory(
+        [
+            *((channel.peer.identifier, [channel.peer.endpoint]) for channel in network.active_peer_channels),
+            *((attempt.peer.identifier, [attempt.peer.endpoint]) for attempt in network.inbound_connecting_peers),
+            *((known.identifier, known.addresses) for known in network.known_peers),
+            *((identifier, []) for identifier in listed),
+        ]
+    )
+
+
+def reach(network: PeerNetwork, peer: str, timeout: float) -> PeerChannel:
+    """An open channel to a peer; if there is none it is dialled.
+
+    Raises:
+        ConfigurationError: nobody is meant.
+        ConnectError: the peer cannot be reached.
+    """
+    if is_address(peer):
+        return network.connect(peer, timeout=timeout, attempts=1)
+    identifier = directory_of(network).identifier(peer)
+    if identifier in network.inbound_connecting_peers:
+        raise LocalProtocolError(
+            f"{short(identifier)} is pending; let it in first with `peernet-node accept {short(identifier)}`"
+        )
+    return network.channel_to(identifier) or _dial_known(network, identifier, Deadline(timeout))
+
+
+def say(network: PeerNetwork, peer: str, message: dict[str, Any], timeout: float, confirm: bool) -> dict[str, Any]:
+    """Send a message described by plain values, and wait until the peer has dealt with it.
+
+    Args:
+        message: ``text``, or ``data`` as bytes with ``name`` and ``format``.
+        confirm: wait for the peer.
+
+    Raises:
+        ConnectError, ChannelError: it could not be sent.
+        PingTimeout: it was sent, and the peer has not dealt with it in time.
+    """
+    deadline = Deadline(timeout)
+    channel = reach(network, peer, timeout)
+    body = _message(message)
+    channel.send(body, timeout=deadline.remaining)
+    if confirm:
+        _await_turn(channel, deadline, timeout)
+    return {
+        "sent": True,
+        "peer": channel.peer.identifier,
+        "kind": "pure_message" if "text" in message else "data_transmission",
+        "bytes": body.ByteSize(),
+        "confirmed": confirm,
+    }
+
+
+def ping(network: PeerNetwork, peer: str, timeout: float, count: int) -> list[dict[str, Any]]:
+    """Ping a peer some times, and return what came of it as plain values.
+
+    Raises:
+        ConnectError: it cannot be reached.
+        PingTimeout: it did not answer in time.
+    """
+    deadline = Deadline(timeout)
+    channel = reach(network, peer, timeout)
+    seconds = [channel.ping(deadline.cap(timeout)) for _ in range(count)]
+    return [{"peer": channel.peer.identifier, "seconds": each} for each in seconds]
+
+
+def _message(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPacket:
+    if "text" in message:
+        return PureMessagePacket(message=message["text"])
+    return DataTransmissionPacket(data=message["data"], name=message["name"], format=FORMATS[message["format"]])
+
+
+def _await_turn(channel: PeerChannel, deadline: Deadline, timeout: float) -> None:
+    """Packets are dealt with in order, so an answer to a ping says that all before it are."""
+    try:
+        channel.ping(deadline.cap(timeout))
+    except PingTimeout as error:
+        raise PingTimeout(
+            f"sent, but {short(channel.peer.identifier)} has not dealt with it within {timeout:g} s; "
+            "it may be busy, or still has to accept this node"
+        ) from error
+
+
+def _dial_known(network: PeerNetwork, identifier: str, deadline: Deadline) -> PeerChannel:
+    known = network.known_peers.get(identifier)
+    failure = ConnectError(f"no address of {short(identifier)} is known; give it as peer://identifier@host:port")
+    for endpoint in known.addresses if known else ():
+        if deadline.expired:
+            raise ConnectTimeout(f"{short(identifier)} could not be reached in time at any address known")
+        where = PeerAddress.parse(endpoint)
+        pinned = PeerAddress(where.host, where.port, None if network.insecure else identifier)
+        try:
+            return network.connect(str(pinned), timeout=deadline.remaining, attempts=1)
+        except ConnectError as error:
+            failure = error
+    raise failure

@@ -1,0 +1,131 @@
+"""What a node remembers from one run to the next: whom it trusts, and whom it knows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from peernet.address import PeerAddress, is_identifier
+from peernet.errors import ConfigurationError, HomeError
+from peernet.known_peers import KnownPeer
+from peernet.trust import IncomingPeerTrustPolicy
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+# Many times what the largest address book takes; a file beyond it is not ours.
+MAX_FILE = 64 * 1024 * 1024
+LISTS = tuple(field.name for field in fields(IncomingPeerTrustPolicy) if isinstance(field.default, frozenset))
+
+Content = TypeVar("Content")
+
+
+def load_trust(path: Path) -> IncomingPeerTrustPolicy:
+    """The policy with the lists kept in ``path``; the default policy if there is no such file."""
+    return _load(path, _parse_trust, IncomingPeerTrustPolicy())
+
+
+def save_trust(path: Path, policy: IncomingPeerTrustPolicy) -> None:
+    """Keep the lists of a policy.
+
+    Raises:
+        HomeError: the file cannot be written.
+    """
+    _save(path, {name: sorted(getattr(policy, name)) for name in LISTS})
+
+
+def load_peers(path: Path) -> list[KnownPeer]:
+    """The known peers kept in ``path``, the one not seen for longest first; none if there is no such file."""
+    return _load(path, _parse_peers, [])
+
+
+def save_peers(path: Path, peers: Iterable[KnownPeer]) -> None:
+    """Keep the known peers.
+
+    Raises:
+        HomeError: the file cannot be written.
+    """
+    _save(path, {"peers": [peer.to_dict() for peer in peers]})
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file, so that whatever happens either the old or the new content is there.
+
+    Raises:
+        HomeError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise HomeError(f"cannot write {path} ({error.strerror}); make room, or choose another --home") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps({"version": VERSION, **content}, indent=1).encode() + b"\n")
+
+
+def _load(path: Path, parse: Callable[[dict[str, Any]], Content], default: Content) -> Content:
+    try:
+        return parse(_read(path))
+    except FileNotFoundError:
+        return default
+    except OSError as error:
+        raise HomeError(f"cannot read {path} ({error.strerror}); check its permissions") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _set_aside(path, error)
+        return default
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_FILE:
+        raise ValueError(f"it is larger than {MAX_FILE} bytes")
+    content = json.loads(path.read_bytes())
+    if content["version"] > VERSION:
+        raise HomeError(f"{path} was written by a newer peernet; update this one")
+    return dict(content)
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Keep a damaged file where nothing overwrites it, and say so."""
+    kept = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    try:
+        path.replace(kept)
+    except OSError as failure:
+        raise HomeError(f"{path} is damaged and cannot be moved away ({failure.strerror}); remove it") from failure
+    logger.warning(
+        "%s is damaged (%s) and was set aside as %s; going on as if it were empty: repair it and move it back "
+        "while no node is running",
+        path,
+        error,
+        kept.name,
+    )
+
+
+def _parse_trust(content: dict[str, Any]) -> IncomingPeerTrustPolicy:
+    lists: dict[str, Any] = {name: frozenset(content.get(name, ())) for name in LISTS}
+    return IncomingPeerTrustPolicy(**lists)
+
+
+def _parse_peers(content: dict[str, Any]) -> list[KnownPeer]:
+    return [_parse_peer(entry) for entry in content["peers"]]
+
+
+def _parse_peer(entry: dict[str, Any]) -> KnownPeer:
+    if not is_identifier(entry["identifier"]):
+        raise ConfigurationError(f"{entry['identifier']!r} is not an identifier")
+    addresses = [PeerAddress.parse(address).endpoint for address in entry["addresses"]]
+    return KnownPeer(entry["identifier"], bool(entry["proven"]), addresses, float(entry["last_seen"]))

@@ -1,0 +1,105 @@
+"""Networks that know each other, for tests that begin where the handshake has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+import gevent.socket
+
+from peernet import NetworkConfig, PeerChannel, PeerNetwork
+from peernet.errors import ChannelClosedError
+from peernet.v1.packet_pb2 import PureMessagePacket
+from tests.support import wait_until
+
+Networks = Callable[..., PeerNetwork]
+
+# Timeouts that a test can wait for. What is left out keeps its default.
+BRISK: dict[str, Any] = {"close_timeout": 0.5, "backoff_base": 0.01, "backoff_cap": 0.02}
+
+
+def config(**changes: Any) -> NetworkConfig:
+    """A configuration whose timeouts a test can wait for."""
+    return NetworkConfig(**(BRISK | changes))
+
+
+def text(message: str) -> PureMessagePacket:
+    """A text message."""
+    return PureMessagePacket(message=message)
+
+
+@dataclass
+class Meeting:
+    """Alice has dialled Bob, and both sides have their channel."""
+
+    alice: PeerNetwork
+    bob: PeerNetwork
+    to_bob: PeerChannel
+    to_alice: PeerChannel
+
+
+def meet(
+    networks: Networks, alice: dict[str, Any] | None = None, bob: dict[str, Any] | None = None, **both: Any
+) -> Meeting:
+    """Two networks with a channel: ``alice`` and ``bob`` are the options of each, ``both`` those they share."""
+    both.setdefault("config", config())
+    one, other = networks(**(both | (alice or {}))), networks(**(both | (bob or {})))
+    to_bob = one.connect(other.addresses[0])
+    to_alice = wait_until(lambda: other.channel_to(one.identifier), what="the channel at the other side")
+    return Meeting(one, other, to_bob, to_alice)
+
+
+def echo(channel: PeerChannel, packet: Any) -> None:
+    """A callback that sends back what came."""
+    channel.send(getattr(packet, packet.WhichOneof("body")))
+
+
+class Neighbour:
+    """An honest peer that talks to a node all the time, and notices when it gets no answers."""
+
+    def __init__(self, network: PeerNetwork, node: PeerNetwork) -> None:
+        self.rounds = 0
+        self.channel = network.connect(node.addresses[0])
+        self.channel.handlers["pure_message"] = self._answered
+        self.channel.send(text("0"))
+
+    def _answered(self, channel: PeerChannel, packet: Any) -> None:
+        assert packet.pure_message.message == str(self.rounds)
+        self.rounds += 1
+        channel.spawn(self._go_on)
+
+    def _go_on(self) -> None:
+        gevent.sleep(0.002)  # a conversation, not a load test
+        with suppress(ChannelClosedError):  # the test is over
+            self.channel.send(text(str(self.rounds)))
+
+    def is_served(self, rounds: int = 5) -> None:
+        """Fail unless the node goes on answering."""
+        goal = self.rounds + rounds
+        wait_until(lambda: self.rounds >= goal, 10, "the honest peer's echo")
+
+
+@contextmanager
+def undisturbed(networks: Networks, node: PeerNetwork) -> Iterator[Neighbour]:
+    """An honest peer of ``node`` that is served before, during and after what happens inside.
+
+    The node gets a callback that echoes text messages.
+    """
+    node.handlers["pure_message"] = echo
+    neighbour = Neighbour(networks(network_name=node.network_name, listen=[], insecure=node.insecure), node)
+    neighbour.is_served()
+    yield neighbour
+    neighbour.is_served()
+
+
+def ipv6_works() -> bool:
+    """Whether this machine has an IPv6 loopback address."""
+    try:
+        with gevent.socket.socket(gevent.socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,243 @@
+"""How `peernet-node run` starts, decides, and ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from peernet.cli.failures import ExitCode
+from tests.support import wait_until
+from tools.node_process import COMMAND, NodeProcess, clean_environment, command
+
+FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
+Start = Callable[..., NodeProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a node on a home of the given name; it is ended with the test."""
+    with ExitStack() as stack:
+
+        def make(name: str, *arguments: str, config: str = "") -> NodeProcess:
+            home = tmp_path / name
+            if config:
+                home.mkdir(exist_ok=True)
+                (home / "config.toml").write_text(config)
+            return stack.enter_context(NodeProcess(home, *arguments))
+
+        yield make
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_node_politely(start: Start, number: int) -> None:
+    alice = start("alice")
+    bob = start("bob", "--connect", alice.address)
+    bob.wait_for("peer_added")
+    assert alice.terminate(number) == 0
+    gone = bob.wait_for("peer_removed")
+    assert (gone["reason"], gone["by_peer"]) == ("shutdown", True)
+    assert alice.end_of_output()[-1]["event"] == "peer_removed"
+    assert alice.log == ""
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    alice = start("alice")
+    bob = start("bob", "--connect", alice.address)
+    alice.wait_for("peer_added")
+    bob.process.send_signal(signal.SIGSTOP)  # it will not answer the goodbye, which so takes its time
+    alice.process.send_signal(signal.SIGTERM)
+    host, _, port = alice.address.rpartition("@")[2].rpartition(":")
+    wait_until(lambda: not accepts(host, int(port)), 5, "the first signal to be heeded")
+    assert alice.terminate() == 128 + signal.SIGTERM
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def test_stop_returns_when_the_home_is_free(start: Start, tmp_path: Path) -> None:
+    start("alice").command("stop")
+    assert command(tmp_path / "alice", "status").code == ExitCode.NOT_RUNNING
+    again = start("alice")
+    assert again.command("stop", "-o", "json").json == {"stopped": True}
+    assert again.wait() == 0
+    assert not (tmp_path / "alice" / "control.sock").exists()
+
+
+def test_a_node_that_was_killed_leaves_nothing_in_the_way(start: Start) -> None:
+    alice = start("alice")
+    alice.terminate(signal.SIGKILL)
+    assert alice.command("status").code == ExitCode.NOT_RUNNING
+    assert start("alice").identifier == alice.identifier
+
+
+def test_trust_and_known_peers_outlive_the_node(start: Start, tmp_path: Path) -> None:
+    bob = start("bob")
+    alice = start("alice", "--connect", bob.address)
+    alice.wait_for("peer_added")
+    alice.command("trust", bob.identifier)
+    assert alice.terminate() == 0
+    alice = start("alice")
+    assert alice.command("connect", bob.identifier[:10]).code == 0
+    assert alice.wait_for("peer_added", 10, peer=bob.identifier)["trusted"] is True
+    (row,) = alice.command("peers", "-o", "json").json
+    assert row["address"] == bob.address.rpartition("@")[2]
+
+
+def test_connect_waits_for_a_peer_that_is_not_up_yet(start: Start) -> None:
+    bob = start("bob", "--listen", "127.0.0.1:0")
+    address = bob.address
+    bob.terminate()
+    alice = start("alice", "--connect", address, config=FAST)
+    assert alice.wait_for("dial_failed")["retry_in"] <= 0.1
+    bob = start("bob", "--listen", address.rpartition("@")[2])
+    assert alice.wait_for("peer_added")["peer"] == bob.identifier
+    bob.terminate()
+    alice.wait_for("peer_removed", 10, reason="shutdown")
+    start("bob", "--listen", address.rpartition("@")[2])
+    alice.wait_for("peer_added")
+
+
+def test_an_address_that_leads_back_is_given_up(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"127.0.0.1:{server.getsockname()[1]}"
+    alice = start("alice", "--listen", endpoint, "--connect", endpoint, config=FAST)
+    assert alice.wait_for("dial_failed", 10, retry_in=None)["address"] == endpoint
+
+
+def test_a_queue_holds_peers_until_somebody_decides(start: Start, tmp_path: Path) -> None:
+    alice = start("alice", "--placement", "queue")
+    bob = start("bob", "--connect", alice.address, config=FAST)
+    pending = alice.wait_for("pending")
+    assert (pending["peer"], pending["proven"]) == (bob.identifier, True)
+    assert [row["identifier"] for row in alice.command("pending", "-o", "json").json] == [bob.identifier]
+    assert "is pending; let it in first" in alice.command("send", bob.identifier, "hi").err
+    assert alice.command("status", "-o", "json").json["pending"] == 1
+    assert alice.command("reject", bob.identifier[:10], "--message", "not today").code == 0
+    rejected = bob.wait_for("peer_removed")
+    assert (rejected["reason"], rejected["message"]) == ("rejected", "not today")
+    alice.wait_for("pending")  # it dials again
+    assert alice.command("accept", bob.identifier).code == 0
+    alice.wait_for("peer_added", 10, peer=bob.identifier)
+    assert bob.command("send", alice.identifier, "thanks").code == 0
+    alice.wait_for("packet", 10, body={"message": "thanks"})
+    assert "nobody is waiting" in alice.command("pending").out
+
+
+def test_a_message_to_somebody_who_has_not_accepted_us_is_not_called_delivered(start: Start, tmp_path: Path) -> None:
+    alice = start("alice", "--placement", "both")
+    done = command(tmp_path / "carol", "send", alice.address, "hi", "--timeout", "0.7")
+    assert done.code == ExitCode.TIMEOUT
+    assert "still has to accept this node" in done.err
+
+
+def test_a_rejected_message_is_told_to_its_sender(start: Start, tmp_path: Path) -> None:
+    alice = start("alice", "--placement", "queue")
+    with subprocess.Popen(
+        [*COMMAND, "--home", str(tmp_path / "carol"), "send", alice.address, "hi"],
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    ) as sending:
+        peer = alice.wait_for("pending")["peer"]
+        alice.command("reject", peer)
+        _, err = sending.communicate(timeout=10)
+    assert sending.returncode == ExitCode.REFUSED
+    assert b"rejected" in err
+
+
+def test_a_blocked_peer_is_sent_away_and_stays_away(start: Start) -> None:
+    alice = start("alice")
+    bob = start("bob", "--connect", alice.address, config=FAST)
+    alice.wait_for("peer_added")
+    assert alice.command("block", bob.identifier).code == 0
+    assert alice.wait_for("peer_removed")["reason"] == "blocked"
+    assert bob.wait_for("peer_removed", 10, by_peer=True)["reason"] == "blocked"
+    done = bob.command("send", alice.address, "let me in")
+    assert done.code == ExitCode.REFUSED
+    assert "blocklist" in done.err
+    status = alice.command("status", "-o", "json").json
+    assert status["blocked"] == 1
+    assert status["counters"]["blocked"] >= 1
+    assert alice.command("unblock", bob.identifier).code == 0
+    alice.wait_for("peer_added", 10, peer=bob.identifier)
+
+
+def test_an_allowlist_sends_everybody_else_away(start: Start) -> None:
+    alice = start("alice")
+    bob = start("bob", "--connect", alice.address, config=FAST)
+    alice.wait_for("peer_added")
+    assert alice.command("allow", "z" * 52).code == 0
+    assert alice.wait_for("peer_removed", 10, peer=bob.identifier)["reason"] == "not_allowed"
+    assert alice.command("allow", bob.identifier).code == 0
+    alice.wait_for("peer_added", 10, peer=bob.identifier)
+
+
+def test_without_tls_nobody_can_be_trusted(start: Start) -> None:
+    alice = start("alice", "--insecure")
+    bob = start("bob", "--insecure", "--connect", alice.address)
+    assert alice.wait_for("peer_added")["proven"] is False
+    done = alice.command("trust", bob.identifier)
+    assert done.code == ExitCode.REFUSED
+    assert "only claims its identifier" in done.err
+    assert bob.command("send", alice.identifier, "hi").code == 0
+    alice.wait_for("packet", 10, body={"message": "hi"})
+
+
+def test_damaged_state_is_set_aside_and_the_node_starts(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "alice").mkdir()
+    (tmp_path / "alice" / "peers.json").write_text("junk")
+    alice = start("alice")
+    assert alice.terminate() == 0
+    assert "peers.json is damaged" in alice.log
+    assert list((tmp_path / "alice").glob("peers.json.damaged-*"))
+
+
+def test_a_reader_who_goes_away_or_sleeps_does_not_hurt_the_node(start: Start, tmp_path: Path) -> None:
+    alice = start("alice")
+    alice.command("listen", "--timeout", "0.01")
+    text = "x" * 100_000
+    for _ in range(3):  # several times what a pipe holds, and nobody reads
+        assert command(tmp_path / "bob", "send", alice.address, text).code == 0
+    assert alice.process.stdout is not None
+    alice.process.stdout.close()
+    assert command(tmp_path / "bob", "send", alice.address, text).code == 0
+    assert alice.terminate() == 0
+    assert "Traceback" not in alice.log
+
+
+def test_lines_for_people(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--home", str(tmp_path), "run"], stdout=subprocess.PIPE, env=clean_environment()
+    ) as node:
+        assert node.stdout is not None
+        line = node.stdout.readline().decode()
+        node.terminate()
+        assert node.wait(10) == 0
+    assert "  ready          " in line
+    assert "peer://" in line
+
+
+def test_the_version_needs_no_home_and_little_time(tmp_path: Path) -> None:
+    def measure() -> float:
+        began = time.monotonic()
+        done = subprocess.run([*COMMAND, "--version"], capture_output=True, env={"HOME": "/nonexistent"}, check=True)
+        assert done.stdout.startswith(b"peernet-node ")
+        return time.monotonic() - began
+
+    assert min(measure() for _ in range(3)) < 1.0
+
+
+def test_quick_commands_import_nothing_slow() -> None:
+    script = "import sys; import peernet.cli; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"gevent", "google.protobuf", "OpenSSL", "cryptography", "rich", "psutil", "ssl"} & set(loaded)

@@ -1,0 +1,247 @@
+"""The commands without a running node: parsing, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from peernet._version import __version__
+from peernet.cli import cli
+from peernet.cli.failures import ExitCode
+from peernet.cli.settings import DEFAULTS, variable_of
+
+SOMEBODY = "s" * 52
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run a command on a home of its own."""
+    for name in [*map(variable_of, DEFAULTS), "PEERNET_HOME", "PEERNET_OUTPUT"]:
+        monkeypatch.delenv(name, raising=False)
+    handlers, level = logging.root.handlers[:], logging.root.level
+
+    def invoke(*arguments: str, home: Path = tmp_path / "home", stdin: bytes = b"") -> Result:
+        return CliRunner().invoke(cli, ["--home", str(home), *arguments], input=stdin)
+
+    yield invoke
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    for name, command in cli.commands.items():
+        yield (name,)
+        if isinstance(command, click.Group):
+            yield from ((name, inner) for inner in command.commands)
+
+
+def test_the_commands_are_those_of_the_contract() -> None:
+    names = (
+        "accept allow block completion config connect disconnect doctor explain id init limits listen peers pending "
+        "ping reject run send status stop trust unblock untrust"
+    )
+    assert " ".join(sorted(cli.commands)) == names
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_command_and_every_option_has_a_sentence_of_help(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage:")
+    found = cli.commands[command[0]]
+    if isinstance(found, click.Group) and len(command) == 2:
+        found = found.commands[command[1]]
+    assert found.help
+    assert all(option.help for option in found.params if isinstance(option, click.Option))
+
+
+def test_version(run: Run) -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"peernet-node {__version__}\n")
+
+
+def test_init_and_id_agree_and_init_keeps_what_is_there(run: Run) -> None:
+    made = json.loads(run("init", "-o", "json").output)
+    Path(made["settings"]).write_text('[node]\nnetwork = "mine"\n')
+    assert json.loads(run("init", "-o", "json").output) == made
+    assert run("id").output == made["identifier"] + "\n"
+    assert json.loads(run("id", "-o", "jsonl").output) == {"identifier": made["identifier"]}
+    assert "mine" in Path(made["settings"]).read_text()
+
+
+def test_id_without_a_key_says_how_to_make_one(run: Run) -> None:
+    result = run("id")
+    assert result.exit_code == ExitCode.ERROR
+    assert "`peernet-node init` makes one" in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_output_format_can_be_given_anywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init")
+    after, before = run("config", "path", "-o", "json").output, run("-o", "json", "config", "path").output
+    monkeypatch.setenv("PEERNET_OUTPUT", "json")
+    assert json.loads(after) == json.loads(before) == json.loads(run("config", "path").output)
+    assert run("config", "path", "-o", "table").output.endswith("config.toml\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("stop",),
+        ("pending",),
+        ("connect", "127.0.0.1:1"),
+        ("disconnect", "abc"),
+        ("accept", "abc"),
+        ("reject", "abc"),
+        ("listen",),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_a_node_says_how_to_start_one(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert result.exit_code == ExitCode.NOT_RUNNING
+    assert "no node is running" in result.stderr
+    assert "start one with `peernet-node --home" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("frobnicate",),
+        ("send", "abc"),
+        ("send", "abc", "text", "--data", "-"),
+        ("send", "a b", "text"),
+        ("send", "a@b", "text"),
+        ("send", "abc", "--data", "/nonexistent"),
+        ("send", "abc", "text", "--timeout", "0"),
+        ("run", "--listen", "nowhere"),
+        ("run", "--connect", "nowhere"),
+        ("run", "--placement", "floor"),
+        ("ping", "abc", "--count", "0"),
+        ("listen", "--event", "party"),
+        ("status", "-o", "xml"),
+        ("completion", "tcsh"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert result.exit_code == ExitCode.USAGE
+    assert "Error: " in result.stderr
+
+
+def test_trust_without_a_node_is_kept(run: Run) -> None:
+    assert run("trust", SOMEBODY).output == f"{SOMEBODY[:12]} is trusted\n"
+    assert run("trust", SOMEBODY[:5]).output.endswith("was trusted already\n")
+    (row,) = [
+        row for row in json.loads(run("explain", "s", "-o", "json").output)["decisions"] if row["about"] == "trusted"
+    ]
+    assert (row["allowed"], row["rule"]) == (True, "trusted_identifiers")
+    assert json.loads(run("untrust", "s", "-o", "json").output) == {
+        "done": "untrust",
+        "entry": SOMEBODY,
+        "changed": True,
+    }
+    assert run("untrust", SOMEBODY).output.endswith("was not trusted\n")
+
+
+def test_block_and_allow_take_networks_and_peers(run: Run) -> None:
+    assert run("block", "10.0.0.0/8").exit_code == 0
+    assert "blocked_networks" in run("explain", "10.1.2.3:80").output
+    assert run("unblock", "10.0.0.0/8").exit_code == 0
+    assert run("allow", SOMEBODY).exit_code == 0
+    assert "not on it" in run("explain", "t" * 52).output
+    assert run("allow", "--remove", SOMEBODY).exit_code == 0
+    assert "no_allowlist" in run("explain", "t" * 52).output
+
+
+def test_a_blocked_peer_cannot_be_trusted(run: Run) -> None:
+    run("block", SOMEBODY)
+    result = run("trust", SOMEBODY)
+    assert result.exit_code == ExitCode.ERROR
+    assert f"unblock {SOMEBODY[:12]}` first" in result.stderr
+
+
+def test_peers_without_a_node(run: Run) -> None:
+    assert "no peers are known yet" in run("peers").output
+    assert run("peers", "-o", "json").output == "[]\n"
+    assert run("peers", "-o", "jsonl").output == ""
+
+
+def test_limits(run: Run) -> None:
+    rows = json.loads(run("limits", "-o", "json").output)
+    assert {"name", "value", "default", "unit", "at_limit"} == set(rows[0])
+    assert "max_frame" in run("limits").output
+
+
+def test_config_show_tells_where_each_setting_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = json.loads(run("init", "-o", "json").output)
+    Path(made["settings"]).write_text('[node]\nnetwork = "mine"\n[limits]\nmax_inbound = 3\n')
+    monkeypatch.setenv("PEERNET_PLACEMENT", "queue")
+    rows = {row["name"]: row for row in json.loads(run("config", "show", "-o", "json").output)}
+    assert (rows["network"]["value"], rows["network"]["source"]) == ("mine", "file")
+    assert rows["placement"]["source"] == "environment"
+    assert rows["listen"]["source"] == "default"
+    assert rows["limits.max_inbound"]["value"] == 3
+
+
+def test_config_validate(run: Run) -> None:
+    assert "need not" in run("config", "validate").output
+    made = json.loads(run("init", "-o", "json").output)
+    assert "is valid" in run("config", "validate").output
+    Path(made["settings"]).write_text("[node]\nx = 1\n")
+    result = run("config", "validate")
+    assert result.exit_code == ExitCode.CHECK_FAILED
+    assert "no setting 'x'" in result.stderr
+    assert run("run").exit_code == ExitCode.ERROR
+
+
+def test_doctor(run: Run, tmp_path: Path) -> None:
+    names = {row["name"] for row in json.loads(run("doctor", "-o", "json").stdout)}
+    assert {"python", "gevent patches", "TLS 1.3", "open files", "home"} <= names
+    run("init")
+    key = tmp_path / "home" / "key.pem"
+    key.chmod(0o644)
+    (tmp_path / "home" / "trust.json").write_text("junk")
+    result = run("doctor")
+    assert result.exit_code == ExitCode.CHECK_FAILED
+    assert "chmod 600" in result.output
+    assert "key permissions, trust.json" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run: Run, shell: str) -> None:
+    assert "_PEERNET_NODE_COMPLETE" in run("completion", shell).output
+
+
+def test_a_home_that_is_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (["init"], ["trust", SOMEBODY], ["run"]):
+        result = run(*command, home=tmp_path / "file")
+        assert result.exit_code == ExitCode.ERROR
+        assert "is not a folder; choose another" in result.stderr
+
+
+def test_a_damaged_key_is_refused_and_kept(run: Run, tmp_path: Path) -> None:
+    run("init")
+    key = tmp_path / "home" / "key.pem"
+    key.write_text("junk")
+    for command in (["init"], ["id"], ["run"], ["send", "127.0.0.1:1", "x"]):
+        result = run(*command)
+        assert result.exit_code == ExitCode.ERROR
+        assert "is damaged; restore it" in result.stderr
+    assert key.read_text() == "junk"
+
+
+def test_data_that_fits_into_no_packet(run: Run) -> None:
+    result = run("send", "127.0.0.1:1", "--data", "-", stdin=b"x" * (1024 * 1024 + 1))
+    assert result.exit_code == ExitCode.ERROR
+    assert "does not fit into one packet" in result.stderr

@@ -1,0 +1,135 @@
+"""The control socket: lines of JSON between a command and the running node."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+import pytest
+
+from peernet.cli import control
+from peernet.cli.control_server import ControlServer, Streaming
+from peernet.cli.failures import ControlTimeout, ExitCode, NodeFailure, NotRunningError, TimeIsUp
+from peernet.cli.home import Home
+from peernet.errors import ConnectTimeout
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Start a server in this process; the client, which uses plain sockets, is made cooperative."""
+    monkeypatch.setattr(socket, "socket", gevent.socket.socket)
+    monkeypatch.setattr(control.time, "sleep", gevent.sleep)
+    servers = []
+
+    def start(answer: Callable[[str, dict[str, Any]], Any]) -> None:
+        server = ControlServer(home, answer)
+        server.start()
+        servers.append(server)
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def test_a_question_and_its_answer(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: {"command": command, **arguments})
+    assert control.call(home, "greet", arguments={"name": "x" * 200_000})["name"] == "x" * 200_000
+    assert control.call(home, "greet") == {"command": "greet"}
+
+
+def test_only_the_owner_can_connect(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: None)
+    assert home.socket_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_errors_keep_their_sentence_and_exit_code(home: Home, serve: Callable[..., None]) -> None:
+    def answer(command: str, arguments: dict[str, Any]) -> None:
+        raise ConnectTimeout("nobody there")
+
+    serve(answer)
+    with pytest.raises(NodeFailure, match="nobody there") as caught:
+        control.call(home, "connect")
+    assert caught.value.exit_code == ExitCode.TIMEOUT
+
+
+@pytest.mark.parametrize("line", [b"junk\n", b"[]\n", b"{}\n", b'{"command": "x", "arguments": 5}\n', b"\xff\n"])
+def test_nonsense_is_answered_and_does_no_harm(home: Home, serve: Callable[..., None], line: bytes) -> None:
+    serve(lambda command, arguments: dict(**arguments))
+    with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        client.sendall(line)
+        assert "does not understand" in control.decode(client.recv(65536))["error"]
+    assert control.call(home, "x") == {}
+
+
+def test_whoever_hangs_up_does_no_harm(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: "fine")
+    with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        client.sendall(b'{"comm')
+    assert control.call(home, "x") == "fine"
+
+
+def test_a_stream(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: Streaming(None, ({"n": number} for number in range(3))))
+    assert list(control.stream(home, "listen", 5)) == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_a_stream_ends_when_the_time_is_up_and_the_server_notices(home: Home, serve: Callable[..., None]) -> None:
+    ended = gevent.event.Event()
+
+    def messages() -> Iterator[dict[str, Any]]:
+        try:
+            gevent.event.Event().wait()
+            yield {}
+        finally:
+            ended.set()
+
+    serve(lambda command, arguments: Streaming(None, messages()))
+    with pytest.raises(TimeIsUp):
+        list(control.stream(home, "listen", 0.02))
+    assert ended.wait(5)
+
+
+def test_no_node(home: Home) -> None:
+    with pytest.raises(NotRunningError, match=r"no node is running on .*; start one with"):
+        control.call(home, "status")
+
+
+def test_a_socket_left_by_a_node_that_was_killed(home: Home, serve: Callable[..., None]) -> None:
+    with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(address)
+    with pytest.raises(NotRunningError):
+        control.call(home, "status")
+    serve(lambda command, arguments: "alive")
+    assert control.call(home, "status") == "alive"
+
+
+def test_a_node_that_does_not_answer(home: Home, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "GRACE", 0.02)
+    serve(lambda command, arguments: gevent.event.Event().wait(5))
+    with pytest.raises(ControlTimeout, match="did not answer in time"):
+        control.call(home, "status", 0.01)
+
+
+def test_without_a_node_it_is_done_here_alone(home: Home) -> None:
+    assert control.ask_or(home, home.holder, "x", 1, {}) is not None
+    assert home.holder() is None
+
+
+def test_while_somebody_else_uses_the_home_it_waits(
+    home: Home, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with home.locked():
+        starting = gevent.spawn_later(0.05, serve, lambda command, arguments: "by the node")
+        assert control.ask_or(home, lambda: "here", "x", 1, {}) == "by the node"
+        starting.get()

@@ -1,0 +1,94 @@
+"""LineWriter: nobody waits for a reader who does not read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from peernet.cli import writer as writer_module
+from peernet.cli.writer import LineWriter
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # the test has closed it
+
+
+def drain(descriptor: int) -> bytes:
+    data = b""
+    while chunk := os.read(descriptor, 65536):
+        data += chunk
+    return data
+
+
+def test_lines_come_out_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    lines = LineWriter(descriptor)
+    for number in range(100):
+        lines.put(f"line {number} \udc80")
+    assert lines.close(5)
+    os.close(descriptor)
+    assert drain(reader).splitlines() == [b"line %d \\udc80" % number for number in range(100)]
+    lines.put("too late")
+
+
+def test_an_unread_pipe_stops_only_those_who_wait_for_it(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    lines = LineWriter(descriptor)
+    lines.put("x" * (writer_module.SOFT_LIMIT + 1))
+    waiting = gevent.spawn(lines.wait_for_room)
+    gevent.sleep(0.01)  # this greenlet goes on
+    assert not waiting.dead
+    for _ in range(5):
+        lines.put("y" * writer_module.SOFT_LIMIT)
+    assert lines.dropped == 3
+    received: list[bytes] = []
+    thread = threading.Thread(target=lambda: received.append(drain(reader)))
+    thread.start()
+    waiting.get(timeout=5)
+    assert lines.close(5)
+    os.close(descriptor)
+    thread.join()
+    assert received[0].count(b"\n") == 3
+
+
+def test_closing_gives_up_in_time(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    lines = LineWriter(descriptor)
+    lines.put("x" * 1_000_000)
+    assert not lines.close(0.05)
+    os.close(reader)  # lets the thread go
+    assert lines.close(5)
+
+
+def test_a_reader_that_has_gone_is_no_error(pipe: tuple[int, int], capfd: pytest.CaptureFixture[str]) -> None:
+    reader, descriptor = pipe
+    os.close(reader)
+    lines = LineWriter(descriptor)
+    lines.put("hello?")
+    gevent.sleep(0.01)
+    lines.put("anybody?")
+    assert lines.close(5)
+    assert lines.broken
+    assert capfd.readouterr().err == ""
+
+
+def test_it_serves_as_a_stream_for_logs(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    lines = LineWriter(descriptor)
+    lines.write("a record\n")
+    lines.write("\n")
+    lines.flush()
+    assert lines.close(5)
+    os.close(descriptor)
+    assert drain(reader) == b"a record\n"
