@@ -1,11 +1,11 @@
-"""PeerChannel: one peer, one greenlet that reads and calls back, one outbox."""
+"""PeerChannel: one peer, one greenlet that reads and calls back; it outlives its connections."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from greenlet import greenlet
 
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
+from peernet.dispatch import Dispatcher, DispatchOwner
 from peernet.errors import (
     ChannelClosedError,
     LocalProtocolError,
@@ -31,19 +32,21 @@ from peernet.errors import (
     TransportError,
     UnprovenPeerError,
 )
-from peernet.events import Event
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
-from peernet.handlers import PacketHandleProtocol, find_callback
-from peernet.link import Frame, Link
+from peernet.handlers import PacketHandleProtocol
+from peernet.link import Link
 from peernet.peer import GenericPeer
-from peernet.reasons import Reason
+from peernet.pings import Pings
+from peernet.reasons import CONNECTION_ONLY, Reason
+from peernet.receipts import Receipt
 from peernet.text import printable
 from peernet.transport.base import Transport
-from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
-from peernet.wire.packets import UNKNOWN, Encoded, Kind, decode, encode_body, encode_envelope, encode_header, peek
+from peernet.wire.framing import encode_varint
+from peernet.wire.packets import Encoded, Kind, encode_body, encode_envelope, encode_header
+from peernet.wire.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +54,12 @@ DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # A peer may promise heartbeats so rare that it counts as dead only after this many
 # times our own limit; more would let it hide its death.
 MAX_PATIENCE = 10
-# A failing callback is logged at most this often per channel. Seconds.
-LOG_EVERY = 60.0
+# Content up to here is joined with its header at once; larger content stays where it lies.
+SMALL = 32 * 1024
+# The request that nobody waits for: it asks for any sign of life.
+PROBE = 2**63
+# The tag of Packet.acknowledged.
+_ACKNOWLEDGED = b"\x10"
 
 
 class ChannelState(Enum):
@@ -60,34 +67,37 @@ class ChannelState(Enum):
 
     PENDING = "pending"
     OPEN = "open"
+    RECONNECTING = "reconnecting"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
 # state -> the states that may follow. PENDING: identity proven, decision awaited.
-# CLOSING: a goodbye is said or heard, and what the peer still sends is not looked at.
+# RECONNECTING: the connection is lost and the session waits for another one. CLOSING: a
+# goodbye is said or heard, and of what the peer still sends only acknowledgements count.
 TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
     ChannelState.PENDING: frozenset({ChannelState.OPEN, ChannelState.CLOSING, ChannelState.CLOSED}),
-    ChannelState.OPEN: frozenset({ChannelState.CLOSING, ChannelState.CLOSED}),
+    ChannelState.OPEN: frozenset({ChannelState.RECONNECTING, ChannelState.CLOSING, ChannelState.CLOSED}),
+    ChannelState.RECONNECTING: frozenset({ChannelState.OPEN, ChannelState.CLOSED}),
     ChannelState.CLOSING: frozenset({ChannelState.CLOSED}),
     ChannelState.CLOSED: frozenset(),
 }
 
 
-class ChannelOwner(Protocol):
+# Where packets are accepted.
+SENDABLE = (ChannelState.OPEN, ChannelState.RECONNECTING)
+
+
+class ChannelOwner(DispatchOwner, Protocol):
     """What a channel needs of the network it belongs to."""
 
     config: NetworkConfig
-    handlers: PacketHandleProtocol
-    counters: Counter[str]
-    packet_received: Event
-
-    @property
-    def policy(self) -> IncomingPeerTrustPolicy: ...
-
-    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
 
     def on_trust_changed(self, channel: PeerChannel) -> None: ...
+
+    def on_reconnecting(self, channel: PeerChannel) -> None: ...
+
+    def on_resumed(self, channel: PeerChannel) -> None: ...
 
     def on_closed(self, channel: PeerChannel) -> None: ...
 
@@ -97,17 +107,20 @@ class PeerChannel:
 
     Made by :class:`~peernet.network.PeerNetwork`, once the peer is known. Packets are
     handled one after the other in the channel's own greenlet, so a callback that
-    takes its time slows this peer down and no other.
+    takes its time slows this peer down and no other. When the connection is lost, the
+    channel waits for another one, and neither side loses a packet.
 
     Attributes:
         peer: who is at the other end.
-        dialled: whether this side made the connection.
-        received: how many packets have reached their callback.
+        dialled: whether this side made the first connection.
         state: see :class:`ChannelState`.
         reason: why the channel ended; ``None`` while it lives. ``reason_text`` says more.
         ended_by_peer: whether the peer said goodbye.
         trusted: whether every kind of packet is permitted.
         opened_at: monotonic seconds when it opened; ``None`` if it never did.
+        connected_at: monotonic seconds when its present connection was made.
+        retry_after: seconds that a peer who said goodbye asks to wait before it is dialled again.
+        do_not_redial: whether it asks not to be dialled again.
     """
 
     def __init__(
@@ -119,29 +132,30 @@ class PeerChannel:
         hello: pb.HelloPacket,
         *,
         dialled: bool,
+        ours: pb.HelloPacket | None = None,
     ) -> None:
         self.peer = peer
         self.dialled = dialled
-        self.received = 0
         self.state = ChannelState.PENDING
         self.reason: Reason | None = None
         self.reason_text = ""
         self.ended_by_peer = False
         self.trusted = False
         self.opened_at: float | None = None
-        self._handlers: PacketHandleProtocol | None = None
+        self.retry_after = 0.0
+        self.do_not_redial = False
         self._owner = owner
         self._config = owner.config
-        self._link = Link(transport, connection, owner.config, self._broken)
+        self._link = self._held = Link(transport, connection, owner.config)
+        self._session = _make_session(ours, hello, owner.config)
+        self._dispatcher = Dispatcher(self, owner, self._session, self._link)
         self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
-        self._permitted: frozenset[str] = frozenset()
-        self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
+        self._changed: Flag | None = None  # set when there is room again, or another state
+        self._expires_at = 0.0
         self._tasks: Group | None = None
-        self._pings = 0
-        self._awaited: dict[int, Flag] | None = None
-        self._failures_logged_at = float("-inf")
-        self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+        self._pings = Pings()
+        self._take_hello(hello)
 
     def __repr__(self) -> str:
         return f"<PeerChannel {self.peer.identifier[:8]} {self.peer.endpoint} {self.state.value}>"
@@ -161,9 +175,19 @@ class PeerChannel:
     @property
     def handlers(self) -> PacketHandleProtocol:
         """Callbacks of this channel only; they go before the network's."""
-        if self._handlers is None:
-            self._handlers = PacketHandleProtocol(defaults=False)
-        return self._handlers
+        if self._dispatcher.handlers is None:
+            self._dispatcher.handlers = PacketHandleProtocol(defaults=False)
+        return self._dispatcher.handlers
+
+    @property
+    def received(self) -> int:
+        """How many packets have reached their callback."""
+        return self._dispatcher.received
+
+    @property
+    def session(self) -> Session[Receipt] | None:
+        """The numbering that outlives connections; ``None`` if one of the sides keeps none. Only to look at."""
+        return self._session
 
     @property
     def last_received(self) -> float:
@@ -191,15 +215,20 @@ class PeerChannel:
         promised = min(self._heartbeat_promised, MAX_PATIENCE * self._config.dead_after)
         return max(self._config.dead_after, 2 * promised)
 
-    def send(self, message: Message, *, timeout: float | None = None) -> None:
+    def send(self, message: Message, *, timeout: float | None = None) -> Receipt:
         """Queue a message such as ``PureMessagePacket(message="hello")``.
 
-        Waits while the outbox is full. In one of this channel's own callbacks it never
-        waits, because reading must not depend on writing: a reserve takes the packet.
+        Waits while the outbox is full, or too much is not acknowledged. In one of this
+        channel's own callbacks it never waits, because reading must not depend on
+        writing: a reserve takes the packet. While the channel is reconnecting, packets
+        are accepted and kept.
 
         Args:
             message: the body of a packet.
             timeout: longest wait in seconds; ``None`` means ``config.send_timeout``.
+
+        Returns:
+            What becomes of the packet.
 
         Raises:
             ChannelClosedError: the channel is not open.
@@ -208,30 +237,38 @@ class PeerChannel:
             PacketTooBigError: the peer does not accept frames of this size.
             LocalProtocolError: the message is not a body, or one that channels send themselves.
         """
-        self.send_encoded(encode_body(message), timeout)
+        return self.send_encoded(encode_body(message), timeout)
 
-    def try_send(self, message: Message) -> None:
+    def try_send(self, message: Message) -> Receipt:
         """As :meth:`send`, but never waits.
 
         Raises:
             OutboxFullError: there is no room now.
         """
-        self.send_encoded(encode_body(message), 0)
+        return self.send_encoded(encode_body(message), 0)
 
-    def send_encoded(self, encoded: Encoded, timeout: float | None) -> None:
+    def send_encoded(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
         kind, prefix, content = encoded
-        if self.state is not ChannelState.OPEN:
-            raise self._closed_error()
-        if kind.control:
-            raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
         size = len(prefix) + len(content)
-        if size > (self._max_frame if kind.bulk else self._config.max_control_packet):
-            raise self._too_big(kind, size)
-        outbox = self._link.outbox
-        if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes:
+        if self.state is not ChannelState.OPEN or not kind.bulk or size > self._max_frame:
+            self._check_sendable(kind, size)
+        outbox, session = self._link.outbox, self._session
+        if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes or (session and session.full):
             self._make_room(size, self._config.send_timeout if timeout is None else timeout)
-        outbox.put(encode_header(encoded), content)
+        if session is None:
+            return self._send_unnumbered(encoded, size)
+        envelope = b""
+        if session.handled != session.told and not session.refused and self.state is ChannelState.OPEN:
+            envelope = _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())
+        header = encode_header(encoded, envelope)
+        if len(content) <= SMALL:
+            header, content = header + content, b""
+        receipt = Receipt(self, header, content, size)
+        session.keep(receipt)
+        if self.state is ChannelState.OPEN:
+            self._link.outbox.put(header, content)
+        return receipt
 
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
@@ -251,7 +288,7 @@ class PeerChannel:
 
     def refresh_permissions(self) -> None:
         """Take note that the policy or the trust has changed."""
-        self._permitted = self._owner.policy.permitted_kinds(self) - CONTROL
+        self._dispatcher.refresh_permissions()
 
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
@@ -280,22 +317,17 @@ class PeerChannel:
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
             ChannelClosedError: the channel is not open, or ended before the answer came.
         """
-        self._check_not_own_greenlet("ping")
+        self.check_not_own_greenlet("ping")
+        if self.state is ChannelState.RECONNECTING:
+            raise PingTimeout(f"{self!r} has no connection now")
         if self.state is not ChannelState.OPEN:
             raise self._closed_error()
-        self._pings += 1
-        request, answered = self._pings, Flag()
-        self._awaited = self._awaited or {}
-        self._awaited[request] = answered
         began = time.monotonic()
-        try:
-            self._link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=request))
-            if not answered.wait(timeout):
-                raise PingTimeout(f"{self!r} did not answer within {timeout} s")
-            if request in self._awaited:  # woken by the end of the channel
-                raise self._closed_error()
-        finally:
-            self._awaited.pop(request, None)
+        answered = self._pings.ask(self._link, timeout)
+        if answered is None and self.state is ChannelState.CLOSED:
+            raise self._closed_error()
+        if not answered:
+            raise PingTimeout(f"{self!r} did not answer within {timeout} s")
         return time.monotonic() - began
 
     def close(
@@ -308,7 +340,8 @@ class PeerChannel:
     ) -> None:
         """Say goodbye, write what is queued, and end the channel. Idempotent.
 
-        Waits until it has ended; in one of the channel's own callbacks it returns at
+        Waits until it has ended, which it has when the peer has acknowledged what it
+        has handled. Receipts that are open by then fail with ``reason``; in one of the channel's own callbacks it returns at
         once and the rest happens afterwards.
 
         Args:
@@ -328,7 +361,7 @@ class PeerChannel:
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
         """
         if not self._closed.is_set():
-            self._check_not_own_greenlet("wait_closed")
+            self.check_not_own_greenlet("wait_closed")
         return bool(self._closed.wait(timeout))
 
     # What the network calls.
@@ -342,31 +375,78 @@ class PeerChannel:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._greenlet = gevent.getcurrent()
         try:
-            if self._link.read(self._handle):
-                self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
-            elif self.state is ChannelState.CLOSING:
-                self._link.discard_until_end()
-        except RemoteProtocolError as error:
-            if self.state is ChannelState.OPEN:
-                self._owner.counters[error.reason] += 1
-                logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
-                self._begin_closing(error.reason, str(error))
-            self._link.discard_until_end()
-        except TransportError as error:
-            self._note_end(Reason.CONNECTION_LOST, str(error))
+            while self._wait_for_link():
+                self._read(self._link)
         finally:
             self.release()
 
-    def tick(self, now: float) -> None:
-        """Heartbeat, and notice a peer that is dead or does not read. ``now`` is monotonic seconds."""
-        if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
-            return
-        if self._link.outbox.stalled_for > self._config.write_timeout:
-            self._cut(Reason.SLOW_PEER)
-        elif now - self._link.last_received > self.patience and not self._link.has_news(now):
-            self._cut(Reason.TIMEOUT)
-        elif now - self._link.outbox.last_progress >= self._config.heartbeat_interval and not self._link.outbox.bytes:
-            self._link.put_control(pb.HeartbeatPacket())
+    def attach(self, transport: Transport, connection: Connection, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> bool:
+        """Go on over another connection, whose two hellos say that it resumes the session.
+
+        Returns:
+            Whether the channel has taken the connection; it has not if it has ended meanwhile.
+
+        Raises:
+            RemoteProtocolError: the peer's hello says what cannot be; the channel has ended.
+        """
+        self.detach("another connection has taken its place")
+        if self.state is not ChannelState.RECONNECTING or self._session is None:
+            return False
+        try:
+            again = self._session.resume(ours, theirs)
+        except RemoteProtocolError as error:
+            self.end(error.reason, str(error))
+            raise
+        self._replace_link(Link(transport, connection, self._config))
+        self._take_hello(theirs)
+        self._move(ChannelState.OPEN)
+        self._dispatcher.acknowledge()  # before what is sent again: see Session.resume
+        for receipt in again:
+            self._link.outbox.put(receipt.header, receipt.content)
+        self._tell_of_change()
+        self._owner.on_resumed(self)
+        return True
+
+    def detach(self, why: str) -> None:
+        """Give the present connection up; the session waits for another one."""
+        if self.state is ChannelState.OPEN:
+            self._lose(self._link, Reason.CONNECTION_LOST, why)
+
+    def end(self, reason: Reason, text: str = "") -> None:
+        """End at once, without a goodbye: there is nobody to hear it, or it is said already."""
+        self._note_end(reason, text or reason.sentence)
+        self._conclude()
+        self._link.abort()
+
+    def shows_life(self, timeout: float) -> bool:
+        """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
+        link, deadline = self._link, Deadline(timeout)
+        if self.state is not ChannelState.OPEN:
+            return False
+        heard = link.last_received
+        link.has_news(heard)  # what lies there unread is old
+        link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
+        while link is self._link and self.state is ChannelState.OPEN and not deadline.expired:
+            if link.last_received > heard or link.has_news(time.monotonic()):
+                return True
+            gevent.sleep(deadline.cap(0.02))
+        return False
+
+    def tick(self, now: float, lag: float = 0.0) -> None:
+        """Heartbeat, and notice a peer that is dead, does not read, or stays away too long.
+
+        Args:
+            now: monotonic seconds.
+            lag: seconds since the last call in which this process could not run.
+        """
+        if self.state is ChannelState.RECONNECTING:
+            self._expires_at += lag
+            if now >= self._expires_at:
+                self._owner.counters[Reason.EXPIRED] += 1
+                self.end(Reason.EXPIRED)
+        elif self.state in (ChannelState.PENDING, ChannelState.OPEN):
+            self._link.forgive(lag)
+            self._look_after(self._link, now)
 
     def dismiss(self, reason: Reason, message: str = "") -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
@@ -385,6 +465,7 @@ class PeerChannel:
 
     def release(self) -> None:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
+        self._held.release()
         self._link.release()
         self._conclude()
 
@@ -396,84 +477,145 @@ class PeerChannel:
             finally:
                 self._tasks.kill()
 
+    # What the dispatcher calls.
+
+    def on_heartbeat(self, packet: pb.Packet) -> None:
+        """A heartbeat has come."""
+        self._pings.take(packet, self._link)
+
+    def on_goodbye(self, packet: pb.Packet) -> None:
+        """A disconnect has come."""
+        goodbye = packet.disconnect
+        reason = Reason.from_number(goodbye.reason)
+        if reason in CONNECTION_ONLY and self._session is not None:
+            return self._lose(self._link, reason, reason.sentence)
+        self._note_end(reason, printable(goodbye.message), by_peer=True)
+        self.retry_after, self.do_not_redial = goodbye.retry_after_ms / 1000, goodbye.do_not_redial
+        self._move(ChannelState.CLOSING)  # while the callback runs nothing can be sent any more
+        self._dispatcher.reading = False
+        self._dispatcher.call("disconnect", packet)
+
+    def on_settled(self) -> None:
+        """Some packets were acknowledged."""
+        if self._changed is not None and self._session is not None and self._session.half_empty:
+            self._changed.set()
+
+    def count(self, what: str) -> None:
+        """Count something that has happened, here and in the network."""
+        self.counters[what] += 1
+        self._owner.counters[what] += 1
+
+    # What receipts call.
+
+    def check_not_own_greenlet(self, method: str) -> None:
+        """
+        Raises:
+            SelfWaitError: this is one of the channel's own callbacks.
+        """
+        if self._in_own_greenlet():
+            raise SelfWaitError(
+                f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"
+            )
+
+    def run_callbacks(self, callbacks: Iterable[Callable[[Receipt], object]], receipt: Receipt) -> None:
+        """Tell those who want to know that a receipt is done; none can hurt another, or the channel."""
+        for callback in callbacks:
+            try:
+                callback(receipt)
+            except Exception:
+                logger.exception("a callback of %r failed", receipt)
+
     # Reading.
 
-    def _handle(self, frame: Frame) -> bool:
-        """Take one frame through the gates to its callback. Returns whether to go on."""
-        if self.state is not ChannelState.OPEN:
-            return False  # closed by somebody else since the last frame
-        kind = peek(frame)
-        if not kind.bulk:  # an open connection may always carry the bulk kinds
-            self._link.connection.received(kind, len(frame))
-        if kind.name in self._permitted:
-            self._deliver(kind.name, decode(frame))
-        elif kind.control:
-            self._handle_control(kind.name, decode(frame))
-        elif kind is UNKNOWN:
-            self._count("unknown_kind")
-        else:
-            self._refuse(kind.name)
-        return self.state is ChannelState.OPEN
+    def _wait_for_link(self) -> bool:
+        """Wait while reconnecting. Returns whether there is a link to read from."""
+        while self.state is ChannelState.RECONNECTING:
+            self._wait_for_change(None)
+        return self.state in (ChannelState.OPEN, ChannelState.CLOSING) and self._link.alive
 
-    def _handle_control(self, kind: str, packet: pb.Packet) -> None:
-        if kind == "heartbeat":
-            self._answer_heartbeat(packet)
-        elif kind == "disconnect":
-            goodbye = packet.disconnect
-            self._note_end(Reason.from_number(goodbye.reason), printable(goodbye.message), by_peer=True)
-            self._move(ChannelState.CLOSING)  # while the callback runs nothing can be sent any more
-            self._deliver(kind, packet)
+    def _read(self, link: Link) -> None:
+        """Read from a link until it, or the channel, ends."""
+        self._held, dispatcher = link, self._dispatcher
+        dispatcher.connection, dispatcher.reading = link.connection, self.state is ChannelState.OPEN
+        try:
+            if link.read(dispatcher.handle, dispatcher.took_long):
+                self._lose(link, Reason.CONNECTION_LOST, "the stream ended without a goodbye")
+            elif self.state is ChannelState.CLOSING:
+                self._read_last(link)
+        except RemoteProtocolError as error:
+            self._blame(link, error)
+        except TransportError as error:
+            self._lose(link, Reason.CONNECTION_LOST, str(error))
+        finally:
+            link.release()
+        if self.state is ChannelState.CLOSING:
             self._conclude()
 
-    def _answer_heartbeat(self, packet: pb.Packet) -> None:
-        if self._awaited and packet.reply_to in self._awaited:
-            self._awaited.pop(packet.reply_to).set()
-        if packet.request_id and not self._link.outbox.full:
-            self._link.put_control(pb.HeartbeatPacket(), encode_envelope(reply_to=packet.request_id))
+    def _read_last(self, link: Link) -> None:
+        """Read on after a goodbye, for the sake of acknowledgements, or to end without a reset."""
+        if self.ended_by_peer:
+            self._dispatcher.acknowledge()
+            link.say_no_more()
+            self._conclude()
+            link.discard_until_end()
+        else:
+            link.read(self._dispatcher.handle_last)
 
-    def _refuse(self, kind: str) -> None:
-        self._count("refused")
-        self._owner.on_refused(self, kind, self._owner.policy.permits(kind, self))
-
-    def _deliver(self, kind: str, packet: pb.Packet) -> None:
-        origin = packet.source_origin_identifier
-        if origin and origin != self.peer.identifier:
-            raise RemoteProtocolError(
-                f"a packet of kind {kind} claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH
-            )
-        self.received += 1
-        if self._owner.packet_received.listeners:
-            self._owner.packet_received.fire(self, packet)
-        callback = find_callback(kind, self._handlers, self._owner.handlers)
-        if callback is None:
-            return self._count("unhandled")
-        try:
-            callback(self, packet)
-        except (Exception, gevent.Timeout) as error:
-            self._callback_failed(kind, error)
-
-    def _callback_failed(self, kind: str, error: BaseException) -> None:
-        """Count it, and log it now and then: a million failures must not fill a disk."""
-        self._count("callback_failed")
-        now = time.monotonic()
-        if now - self._failures_logged_at >= LOG_EVERY:
-            self._failures_logged_at = now
-            failures = self.counters["callback_failed"]
-            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self, exc_info=error)
+    def _blame(self, link: Link, error: RemoteProtocolError) -> None:
+        """The peer has broken the protocol."""
+        if self.state is ChannelState.OPEN and link is self._link:
+            self._owner.counters[error.reason] += 1
+            logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
+            self._begin_closing(error.reason, str(error))
+        link.discard_until_end()
 
     # Writing.
 
+    def _check_sendable(self, kind: Kind, size: int) -> None:
+        """
+        Raises:
+            ChannelClosedError, LocalProtocolError, PacketTooBigError: the packet cannot be accepted.
+        """
+        if self.state not in SENDABLE:
+            raise self._closed_error()
+        if kind.control:
+            raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
+        if size > (self._max_frame if kind.bulk else self._config.max_control_packet):
+            raise self._too_big(kind, size)
+
+    def _send_unnumbered(self, encoded: Encoded, size: int) -> Receipt:
+        self._link.outbox.put(encode_header(encoded), encoded[2])
+        receipt = Receipt(self, b"", b"", size)
+        receipt.settle(Reason.NO_SESSION)
+        return receipt
+
+    def _has_room(self) -> bool:
+        """Whether the next packet need not wait."""
+        outbox, session = self._link.outbox, self._session
+        blocked = self.state is ChannelState.OPEN and outbox.full and not outbox.broken
+        return not blocked and not (session is not None and session.full)
+
+    def _holds_in_reserve(self, size: int) -> bool:
+        """Whether a packet fits into the part that is kept for callbacks."""
+        config, outbox, session = self._config, self._link.outbox, self._session
+        if self.state is ChannelState.OPEN and not outbox.holds_in_reserve(size):
+            return False
+        return session is None or (
+            len(session.kept) < session.max_packets + config.session_reserve_packets
+            and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
+        )
+
     def _make_room(self, size: int, timeout: float) -> None:
-        """Return when the outbox may take a packet.
+        """Return when a packet may be accepted.
 
         Raises:
             SendTimeout, OutboxFullError, ChannelClosedError: it may not.
         """
         self._link.outbox.flush()
-        if not self._link.outbox.full:
+        if self._has_room():
             return
         if self._in_own_greenlet():
-            if self._link.outbox.holds_in_reserve(size):
+            if self._holds_in_reserve(size):
                 return
             raise OutboxFullError(
                 "this callback has queued more than the outbox and its reserve hold; send large amounts "
@@ -481,41 +623,85 @@ class PeerChannel:
             )
         if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
             raise OutboxFullError(f"the outbox of {self!r} is full")
-        deadline = Deadline(timeout)
-        while not self._link.outbox.wait_for_room(deadline.remaining):
-            if self._link.outbox.broken:
-                raise self._closed_error()
+        self._wait_for_room(Deadline(timeout), timeout)
+
+    def _wait_for_room(self, deadline: Deadline, timeout: float) -> None:
+        while not self._has_room():
             if deadline.expired:
-                raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly")
-        if self.state is not ChannelState.OPEN:
+                raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly, or is away")
+            outbox = self._link.outbox
+            if self.state is ChannelState.OPEN and outbox.full:
+                outbox.wait_for_room(deadline.remaining)
+            else:
+                self._wait_for_change(deadline.remaining)
+            if self.state not in SENDABLE:
+                raise self._closed_error()
+        if self._session is None and self._link.outbox.broken:
             raise self._closed_error()
 
+    # Liveness.
+
+    def _look_after(self, link: Link, now: float) -> None:
+        config, outbox = self._config, link.outbox
+        quiet_for = now - outbox.last_progress
+        if link.broken is not None:
+            self._lose(link, Reason.CONNECTION_LOST, str(link.broken))
+        elif outbox.stalled_for > config.write_timeout:
+            resumable = self._session is not None and self.state is ChannelState.OPEN
+            self._cut(Reason.TIMEOUT if resumable and link.silent_in_stall else Reason.SLOW_PEER)
+        elif now - link.last_received > self.patience and not link.has_news(now):
+            self._cut(Reason.TIMEOUT)
+        elif not outbox.bytes and (
+            quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))
+        ):
+            link.put_control(pb.HeartbeatPacket())
+
+    def _cut(self, reason: Reason) -> None:
+        """Give up a connection whose peer does not answer: whatever its callback does, it is gone now."""
+        self._owner.counters[reason] += 1
+        self._link.put_control(goodbye_packet(reason, "", 0.0))
+        self._link.outbox.flush()
+        if reason in CONNECTION_ONLY and self.state is ChannelState.OPEN:
+            self._lose(self._link, reason, reason.sentence)
+        else:
+            self.end(reason)
+
     # Ending.
+
+    def _lose(self, link: Link, reason: Reason, text: str) -> None:
+        """A connection is gone. With a session the channel waits for another one; without it ends."""
+        link.abort()
+        if link is not self._link or self.state is not ChannelState.OPEN:
+            return self._note_end(reason, text) if self.state is ChannelState.PENDING else None
+        self._dispatcher.reading = False
+        if self._session is None:
+            return self.end(reason, text)
+        logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
+        self._session.detach()
+        self._expires_at = time.monotonic() + self._config.session_ttl
+        self._move(ChannelState.RECONNECTING)
+        self._pings.give_up()
+        self._tell_of_change()
+        self._owner.on_reconnecting(self)
 
     def _begin_closing(
         self, reason: Reason, message: str, retry_after: float = 0.0, timeout: float | None = None
     ) -> None:
         if self.state in (ChannelState.CLOSING, ChannelState.CLOSED):
             return
+        if self.state is ChannelState.RECONNECTING:
+            return self.end(reason, message)
         self._note_end(reason, message)
+        self._dispatcher.acknowledge()
+        self._dispatcher.reading = False
         self._move(ChannelState.CLOSING)
         self._link.put_control(goodbye_packet(reason, message, retry_after))
         deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
-        spawn(f"channel {self.peer.identifier[:8]} closing", self._link.finish, deadline, self._closed)
+        spawn(f"channel {self.peer.identifier[:8]} closing", self._finish, self._link, deadline)
 
-    def _cut(self, reason: Reason) -> None:
-        """End a channel whose peer does not answer: whatever its callback does, it is gone now."""
-        self._owner.counters[reason] += 1
-        self._note_end(reason, reason.sentence)
-        self._link.put_control(goodbye_packet(reason, "", 0.0))
-        self._link.outbox.flush()
+    def _finish(self, link: Link, deadline: Deadline) -> None:
+        link.finish(deadline, self._closed)
         self._conclude()
-        self._link.abort()
-
-    def _broken(self, error: TransportError) -> None:
-        """The outbox could not write."""
-        self._note_end(Reason.CONNECTION_LOST, str(error))
-        self._link.abort()
 
     def _note_end(self, reason: Reason, text: str, *, by_peer: bool = False) -> None:
         """Remember why the channel ends; the first reason is the cause, later ones follow from it."""
@@ -526,10 +712,13 @@ class PeerChannel:
         if self.state is ChannelState.CLOSED:
             return
         self._note_end(Reason.CONNECTION_LOST, "")
+        self._dispatcher.reading = False
         self._move(ChannelState.CLOSED)
         self._closed.set()
-        for answered in (self._awaited or {}).values():
-            answered.set()
+        self._pings.give_up()
+        self._tell_of_change()
+        for receipt in self._session.end() if self._session is not None else ():
+            receipt.settle(self.reason)
         self._owner.on_closed(self)
 
     # Small things.
@@ -545,18 +734,28 @@ class PeerChannel:
             raise LocalProtocolError(f"a {self.state.value} channel cannot become {state.value}")
         self.state = state
 
-    def _check_not_own_greenlet(self, method: str) -> None:
-        if self._in_own_greenlet():
-            raise SelfWaitError(
-                f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"
-            )
-
     def _in_own_greenlet(self) -> bool:
         return gevent.getcurrent() is self._greenlet
 
-    def _count(self, what: str) -> None:
-        self.counters[what] += 1
-        self._owner.counters[what] += 1
+    def _take_hello(self, hello: pb.HelloPacket) -> None:
+        self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
+        self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+        self.connected_at = time.monotonic()
+
+    def _replace_link(self, link: Link) -> None:
+        if self._link is not self._held:
+            self._link.release()  # nobody has begun to read from it
+        self._link = self._dispatcher.link = link
+
+    def _tell_of_change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def _wait_for_change(self, timeout: float | None) -> None:
+        if self._changed is None:
+            self._changed = Flag()
+        self._changed.clear()
+        self._changed.wait(timeout)
 
     def _too_big(self, kind: Kind, size: int) -> PacketTooBigError:
         limit = self._max_frame if kind.bulk else self._config.max_control_packet
@@ -569,3 +768,16 @@ class PeerChannel:
             return LocalProtocolError("the connection is still pending; accept it first")
         reason = self.reason or Reason.CLOSED
         return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)
+
+
+def _make_session(
+    ours: pb.HelloPacket | None, theirs: pb.HelloPacket, config: NetworkConfig
+) -> Session[Receipt] | None:
+    """The session that the hellos of a first connection begin, if both sides keep one."""
+    if ours is None or not ours.session_id or not theirs.session_id:
+        return None
+    session: Session[Receipt] = Session(
+        ours.session_id, max_packets=config.session_packets, max_bytes=config.session_bytes
+    )
+    session.begin(theirs.session_id)
+    return session

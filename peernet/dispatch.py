@@ -110,6 +110,8 @@ class Dispatcher:
         Raises:
             RemoteProtocolError: the peer has broken the protocol.
         """
+        if not self.reading:
+            return False  # the channel has left this state, or this link, since the last frame
         kind = peek(frame)
         if not kind.bulk:  # an open connection may always carry the bulk kinds
             self.connection.received(kind, len(frame))
@@ -139,7 +141,7 @@ class Dispatcher:
     def acknowledge(self) -> None:
         """Tell the peer what has been handled, if it does not know yet."""
         session, link = self._session, self.link
-        while session is not None and link.alive and (session.owes or session.refused):
+        while session is not None and link.may_acknowledge and (session.owes or session.refused):
             number, refused = session.acknowledge()
             body = pb.AcknowledgePacket(
                 refusals=[pb.Refusal(sequence=one, reason=reason.refusal_number) for one, reason in refused]
@@ -190,7 +192,7 @@ class Dispatcher:
             return
         try:
             callback(self._channel, packet)
-        except Exception as error:
+        except (Exception, gevent.Timeout) as error:
             self._callback_failed(kind, error)
 
     def _take_numbers(self, sequence: int, acknowledged: int) -> None:
@@ -237,7 +239,7 @@ class Dispatcher:
         if settled:
             self._channel.on_settled()
 
-    def _callback_failed(self, kind: str, error: Exception) -> None:
+    def _callback_failed(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._channel.count("callback_failed")
         now = time.monotonic()

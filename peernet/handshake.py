@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gevent
 from gevent.event import Event
 from google.protobuf.message import Message
 
 from peernet.address import is_identifier
+from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.errors import (
     IdentityMismatchError,
@@ -33,6 +34,10 @@ from peernet.wire.packets import decode, encode_body, encode_header, peek
 PROTOCOL_VERSION = 1
 
 
+# complete(identifier, theirs, ours): see Handshake.
+Complete = Callable[[str, "pb.HelloPacket | None", pb.HelloPacket], None]
+
+
 class Refusal(PeerNetError):
     """This side refuses the other; ``goodbye`` is what the other is told."""
 
@@ -46,12 +51,18 @@ class Refusal(PeerNetError):
 
 @dataclass
 class Introduced:
-    """What a handshake has established."""
+    """What a handshake has established.
+
+    ``hello`` is the peer's and ``ours`` what we have said; ``claim`` is to be released
+    when the connection is taken over or given up.
+    """
 
     peer: GenericPeer
     transport: Transport
     connection: Connection
     hello: pb.HelloPacket
+    ours: pb.HelloPacket = field(default_factory=pb.HelloPacket)
+    claim: Claim | None = None
 
 
 class Handshake:
@@ -63,11 +74,18 @@ class Handshake:
         transport: connected, and through its TLS handshake if it has one.
         config: the limits.
         hello: what this side says.
+        complete: adds to the hello, just before it is sent, what depends on the peer. It
+            is given the peer's identifier, empty if it is not known yet, and the peer's
+            hello if that has come; it raises :class:`Refusal` if this connection is not
+            wanted beside another one.
     """
 
-    def __init__(self, transport: Transport, config: NetworkConfig, hello: pb.HelloPacket) -> None:
+    def __init__(
+        self, transport: Transport, config: NetworkConfig, hello: pb.HelloPacket, complete: Complete | None = None
+    ) -> None:
         self._transport = transport
         self._hello = hello
+        self._complete = complete
         self._connection = Connection(
             max_handshake_frame=config.max_handshake_frame,
             max_frame=config.max_frame,
@@ -89,13 +107,16 @@ class Handshake:
         """
         self._check_pin(pinned, self._transport.identifier)
         if self._transport.identifier is not None:  # whom we do not want hears nothing from us
-            self._admit(admit, GenericPeer(self._transport.identifier, *self._transport.remote))
+            known = GenericPeer(self._transport.identifier, *self._transport.remote)
+            self._ask(known.identifier, admit, known)
+        identifier = self._transport.identifier or pinned or ""
+        self._ask(identifier, self._fill, identifier, None)
         self._send(self._hello)
         theirs = self._receive_hello()
         peer = self._judge(theirs)
         self._check_pin(pinned, peer.identifier)
-        self._admit(admit, peer)
-        return Introduced(peer, self._transport, self._connection, theirs)
+        self._ask(peer.identifier, admit, peer)
+        return Introduced(peer, self._transport, self._connection, theirs, self._hello)
 
     def as_listener(self, admit: Callable[[GenericPeer], None]) -> Introduced:
         """Hear who calls, then answer or refuse.
@@ -107,9 +128,10 @@ class Handshake:
         """
         theirs = self._receive_hello()
         peer = self._judge(theirs)
-        self._admit(admit, peer)
+        self._ask(peer.identifier, admit, peer)
+        self._ask(peer.identifier, self._fill, peer.identifier, theirs)
         self._send(self._hello)
-        return Introduced(peer, self._transport, self._connection, theirs)
+        return Introduced(peer, self._transport, self._connection, theirs, self._hello)
 
     def _receive_hello(self) -> pb.HelloPacket:
         try:
@@ -177,11 +199,16 @@ class Handshake:
             listen_addresses=tuple(theirs.listen_addresses[:MAX_LISTEN_ADDRESSES]),
         )
 
-    def _admit(self, admit: Callable[[GenericPeer], None], peer: GenericPeer) -> None:
+    def _fill(self, identifier: str, theirs: pb.HelloPacket | None) -> None:
+        if self._complete is not None:
+            self._complete(identifier, theirs, self._hello)
+
+    def _ask(self, identifier: str, decide: Callable[..., None], *arguments: object) -> None:
+        """Let the network decide about a peer; tell the peer if it is refused."""
         try:
-            admit(peer)
+            decide(*arguments)
         except Refusal as refusal:
-            refusal.identifier = peer.identifier
+            refusal.identifier = identifier
             self._dismiss(refusal.goodbye)
             raise
 
@@ -220,6 +247,7 @@ def introduce(
     *,
     dialled: bool,
     pinned: str | None = None,
+    complete: Complete | None = None,
 ) -> Introduced:
     """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
 
@@ -228,7 +256,7 @@ def introduce(
         As :meth:`Handshake.as_dialler` and :meth:`Handshake.as_listener`.
     """
     transport: Transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
-    handshake = Handshake(transport, config, hello)
+    handshake = Handshake(transport, config, hello, complete)
     return handshake.as_dialler(pinned, admit) if dialled else handshake.as_listener(admit)
 
 

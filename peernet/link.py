@@ -14,7 +14,7 @@ from peernet.deadline import Deadline
 from peernet.errors import TransportError
 from peernet.outbox import Outbox
 from peernet.transport.base import Transport
-from peernet.wire.connection import Connection
+from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import encode_body, encode_header
 
 # How long reading stands still for an outbox that is over its limit. Seconds.
@@ -37,9 +37,10 @@ class Link:
         last_received: monotonic seconds when bytes last arrived.
         alive: whether it has not been aborted or released.
         broken: what the outbox met, if that is why.
+        handling: whether frames are being handled, and not waited for.
     """
 
-    __slots__ = ("_config", "_transport", "_unread", "alive", "broken", "connection", "last_received", "outbox")
+    __slots__ = ("_config", "_transport", "_unread", "alive", "broken", "connection", "handling", "last_received", "outbox")
 
     def __init__(
         self,
@@ -53,8 +54,9 @@ class Link:
         self._unread = 0
         self.connection = connection
         self.alive = True
+        self.handling = False
         self.broken: TransportError | None = None
-        self.outbox = Outbox(transport, config, failed or self._fail)
+        self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = time.monotonic()
 
     def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
@@ -76,6 +78,7 @@ class Link:
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
         while True:
+            self.handling = True
             for frame in frames():
                 if not handle(frame):
                     return False
@@ -86,6 +89,7 @@ class Link:
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
             self.outbox.flush()
+            self.handling = False
             if not self._receive():
                 return True
 
@@ -114,6 +118,16 @@ class Link:
         self._transport.finish_writing()
         ended.wait(deadline.remaining)
         self._transport.abort()
+
+    @property
+    def may_acknowledge(self) -> bool:
+        """Whether an acknowledgement can still leave."""
+        return self.alive and self.connection.state in (ConnectionState.OPEN, ConnectionState.LEFT)
+
+    def say_no_more(self) -> None:
+        """Write what can be written now, and say that no more follows."""
+        self.outbox.flush()
+        self._transport.finish_writing()
 
     def abort(self) -> None:
         """End the connection now, from any greenlet: the reader sees the end of the stream."""
@@ -148,8 +162,9 @@ class Link:
         return self.last_received < self.outbox.last_progress + self._config.write_timeout / 4
 
     def behind(self, now: float) -> bool:
-        """Whether bytes wait while nobody has read for some time: a callback is busy."""
-        return now - self.last_received > self._config.write_timeout / 8 and self._transport.unread() > 0
+        """Whether bytes wait because a callback has been busy for some time."""
+        late = now - self.last_received > self._config.write_timeout / 8
+        return self.handling and late and self._transport.unread() > 0
 
     def ended(self) -> bool:
         """Whether the other end has gone while nobody reads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -15,21 +15,24 @@ from google.protobuf.message import Message
 
 from peernet._version import __version__
 from peernet.address import PeerAddress, endpoint
-from peernet.channel import PeerChannel
+from peernet.channel import ChannelState, PeerChannel
+from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
-from peernet.errors import ConfigurationError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
+from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
-from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
+from peernet.handshake import PROTOCOL_VERSION, Introduced, Refusal, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
 from peernet.known_peers import KnownPeers
 from peernet.listener import Listener
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
+from peernet.receipts import Receipt
 from peernet.reception import Reception
+from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
 from peernet.transport.tcp import TcpTransport
@@ -48,10 +51,14 @@ NO_TIMEOUT = 86400.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a broadcast for one peer: queued, or the error that kept it from being queued."""
+    """What became of a broadcast for one peer: queued, or the error that kept it from being queued.
+
+    ``receipt`` tells what becomes of what is queued.
+    """
 
     queued: bool
     error: PeerNetError | None = None
+    receipt: Receipt | None = None
 
 
 class PeerNetwork:
@@ -78,6 +85,8 @@ class PeerNetwork:
         packet_received: event, ``listener(channel, packet)``, before the callback.
         packet_refused: event, ``listener(channel, kind, decision)``: the policy does not permit it.
         trust_changed: event, ``listener(channel)``.
+        channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
+        channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
 
     Every event has ``add`` and ``remove``; ``@network.peer_added.add`` works as a decorator.
 
@@ -122,12 +131,17 @@ class PeerNetwork:
         self.packet_received = switch.packet_received
         self.packet_refused = switch.packet_refused
         self.trust_changed = switch.trust_changed
+        self.channel_reconnecting = switch.channel_reconnecting
+        self.channel_resumed = switch.channel_resumed
         self._switch = switch
         self._dialler = Dialler(self.config, self._introduce_dialled)
         self._reception = Reception(
             self.config, switch.counters, self._admits_address, self._introduce_inbound, switch.welcome
         )
-        self.routines.add("liveness", self._tick_interval(), switch.tick)
+        self._redialler = Redialler(self.config, self._redial)
+        switch.channel_reconnecting.add(self._redialler.restore)
+        switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
+        self.routines.add("liveness", switch.tick_interval, switch.tick)
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -253,15 +267,19 @@ class PeerNetwork:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
         where = PeerAddress.parse(address)
-        existing = self.channel_to(where.identifier or "")
-        if existing is not None:
+        existing = self._switch.find(where)
+        if existing is not None and existing.state is ChannelState.OPEN:
             return existing
+        if existing is not None:  # it is reconnecting, and this shall resume it
+            where = replace(where, identifier=existing.peer.identifier)
         deadline = Deadline(self.config.connect_timeout if timeout is None else timeout)
         try:
             introduced = self._dialler.dial(where, deadline.cap(NO_TIMEOUT), attempts or self.config.connect_attempts)
+            return self._switch.take_dialled(introduced)
         except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(deadline, error)
-        return self._switch.take_dialled(introduced)
+            return self._existing_instead(where, deadline, error)
+        except Refusal as refusal:
+            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -285,8 +303,8 @@ class PeerNetwork:
         outcomes = {}
         for channel in self._switch.channels if channels is None else channels:
             try:
-                channel.send_encoded(encoded, 0)
-                outcomes[channel.peer.identifier] = Outcome(True)
+                receipt = channel.send_encoded(encoded, 0)
+                outcomes[channel.peer.identifier] = Outcome(True, receipt=receipt)
             except PeerNetError as error:
                 outcomes[channel.peer.identifier] = Outcome(False, error)
         return outcomes
@@ -335,12 +353,39 @@ class PeerNetwork:
         return self.policy.admits(peer)
 
     def _introduce_inbound(self, tcp: TcpTransport) -> Introduced:
-        admit = partial(self._switch.admit, dialled=False)
-        return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=False)
+        return self._introduce(tcp, self._switch.complete_answer, dialled=False)
 
     def _introduce_dialled(self, tcp: TcpTransport, address: PeerAddress) -> Introduced:
-        admit = partial(self._switch.admit, dialled=True)
-        return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=True, pinned=address.identifier)
+        def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
+            return self._switch.complete_dial(identifier, ours)
+
+        return self._introduce(tcp, complete, dialled=True, pinned=address.identifier)
+
+    def _introduce(
+        self, tcp: TcpTransport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
+    ) -> Introduced:
+        claim: Claim | None = None
+
+        def claiming(identifier: str, theirs: pb.HelloPacket | None, ours: pb.HelloPacket) -> None:
+            nonlocal claim
+            claim = complete(identifier, theirs, ours)
+
+        admit = partial(self._switch.admit, dialled=dialled)
+        try:
+            introduced = introduce(
+                tcp, self._tls, self.config, self._hello(tcp), admit, dialled=dialled, pinned=pinned, complete=claiming
+            )
+            introduced.claim, claim = claim, None
+            return introduced
+        finally:
+            if claim is not None:  # the handshake has failed after all
+                claim.release()
+
+    def _redial(self, address: PeerAddress, timeout: float) -> None:
+        try:
+            self._switch.take_dialled(self._dialler.dial(address, timeout, 1))
+        except Refusal as refusal:
+            raise ConnectError(f"the connection to {address.endpoint} was overtaken: {refusal}") from refusal
 
     def _hello(self, tcp: TcpTransport) -> pb.HelloPacket:
         return pb.HelloPacket(
@@ -355,24 +400,23 @@ class PeerNetwork:
             max_frame=self.config.max_frame,
         )
 
-    def _existing_instead(self, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError) -> PeerChannel:
+    def _existing_instead(
+        self, where: PeerAddress, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError
+    ) -> PeerChannel:
         """The channel that exists, or is just being made, if that is why a dial was refused.
 
         Raises:
             ConnectError: ``error``, if it was refused for another reason.
         """
         if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
-            channel = self._switch.wait_for_channel(error.identifier, deadline.cap(DUPLICATE_PATIENCE))
+            where = replace(where, identifier=error.identifier or where.identifier)
+            channel = self._switch.wait_for_channel(where, deadline.cap(DUPLICATE_PATIENCE))
             if channel is not None:
                 return channel
         raise error
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return greenlet in self._switch.greenlets or greenlet in self._reception.greenlets
-
-    def _tick_interval(self) -> float:
-        config = self.config
-        return min(1.0, config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
 
     # Ending.
 
@@ -396,6 +440,7 @@ class PeerNetwork:
         # In this order: nobody new, nothing periodic, then those who wait and those
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
+        self._redialler.stop()
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)

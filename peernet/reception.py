@@ -78,7 +78,12 @@ class Reception:
             introduced = self._get_acquainted(tcp)
         finally:
             self._strangers -= 1
-        return None if introduced is None else self._welcome(introduced)
+        if introduced is None:
+            return None
+        try:
+            return self._welcome(introduced)
+        except Refusal as refusal:
+            return self._note(tcp, refusal.reason, str(refusal))
 
     def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
         introduced = None

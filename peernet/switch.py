@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,8 +11,12 @@ from collections.abc import Callable
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
-from peernet.channel import PeerChannel
+from peernet.address import PeerAddress
+from peernet.channel import ChannelState, PeerChannel
+from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
+from peernet.dispatch import AcknowledgeTimer
+from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
@@ -20,9 +26,17 @@ from peernet.known_peers import ChannelTable, KnownPeers
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.session import resumes
+
+logger = logging.getLogger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0
+# When the hub was kept from running for this long, the time does not count as silence of peers. Seconds.
+LAG = 0.25
+# With this much the log says so. Seconds.
+WORTH_SAYING = 1.0
 
 
 class Switch:
@@ -56,6 +70,11 @@ class Switch:
         self.packet_received = Event("packet_received")
         self.packet_refused = Event("packet_refused")
         self.trust_changed = Event("trust_changed")
+        self.channel_reconnecting = Event("channel_reconnecting")
+        self.channel_resumed = Event("channel_resumed")
+        self.claims = Claims(identifier)
+        self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
+        self._ticked_at: float | None = None
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 
@@ -78,6 +97,7 @@ class Switch:
         """Give the node another identifier; only while no channel is open."""
         self.identifier = identifier
         self.channels = ChannelTable(identifier)
+        self.claims = Claims(identifier)
 
     # The gates.
 
@@ -92,57 +112,186 @@ class Switch:
         decision = self._policy.admits(peer)
         if not decision:
             raise Refusal(reason_for(decision), rule=decision.rule)
-        if self.channels.keeps_existing(peer.identifier, dialled=dialled) or self._is_pending(peer.identifier):
+
+    def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
+        """Just before our hello to somebody we have dialled: say which session this may continue.
+
+        Raises:
+            Refusal: there is a better connection with this peer.
+        """
+        existing = self.channels.get(identifier)
+        claim = self.claims.dial(identifier) if identifier else None
+        if existing is not None and existing.state is not ChannelState.RECONNECTING:
+            if claim is not None:
+                claim.release()
             raise Refusal(Reason.DUPLICATE)
-        if not dialled and self._is_full():
-            raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
+        if identifier and claim is None:
+            raise Refusal(Reason.DUPLICATE)
+        self._introduce_session(existing, ours)
+        return claim
+
+    def complete_answer(self, identifier: str, theirs: pb.HelloPacket, ours: pb.HelloPacket) -> Claim:
+        """Just before our answer to a peer: say whether its hello continues a session.
+
+        Raises:
+            Refusal: there is a better connection with this peer, or no room.
+        """
+        claim = self.claims.answer(identifier)
+        if claim is None or self._is_pending(identifier):
+            raise Refusal(Reason.DUPLICATE)
+        try:
+            existing = self._find_resumed(identifier, theirs)
+            if existing is None and self._is_full():
+                raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
+            self._introduce_session(existing, ours)
+        except BaseException:
+            claim.release()
+            raise
+        return claim
+
+    def _find_resumed(self, identifier: str, theirs: pb.HelloPacket) -> PeerChannel | None:
+        """The channel that a peer's hello continues; any other one with this peer is out of the way then.
+
+        Raises:
+            Refusal: a channel that lives is in the way.
+        """
+        existing = self.channels.get(identifier)
+        if existing is None:
+            return None
+        if existing.session is not None and existing.session.remembers(theirs):
+            existing.detach("the peer has made another connection")
+            return existing if existing.state is ChannelState.RECONNECTING else None
+        if not existing.peer.proven and existing.dialled:
+            if self.channels.keeps_existing(identifier, dialled=False):
+                raise Refusal(Reason.DUPLICATE)
+            return None  # dialled by both sides at once, and by nobody known: see ChannelTable
+        if existing.shows_life(self.config.duplicate_patience):
+            raise Refusal(Reason.DUPLICATE)
+        existing.end(Reason.SESSION_LOST)
+        return None
+
+    def _introduce_session(self, existing: PeerChannel | None, ours: pb.HelloPacket) -> None:
+        if not self.config.session_ttl:
+            return
+        if existing is not None and existing.session is not None:
+            existing.session.introduce(ours)
+        else:
+            ours.session_id = secrets.randbits(64) or 1
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
-        attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
-        if self._place(attempt):
-            self._check_again(attempt)
-        if attempt.verdict:
-            self._open(attempt.channel)
-            return attempt.channel
+        try:
+            if self._resume(introduced) is not None:
+                return None  # the channel runs already
+            attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
+            if self._place(attempt):
+                self._check_again(attempt)
+            if attempt.verdict:
+                self._open(attempt.channel)
+                return attempt.channel
+        finally:
+            _release(introduced)
         self.counters[attempt.reason] += 1
         attempt.channel.dismiss(attempt.reason, attempt.message)
         return None
 
     def take_dialled(self, introduced: Introduced) -> PeerChannel:
-        """Open and run the channel to a peer we have dialled, unless there is a better one by now."""
-        channel = self._make_channel(introduced, dialled=True)
-        existing = self.channels.get(channel.peer.identifier)
-        if existing is not None and self.channels.keeps_existing(channel.peer.identifier, dialled=True):
-            self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
-            return existing
-        self._open(channel)
-        self.greenlets.add(channel.start())
+        """Open and run the channel to a peer we have dialled, unless this resumes one, or there is a better one."""
+        try:
+            resumed = self._resume(introduced)
+            if resumed is not None:
+                return resumed
+            channel = self._make_channel(introduced, dialled=True)
+            existing = self.channels.get(channel.peer.identifier)
+            if existing is not None and self._is_better(existing):
+                self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
+                return existing
+            if existing is not None and existing.state is ChannelState.RECONNECTING:
+                existing.end(Reason.SESSION_LOST)
+            self._open(channel)
+            self.greenlets.add(channel.start())
+            return channel
+        finally:
+            _release(introduced)
+
+    def _resume(self, introduced: Introduced) -> PeerChannel | None:
+        """The channel that a new connection continues, if it does."""
+        if not resumes(introduced.ours, introduced.hello):
+            return None
+        channel = self.channels.get(introduced.peer.identifier)
+        taken = False
+        try:
+            if channel is not None:
+                arguments = (introduced.transport, introduced.connection, introduced.ours, introduced.hello)
+                taken = channel.attach(*arguments)
+        except RemoteProtocolError as error:
+            self.counters[error.reason] += 1
+        finally:
+            if not taken:
+                introduced.transport.close()
+        if channel is None or not taken:
+            raise Refusal(Reason.SESSION_LOST)
         return channel
 
-    def wait_for_channel(self, identifier: str, timeout: float) -> PeerChannel | None:
-        """The channel to a peer, if there is one within ``timeout`` seconds."""
+    def _is_better(self, existing: PeerChannel) -> bool:
+        """Whether a channel is to be kept, and not a connection that we have dialled."""
+        if existing.state is not ChannelState.OPEN:
+            return False
+        return existing.peer.proven or self.channels.keeps_existing(existing.peer.identifier, dialled=True)
+
+    def find(self, where: PeerAddress) -> PeerChannel | None:
+        """The channel to the peer that an address names; if it names none, the one that was dialled there."""
+        if where.identifier is not None:
+            return self.channels.get(where.identifier)
+        dialled = (channel for channel in self.channels if channel.dialled)
+        return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
+
+    def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
+        """The open channel that :meth:`find` finds, as soon as there is one; at most ``timeout`` seconds from now."""
         arrived = Flag()
 
+        def open_one() -> PeerChannel | None:
+            found = self.find(where)
+            return found if found is not None and found.state is ChannelState.OPEN else None
+
         def look(channel: PeerChannel) -> None:
-            if channel.peer.identifier == identifier:
+            if open_one() is not None:
                 arrived.set()
 
-        self.peer_added.add(look)
+        for event in (self.peer_added, self.channel_resumed):
+            event.add(look)
         try:
-            if self.channels.get(identifier) is None:
+            if open_one() is None:
                 arrived.wait(timeout)
-            return self.channels.get(identifier)
+            return open_one()
         finally:
-            self.peer_added.remove(look)
+            for event in (self.peer_added, self.channel_resumed):
+                event.remove(look)
 
     def tick(self) -> None:
         """Let every channel look after its liveness."""
         now = time.monotonic()
+        lag = self._measure_lag(now)
         for channel in self.channels:
-            channel.tick(now)
+            channel.tick(now, lag)
         for attempt in self.queue:
-            attempt.channel.tick(now)
+            attempt.channel.tick(now, lag)
+
+    def _measure_lag(self, now: float) -> float:
+        """Seconds by which this call is late: a callback, or the system, kept this process from running."""
+        expected, self._ticked_at = self._ticked_at, now
+        lag = 0.0 if expected is None else now - expected - self.tick_interval
+        if lag > WORTH_SAYING:
+            self.counters["lagged"] += 1
+            logger.warning("nothing ran in this process for %.1f s; that is not held against peers", lag)
+        return lag if lag > LAG else 0.0
+
+    @property
+    def tick_interval(self) -> float:
+        """Seconds between two calls of :meth:`tick`."""
+        config = self.config
+        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
+        return min(1.0, shortest, config.session_ttl / 4 or 1.0)
 
     # What channels tell their network (ChannelOwner).
 
@@ -151,6 +300,14 @@ class Switch:
 
     def on_trust_changed(self, channel: PeerChannel) -> None:
         self.trust_changed.fire(channel)
+
+    def on_reconnecting(self, channel: PeerChannel) -> None:
+        self.counters["reconnecting"] += 1
+        self.channel_reconnecting.fire(channel)
+
+    def on_resumed(self, channel: PeerChannel) -> None:
+        self.counters["resumed"] += 1
+        self.channel_resumed.fire(channel)
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)
@@ -171,7 +328,13 @@ class Switch:
 
     def _make_channel(self, introduced: Introduced, *, dialled: bool) -> PeerChannel:
         return PeerChannel(
-            self, introduced.peer, introduced.transport, introduced.connection, introduced.hello, dialled=dialled
+            self,
+            introduced.peer,
+            introduced.transport,
+            introduced.connection,
+            introduced.hello,
+            dialled=dialled,
+            ours=introduced.ours,
         )
 
     def _open(self, channel: PeerChannel) -> None:
@@ -216,6 +379,8 @@ class Switch:
         decision = self._policy.admits(attempt.peer)
         if not decision:
             attempt.overrule(reason_for(decision))
+        elif self.channels.get(attempt.peer.identifier) is not None and attempt.peer.proven:
+            attempt.overrule(Reason.DUPLICATE)
         elif self.channels.keeps_existing(attempt.peer.identifier, dialled=False):
             attempt.overrule(Reason.DUPLICATE)
 
@@ -223,3 +388,8 @@ class Switch:
 def reason_for(decision: Decision) -> Reason:
     """What a peer is told that the policy does not admit."""
     return Reason.BLOCKED if decision.rule.startswith("blocked") else Reason.NOT_ALLOWED
+
+
+def _release(introduced: Introduced) -> None:
+    if introduced.claim is not None:
+        introduced.claim.release()

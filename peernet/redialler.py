@@ -1,0 +1,124 @@
+"""Redialler: brings the peers back whose connections are lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+
+from peernet.address import PeerAddress
+from peernet.channel import ChannelState, PeerChannel
+from peernet.config import NetworkConfig
+from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.greenlets import spawn
+from peernet.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+# Refusals that will be the same next time.
+FINAL = frozenset(
+    {
+        Reason.BLOCKED,
+        Reason.NOT_ALLOWED,
+        Reason.REJECTED,
+        Reason.WRONG_NETWORK,
+        Reason.WRONG_VERSION,
+        Reason.SELF_CONNECTION,
+        Reason.BANNED,
+    }
+)
+
+
+@dataclass
+class _Record:
+    """What happened to the dials of one channel."""
+
+    dialled_at: float = float("-inf")
+    failures: int = 0
+
+
+class Redialler:
+    """Dials again for the channels that this side has dialled.
+
+    The first attempt comes after a random moment, so that a hub that was restarted is not
+    stormed. The pauses after failures are random up to a length that doubles each time,
+    and that is forgotten only when a connection has been healthy for a while.
+
+    Args:
+        config: the limits.
+        dial: makes a connection to an address in so many seconds, and hands it to its channel.
+    """
+
+    def __init__(self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object]) -> None:
+        self._config = config
+        self._dial = dial
+        self._records: dict[PeerChannel, _Record] = {}
+        self._turns = BoundedSemaphore(config.max_redials)
+        self._greenlets = Group()
+
+    def restore(self, channel: PeerChannel) -> None:
+        """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
+        if channel.dialled:
+            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel))
+
+    def forget(self, channel: PeerChannel) -> None:
+        """A channel has ended."""
+        self._records.pop(channel, None)
+
+    def stop(self) -> None:
+        """Dial no more."""
+        self._greenlets.kill()
+        self._records.clear()
+
+    def _redial(self, channel: PeerChannel) -> None:
+        record = self._records.setdefault(channel, _Record())
+        if time.monotonic() - channel.connected_at >= self._config.healthy_after:
+            record.failures = 0
+        pause = random.uniform(0, self._config.backoff_base)
+        while True:
+            since = time.monotonic() - record.dialled_at
+            gevent.sleep(max(pause, self._config.redial_interval - since))
+            with self._turns:
+                if channel.state is not ChannelState.RECONNECTING:
+                    return
+                record.dialled_at = time.monotonic()
+                error = self._attempt(channel)
+            if error is None:
+                return
+            reason = _final(error)
+            if reason is not None:
+                return channel.end(reason, str(error))
+            record.failures += 1
+            pause = self._pause(record.failures, error)
+
+    def _attempt(self, channel: PeerChannel) -> PeerNetError | None:
+        """Dial once. Returns what went wrong."""
+        peer = channel.peer
+        try:
+            self._dial(PeerAddress(peer.address, peer.port, peer.identifier), self._config.connect_timeout)
+        except PeerNetError as error:
+            logger.info("= %s is not back: %s", peer.identifier[:8], error)
+            return error
+        return None
+
+    def _pause(self, failures: int, error: PeerNetError) -> float:
+        longest = min(self._config.backoff_cap, self._config.backoff_base * 2.0 ** min(failures, 30))
+        asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
+        return max(asked, random.uniform(0, longest))
+
+
+def _final(error: PeerNetError) -> Reason | None:
+    """With which reason to give up after an error; ``None`` if the next attempt may succeed."""
+    if isinstance(error, RefusedByPeerError):
+        return error.reason if error.reason in FINAL or error.do_not_redial else None
+    if isinstance(error, RefusedByPolicyError) and error.rule not in (Reason.DUPLICATE, Reason.SHUTDOWN):
+        return Reason.BLOCKED if error.rule.startswith("blocked") else Reason.NOT_ALLOWED
+    if isinstance(error, SelfConnectionError):
+        return Reason.SELF_CONNECTION
+    return None if isinstance(error, ConnectError) else Reason.SESSION_LOST
