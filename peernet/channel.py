@@ -324,7 +324,7 @@ class PeerChannel:
             raise self._closed_error()
         began = time.monotonic()
         answered = self._pings.ask(self._link, timeout)
-        if answered is None and self.state is ChannelState.CLOSED:
+        if answered is None and self._closed.is_set():
             raise self._closed_error()
         if not answered:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
@@ -341,8 +341,8 @@ class PeerChannel:
         """Say goodbye, write what is queued, and end the channel. Idempotent.
 
         Waits until it has ended, which it has when the peer has acknowledged what it
-        has handled. Receipts that are open by then fail with ``reason``; in one of the channel's own callbacks it returns at
-        once and the rest happens afterwards.
+        has handled; receipts that are open by then fail with ``reason``. In one of the
+        channel's own callbacks it returns at once and the rest happens afterwards.
 
         Args:
             reason: what the peer is told.
@@ -380,7 +380,9 @@ class PeerChannel:
         finally:
             self.release()
 
-    def attach(self, transport: Transport, connection: Connection, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> bool:
+    def attach(
+        self, transport: Transport, connection: Connection, ours: pb.HelloPacket, theirs: pb.HelloPacket
+    ) -> bool:
         """Go on over another connection, whose two hellos say that it resumes the session.
 
         Returns:
@@ -488,7 +490,8 @@ class PeerChannel:
         goodbye = packet.disconnect
         reason = Reason.from_number(goodbye.reason)
         if reason in CONNECTION_ONLY and self._session is not None:
-            return self._lose(self._link, reason, reason.sentence)
+            self._lose(self._link, reason, reason.sentence)
+            return
         self._note_end(reason, printable(goodbye.message), by_peer=True)
         self.retry_after, self.do_not_redial = goodbye.retry_after_ms / 1000, goodbye.do_not_redial
         self._move(ChannelState.CLOSING)  # while the callback runs nothing can be sent any more
@@ -672,10 +675,11 @@ class PeerChannel:
         """A connection is gone. With a session the channel waits for another one; without it ends."""
         link.abort()
         if link is not self._link or self.state is not ChannelState.OPEN:
-            return self._note_end(reason, text) if self.state is ChannelState.PENDING else None
+            return
         self._dispatcher.reading = False
         if self._session is None:
-            return self.end(reason, text)
+            self.end(reason, text)
+            return
         logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
         self._session.detach()
         self._expires_at = time.monotonic() + self._config.session_ttl
@@ -690,7 +694,8 @@ class PeerChannel:
         if self.state in (ChannelState.CLOSING, ChannelState.CLOSED):
             return
         if self.state is ChannelState.RECONNECTING:
-            return self.end(reason, message)
+            self.end(reason, message)
+            return
         self._note_end(reason, message)
         self._dispatcher.acknowledge()
         self._dispatcher.reading = False

@@ -63,9 +63,7 @@ class NetworkConfig:
     session_packets: int = _limit(4096, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
     session_bytes: int = _limit(3 * MIB, "bytes not acknowledged", "send() waits; try_send() refuses", least=64 * KIB)
     session_reserve_packets: int = _limit(4096, "packets", "send() in a callback raises OutboxFullError", least=1)
-    session_reserve_bytes: int = _limit(
-        5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB
-    )
+    session_reserve_bytes: int = _limit(5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     acknowledge_after: float = _limit(0.025, "seconds", "an acknowledgement is sent on its own", least=0.001, most=0.05)
 
     # Liveness: three missed half-intervals would be noise, thirty silent seconds are death.

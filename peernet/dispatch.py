@@ -14,7 +14,6 @@ from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.handlers import Callback, PacketHandleProtocol, find_callback
 from peernet.link import Frame, Link
-from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
 from peernet.text import printable

@@ -20,7 +20,7 @@ from peernet.wire.packets import encode_body, encode_header
 # How long reading stands still for an outbox that is over its limit. Seconds.
 PAUSE = 0.1
 # A frame whose handling takes this much beyond a turn is worth a look. Seconds.
-LONG = 0.1
+LONG = 0.25
 
 Frame = bytes | bytearray
 
@@ -40,7 +40,17 @@ class Link:
         handling: whether frames are being handled, and not waited for.
     """
 
-    __slots__ = ("_config", "_transport", "_unread", "alive", "broken", "connection", "handling", "last_received", "outbox")
+    __slots__ = (
+        "_config",
+        "_transport",
+        "_unread",
+        "alive",
+        "broken",
+        "connection",
+        "handling",
+        "last_received",
+        "outbox",
+    )
 
     def __init__(
         self,

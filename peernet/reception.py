@@ -83,7 +83,8 @@ class Reception:
         try:
             return self._welcome(introduced)
         except Refusal as refusal:
-            return self._note(tcp, refusal.reason, str(refusal))
+            self._note(tcp, refusal.reason, str(refusal))
+            return None
 
     def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
         introduced = None

@@ -86,11 +86,11 @@ class Redialler:
             gevent.sleep(max(pause, self._config.redial_interval - since))
             with self._turns:
                 if channel.state is not ChannelState.RECONNECTING:
-                    return
+                    return None
                 record.dialled_at = time.monotonic()
                 error = self._attempt(channel)
             if error is None:
-                return
+                return None
             reason = _final(error)
             if reason is not None:
                 return channel.end(reason, str(error))

@@ -239,6 +239,12 @@ class Switch:
             return False
         return existing.peer.proven or self.channels.keeps_existing(existing.peer.identifier, dialled=True)
 
+    def _has_better(self, peer: GenericPeer) -> bool:
+        """Whether a connection that this peer has dialled comes too late."""
+        if peer.proven:
+            return self.channels.get(peer.identifier) is not None
+        return self.channels.keeps_existing(peer.identifier, dialled=False)
+
     def find(self, where: PeerAddress) -> PeerChannel | None:
         """The channel to the peer that an address names; if it names none, the one that was dialled there."""
         if where.identifier is not None:
@@ -379,9 +385,7 @@ class Switch:
         decision = self._policy.admits(attempt.peer)
         if not decision:
             attempt.overrule(reason_for(decision))
-        elif self.channels.get(attempt.peer.identifier) is not None and attempt.peer.proven:
-            attempt.overrule(Reason.DUPLICATE)
-        elif self.channels.keeps_existing(attempt.peer.identifier, dialled=False):
+        elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
 
 

@@ -18,7 +18,7 @@ States, by what has happened to the connection under the session::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -132,7 +132,7 @@ class Session(Generic[K]):
         self.kept_bytes = 0
         self.arrived = self.received = self.handled = self.told = 0
         self._handled_bytes = 0  # since the last acknowledgement
-        self.refused: list[Refused] | tuple[()] = ()
+        self.refused: Sequence[Refused] = ()
         self._told_refusals: deque[Refused] | None = None
         self._verdicts: dict[int, Reason] | None = None  # the peer's refusals, until their numbers are acknowledged
 

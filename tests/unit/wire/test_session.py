@@ -374,7 +374,11 @@ class Link:
             self.on_the_way[side] = [one.acknowledge()[0], *again]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["send", "acknowledge", "deliver", "cut"]), st.integers(0, 1), st.integers(0, 5))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["send", "acknowledge", "deliver", "cut"]), st.integers(0, 1), st.integers(0, 5))
+    )
+)
 def test_whatever_is_cut_every_packet_arrives_once_and_in_order(steps: list[tuple[str, int, int]]) -> None:
     link = Link()
     for step, side, count in steps:
