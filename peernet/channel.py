@@ -153,6 +153,7 @@ class PeerChannel:
         self._closed = Flag()
         self._changed: Flag | None = None  # set when there is room again, or another state
         self._expires_at = 0.0
+        self._full_at: tuple[int, float] | None = None  # what was acknowledged then
         self._tasks: Group | None = None
         self._pings = Pings()
         self._take_hello(hello)
@@ -649,15 +650,25 @@ class PeerChannel:
         quiet_for = now - outbox.last_progress
         if link.broken is not None:
             self._lose(link, Reason.CONNECTION_LOST, str(link.broken))
-        elif outbox.stalled_for > config.write_timeout:
+        elif (stalled := max(outbox.stalled_for, self._full_for(now))) > config.write_timeout:
             resumable = self._session is not None and self.state is ChannelState.OPEN
-            self._cut(Reason.TIMEOUT if resumable and link.silent_in_stall else Reason.SLOW_PEER)
+            self._cut(Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER)
         elif now - link.last_received > self.patience and not link.has_news(now):
             self._cut(Reason.TIMEOUT)
         elif not outbox.bytes and (
             quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))
         ):
             link.put_control(pb.HeartbeatPacket())
+
+    def _full_for(self, now: float) -> float:
+        """Seconds in which as much as may be was kept, and nothing of it acknowledged."""
+        session = self._session
+        if session is None or not session.full:
+            self._full_at = None
+            return 0.0
+        if self._full_at is None or self._full_at[0] != session.acknowledged:
+            self._full_at = (session.acknowledged, now)
+        return now - self._full_at[1]
 
     def _cut(self, reason: Reason) -> None:
         """Give up a connection whose peer does not answer: whatever its callback does, it is gone now."""
@@ -682,6 +693,7 @@ class PeerChannel:
             return
         logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
         self._session.detach()
+        self._full_at = None
         self._expires_at = time.monotonic() + self._config.session_ttl
         self._move(ChannelState.RECONNECTING)
         self._pings.give_up()

@@ -163,13 +163,12 @@ class Link:
         self.last_received += seconds
         self.outbox.last_progress += seconds
 
-    @property
-    def silent_in_stall(self) -> bool:
-        """Whether nothing was heard from the peer since the outbox has stopped moving.
+    def silent_for(self, stalled: float, now: float) -> bool:
+        """Whether nothing was heard from the peer since its progress has stalled, so many seconds ago.
 
         One who reads slowly says that he lives; one who is gone, or cut off, does not.
         """
-        return self.last_received < self.outbox.last_progress + self._config.write_timeout / 4
+        return self.last_received < now - stalled + self._config.write_timeout / 4
 
     def behind(self, now: float) -> bool:
         """Whether bytes wait because a callback has been busy for some time."""

@@ -215,6 +215,7 @@ class PeerNetwork:
             self._stop_listening()
             raise
         self._stopped.clear()
+        self._switch.start_clock()
         self.routines.start()
 
     def stop(self, timeout: float = 5.0) -> None:

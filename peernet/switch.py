@@ -74,7 +74,7 @@ class Switch:
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
         self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
-        self._ticked_at: float | None = None
+        self._ticked_at = time.monotonic()
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 
@@ -274,6 +274,10 @@ class Switch:
             for event in (self.peer_added, self.channel_resumed):
                 event.remove(look)
 
+    def start_clock(self) -> None:
+        """Ticks begin now."""
+        self._ticked_at = time.monotonic()
+
     def tick(self) -> None:
         """Let every channel look after its liveness."""
         now = time.monotonic()
@@ -286,7 +290,7 @@ class Switch:
     def _measure_lag(self, now: float) -> float:
         """Seconds by which this call is late: a callback, or the system, kept this process from running."""
         expected, self._ticked_at = self._ticked_at, now
-        lag = 0.0 if expected is None else now - expected - self.tick_interval
+        lag = now - expected - self.tick_interval
         if lag > WORTH_SAYING:
             self.counters["lagged"] += 1
             logger.warning("nothing ran in this process for %.1f s; that is not held against peers", lag)

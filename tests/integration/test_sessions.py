@@ -233,9 +233,7 @@ class TestResuming:
         assert {failure_of(receipt) for receipt in receipts} == {Reason.NOT_PERMITTED}
 
     @pytest.mark.parametrize("insecure", [False, True], ids=["tls", "insecure"])
-    def test_nothing_is_lost_or_doubled_over_dozens_of_cuts(
-        self, pairs: Callable[..., Pair], insecure: bool
-    ) -> None:
+    def test_nothing_is_lost_or_doubled_over_dozens_of_cuts(self, pairs: Callable[..., Pair], insecure: bool) -> None:
         pair, rng, count = pairs(insecure=insecure), random.Random(7), 3000
         receipts: list[Receipt] = []
 
