@@ -187,7 +187,7 @@ class PeerChannel:
 
     @property
     def patience(self) -> float:
-        """Seconds of silence after which the peer counts as dead: at least twice what it promised to keep."""
+        """Seconds of silence after which the peer counts as dead, at least twice what it promised to keep."""
         promised = min(self._heartbeat_promised, MAX_PATIENCE * self._config.dead_after)
         return max(self._config.dead_after, 2 * promised)
 
@@ -357,22 +357,29 @@ class PeerChannel:
         finally:
             self.release()
 
-    def tick(self, now: float) -> None:
-        """Heartbeat, and notice a peer that is dead or does not read. ``now`` is monotonic seconds."""
+    def tick(self, now: float, lag: float = 0.0) -> None:
+        """Heartbeat, and notice a peer that is dead or does not read.
+
+        Args:
+            now: monotonic seconds.
+            lag: seconds for which this process itself stood still before.
+        """
         if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
             return
-        if self._link.outbox.stalled_for > self._config.write_timeout:
+        if self._link.outbox.stalled_for - lag > self._config.write_timeout:
             self._cut(Reason.SLOW_PEER)
-        elif now - self._link.last_received > self.patience and not self._link.has_news(now):
+        elif now - self._link.last_received - lag > self.patience and not self._link.has_news(now):
             self._cut(Reason.TIMEOUT)
         elif now - self._link.outbox.last_progress >= self._config.heartbeat_interval and not self._link.outbox.bytes:
             self._link.put_control(pb.HeartbeatPacket())
 
     def dismiss(self, reason: Reason, message: str = "") -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
-        self._begin_closing(reason, message)
-        self._link.discard_until_end()
-        self.release()
+        try:
+            self._begin_closing(reason, message)
+            self._link.discard_until_end()
+        finally:
+            self.release()
 
     def supersede(self) -> None:
         """Give way to another connection with the same peer: gone at once, and flushed in the background."""
@@ -387,6 +394,10 @@ class PeerChannel:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
         self._link.release()
         self._conclude()
+
+    def has_spawned(self, task: Any) -> bool:
+        """Whether ``task`` is one of those that :meth:`spawn` started."""
+        return self._tasks is not None and task in self._tasks
 
     def kill_tasks(self, after: float = 0.0) -> None:
         """End the greenlets that :meth:`spawn` started; those that need less than ``after`` seconds end themselves."""

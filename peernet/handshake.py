@@ -34,10 +34,12 @@ PROTOCOL_VERSION = 1
 
 
 class Refusal(PeerNetError):
-    """This side refuses the other; ``goodbye`` is what the other is told."""
+    """This side refuses the other; ``goodbye`` is what the other is told, the error's text what this side is."""
 
-    def __init__(self, reason: Reason, message: str = "", *, rule: str = "", retry_after: float = 0.0) -> None:
-        super().__init__(message or reason.sentence)
+    def __init__(
+        self, reason: Reason, message: str = "", *, rule: str = "", why: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(why or message or reason.sentence)
         self.identifier = ""
         self.reason = reason
         self.rule = rule or reason.value
@@ -74,12 +76,18 @@ class Handshake:
             max_control_packet=config.max_control_packet,
         )
 
-    def as_dialler(self, pinned: str | None, admit: Callable[[GenericPeer], None]) -> Introduced:
+    def as_dialler(
+        self,
+        pinned: str | None,
+        admit: Callable[[GenericPeer], None],
+        approach: Callable[[GenericPeer], None] | None = None,
+    ) -> Introduced:
         """Speak first, then hear who answers.
 
         Args:
             pinned: the only identifier accepted, or ``None``.
             admit: raises :class:`Refusal` if the peer is not wanted.
+            approach: the same, asked before a word is said, if TLS has told by then who it is.
 
         Raises:
             IdentityMismatchError: somebody else answered.
@@ -88,8 +96,8 @@ class Handshake:
             RemoteProtocolError, TransportError: the other side broke the protocol, or the connection.
         """
         self._check_pin(pinned, self._transport.identifier)
-        if self._transport.identifier is not None:  # whom we do not want hears nothing from us
-            self._admit(admit, GenericPeer(self._transport.identifier, *self._transport.remote))
+        if approach is not None and self._transport.identifier is not None:
+            self._admit(approach, GenericPeer(self._transport.identifier, *self._transport.remote))
         self._send(self._hello)
         theirs = self._receive_hello()
         peer = self._judge(theirs)
@@ -220,6 +228,7 @@ def introduce(
     *,
     dialled: bool,
     pinned: str | None = None,
+    approach: Callable[[GenericPeer], None] | None = None,
 ) -> Introduced:
     """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
 
@@ -229,7 +238,7 @@ def introduce(
     """
     transport: Transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
     handshake = Handshake(transport, config, hello)
-    return handshake.as_dialler(pinned, admit) if dialled else handshake.as_listener(admit)
+    return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)
 
 
 def _refused_by_peer(goodbye: pb.DisconnectPacket) -> RefusedByPeerError:

@@ -10,7 +10,7 @@ from gevent import socket
 
 from peernet.address import PeerAddress
 from peernet.greenlets import spawn
-from peernet.transport.tcp import describe, listen
+from peernet.transport.tcp import describe, host_and_port, listen
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ class Listener:
     def __init__(self, address: PeerAddress, accepted: Callable[[socket.socket, tuple[str, int]], None]) -> None:
         self._accepted = accepted
         self._socket = listen(address)
-        host, port = self._socket.getsockname()[:2]
-        self.address = PeerAddress(host, port)
+        self.address = PeerAddress(*host_and_port(self._socket.getsockname()))
         self._greenlet = spawn(f"listener {self.address.endpoint}", self._accept_for_ever)
 
     def stop(self) -> None:
@@ -55,4 +54,4 @@ class Listener:
                 backoff = min(2 * backoff, MAX_BACKOFF)
                 continue
             backoff = MIN_BACKOFF
-            self._accepted(sock, (remote[0], remote[1]))
+            self._accepted(sock, host_and_port(remote))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from peernet.deadline import Deadline
 from peernet.dialler import Dialler
 from peernet.errors import ConfigurationError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
 from peernet.greenlets import spawn
-from peernet.handlers import PacketHandleProtocol
+from peernet.handlers import MAX_LISTEN_ADDRESSES, PacketHandleProtocol
 from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
@@ -32,6 +33,7 @@ from peernet.reasons import Reason
 from peernet.reception import Reception
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
+from peernet.text import MAX_TEXT
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
@@ -42,6 +44,8 @@ from peernet.wire.packets import encode_body
 DUPLICATE_PATIENCE = 2.0
 # How long greenlets get to end by themselves when all goodbyes are said. Seconds.
 AFTER_GOODBYE = 0.5
+# The longest network name, so that a hello fits into the smallest frame. Bytes.
+MAX_NETWORK_NAME = 255
 # The longest that connect() may take when it is not told. Seconds.
 NO_TIMEOUT = 86400.0
 
@@ -83,6 +87,7 @@ class PeerNetwork:
 
     Raises:
         AddressError: a listen address that does not parse.
+        ConfigurationError: a network name that is too long.
     """
 
     def __init__(
@@ -100,6 +105,8 @@ class PeerNetwork:
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
+        if len(network_name.encode()) > MAX_NETWORK_NAME:
+            raise ConfigurationError(f"network_name has more than {MAX_NETWORK_NAME} bytes; choose a shorter one")
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
@@ -107,7 +114,7 @@ class PeerNetwork:
         self.handlers = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
         self.routines = NetworkRoutines()
-        self._agent = agent
+        self._agent = agent[:MAX_TEXT]
         self._listen = [PeerAddress.parse(text) for text in listen]
         self._tls: TlsContext | None = None
         self._listeners: list[Listener] = []
@@ -127,7 +134,8 @@ class PeerNetwork:
         self._reception = Reception(
             self.config, switch.counters, self._admits_address, self._introduce_inbound, switch.welcome
         )
-        self.routines.add("liveness", self._tick_interval(), switch.tick)
+        self._ticked_at = 0.0
+        self.routines.add("liveness", self._tick_interval(), self._tick)
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -201,13 +209,16 @@ class PeerNetwork:
             self._stop_listening()
             raise
         self._stopped.clear()
+        self._switch.closing = False
+        self._ticked_at = time.monotonic()
         self.routines.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
 
-        May be called anywhere, a signal handler included; from there, and from a
-        callback, it goes on in the background: :meth:`wait` waits for it.
+        May be called anywhere, a signal handler included; from there, from a callback
+        and from what a channel has spawned it goes on in the background: :meth:`wait`
+        waits for it.
 
         Args:
             timeout: seconds; what has not ended by then is cut off.
@@ -253,14 +264,14 @@ class PeerNetwork:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
         where = PeerAddress.parse(address)
-        existing = self.channel_to(where.identifier or "")
+        existing = self._switch.find(where)
         if existing is not None:
             return existing
         deadline = Deadline(self.config.connect_timeout if timeout is None else timeout)
         try:
             introduced = self._dialler.dial(where, deadline.cap(NO_TIMEOUT), attempts or self.config.connect_attempts)
         except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(deadline, error)
+            return self._existing_instead(where, deadline, error)
         return self._switch.take_dialled(introduced)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
@@ -340,7 +351,16 @@ class PeerNetwork:
 
     def _introduce_dialled(self, tcp: TcpTransport, address: PeerAddress) -> Introduced:
         admit = partial(self._switch.admit, dialled=True)
-        return introduce(tcp, self._tls, self.config, self._hello(tcp), admit, dialled=True, pinned=address.identifier)
+        return introduce(
+            tcp,
+            self._tls,
+            self.config,
+            self._hello(tcp),
+            admit,
+            dialled=True,
+            pinned=address.identifier,
+            approach=self._switch.approach,
+        )
 
     def _hello(self, tcp: TcpTransport) -> pb.HelloPacket:
         return pb.HelloPacket(
@@ -348,31 +368,46 @@ class PeerNetwork:
             protocol_max=PROTOCOL_VERSION,
             network_name=self.network_name,
             agent=self._agent,
-            listen_addresses=[at.address.endpoint for at in self._listeners],
+            listen_addresses=[at.address.endpoint for at in self._listeners[:MAX_LISTEN_ADDRESSES]],
             observed_address=endpoint(*tcp.remote),
             heartbeat_interval_ms=round(self.config.heartbeat_interval * 1000),
             identifier=self.identifier if self.insecure else "",
             max_frame=self.config.max_frame,
         )
 
-    def _existing_instead(self, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError) -> PeerChannel:
+    def _existing_instead(
+        self, where: PeerAddress, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError
+    ) -> PeerChannel:
         """The channel that exists, or is just being made, if that is why a dial was refused.
 
         Raises:
             ConnectError: ``error``, if it was refused for another reason.
         """
         if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
-            channel = self._switch.wait_for_channel(error.identifier, deadline.cap(DUPLICATE_PATIENCE))
+            where = replace(where, identifier=error.identifier or where.identifier)
+            channel = self._switch.wait_for_channel(where, deadline.cap(DUPLICATE_PATIENCE))
             if channel is not None:
                 return channel
         raise error
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
-        return greenlet in self._switch.greenlets or greenlet in self._reception.greenlets
+        return (
+            greenlet in self._switch.greenlets
+            or greenlet in self._reception.greenlets
+            or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
+        )
 
     def _tick_interval(self) -> float:
         config = self.config
         return min(1.0, config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        # How long this process stood still, because a callback blocked it or the system was
+        # busy: that much silence is not the peers' fault.
+        lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)
+        self._ticked_at = now
+        self._switch.tick(now, lag)
 
     # Ending.
 
@@ -396,6 +431,7 @@ class PeerNetwork:
         # In this order: nobody new, nothing periodic, then those who wait and those
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
+        self._switch.closing = True
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)

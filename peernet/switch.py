@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
-from peernet.channel import PeerChannel
+from peernet.address import PeerAddress
+from peernet.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
 from peernet.events import Event
 from peernet.greenlets import spawn
@@ -49,6 +49,7 @@ class Switch:
         self.known_peers = KnownPeers(config)
         self.queue = InboundConnectingPeersQueue()
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
+        self.closing = False  # the node stops: nobody is let in any more
         self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
         self.peer_pending = Event("peer_pending")
         self.peer_added = Event("peer_added")
@@ -73,6 +74,10 @@ class Switch:
                 channel.refresh_permissions()
             else:
                 self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
+        for attempt in self.queue:
+            decision = policy.admits(attempt.peer)
+            if not decision:
+                attempt.reject(decision.why, reason=reason_for(decision))
 
     def rename(self, identifier: str) -> None:
         """Give the node another identifier; only while no channel is open."""
@@ -81,17 +86,29 @@ class Switch:
 
     # The gates.
 
+    def approach(self, peer: GenericPeer) -> None:
+        """The gate before we say a word to a peer that we have dialled.
+
+        Raises:
+            Refusal: we do not want it, or there is a channel to it already.
+        """
+        if self.channels.get(peer.identifier) is not None:
+            raise Refusal(Reason.DUPLICATE)
+        self.admit(peer, dialled=True)
+
     def admit(self, peer: GenericPeer, *, dialled: bool) -> None:
         """The gate on the identity.
 
         Raises:
             Refusal: the peer is not let in.
         """
+        if self.closing:
+            raise Refusal(Reason.SHUTDOWN)
         if peer.identifier == self.identifier:
             raise Refusal(Reason.SELF_CONNECTION)
         decision = self._policy.admits(peer)
         if not decision:
-            raise Refusal(reason_for(decision), rule=decision.rule)
+            raise Refusal(reason_for(decision), rule=decision.rule, why=decision.why)
         if self.channels.keeps_existing(peer.identifier, dialled=dialled) or self._is_pending(peer.identifier):
             raise Refusal(Reason.DUPLICATE)
         if not dialled and self._is_full():
@@ -120,29 +137,35 @@ class Switch:
         self.greenlets.add(channel.start())
         return channel
 
-    def wait_for_channel(self, identifier: str, timeout: float) -> PeerChannel | None:
-        """The channel to a peer, if there is one within ``timeout`` seconds."""
+    def find(self, where: PeerAddress) -> PeerChannel | None:
+        """The channel to the peer that an address names; if it names none, the one that was dialled there."""
+        if where.identifier is not None:
+            return self.channels.get(where.identifier)
+        dialled = (channel for channel in self.channels if channel.dialled)
+        return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
+
+    def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
+        """:meth:`find`, as soon as there is one; at most ``timeout`` seconds from now."""
         arrived = Flag()
 
         def look(channel: PeerChannel) -> None:
-            if channel.peer.identifier == identifier:
+            if self.find(where) is not None:
                 arrived.set()
 
         self.peer_added.add(look)
         try:
-            if self.channels.get(identifier) is None:
+            if self.find(where) is None:
                 arrived.wait(timeout)
-            return self.channels.get(identifier)
+            return self.find(where)
         finally:
             self.peer_added.remove(look)
 
-    def tick(self) -> None:
-        """Let every channel look after its liveness."""
-        now = time.monotonic()
+    def tick(self, now: float, lag: float) -> None:
+        """Let every channel look after its liveness; see :meth:`~peernet.channel.PeerChannel.tick`."""
         for channel in self.channels:
-            channel.tick(now)
+            channel.tick(now, lag)
         for attempt in self.queue:
-            attempt.channel.tick(now)
+            attempt.channel.tick(now, lag)
 
     # What channels tell their network (ChannelOwner).
 
@@ -193,8 +216,9 @@ class Switch:
     def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
         """Whether to let an inbound peer in, after asking whom the policy says to ask."""
         mode = self._policy.incoming_peer_placement
-        if mode is not IncomingPeerMode.QUEUE_BASED:
-            self.incoming_peer_connection_attempt.fire(attempt)
+        asks = mode is not IncomingPeerMode.QUEUE_BASED
+        if asks and not self.incoming_peer_connection_attempt.fire(attempt):
+            attempt.reject(reason=Reason.INTERNAL_ERROR)  # a guard that breaks down lets nobody in
         if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
             attempt.accept()
         if attempt.verdict is None:
@@ -214,10 +238,16 @@ class Switch:
     def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
         """A decision takes time; what was true before it may not be true after it."""
         decision = self._policy.admits(attempt.peer)
-        if not decision:
+        if attempt.channel.state is not ChannelState.PENDING:
+            attempt.overrule(attempt.channel.reason or Reason.CONNECTION_LOST)
+        elif self.closing:
+            attempt.overrule(Reason.SHUTDOWN)
+        elif not decision:
             attempt.overrule(reason_for(decision))
         elif self.channels.keeps_existing(attempt.peer.identifier, dialled=False):
             attempt.overrule(Reason.DUPLICATE)
+        elif self.channels.inbound >= self.config.max_inbound:
+            attempt.overrule(Reason.BUSY)
 
 
 def reason_for(decision: Decision) -> Reason:

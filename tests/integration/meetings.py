@@ -95,6 +95,14 @@ def undisturbed(networks: Networks, node: PeerNetwork) -> Iterator[Neighbour]:
     neighbour.is_served()
 
 
+@contextmanager
+def node_in_use(networks: Networks, *, options: dict[str, Any] | None = None, **limits: Any) -> Iterator[PeerNetwork]:
+    """A new node, :func:`undisturbed` by what happens inside: ``limits`` go into its configuration."""
+    node = networks(config=config(**limits), **(options or {}))
+    with undisturbed(networks, node):
+        yield node
+
+
 def ipv6_works() -> bool:
     """Whether this machine has an IPv6 loopback address."""
     try:
