@@ -42,7 +42,7 @@ from peernet.text import printable
 from peernet.transport.base import Transport
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.connection import Connection
+from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import UNKNOWN, Encoded, Kind, decode, encode_body, encode_envelope, encode_header, peek
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class ChannelOwner(Protocol):
     handlers: PacketHandleProtocol
     counters: Counter[str]
     packet_received: Event
+    greenlets: Group
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...
@@ -137,6 +138,8 @@ class PeerChannel:
         self._closed = Flag()
         self._permitted: frozenset[str] = frozenset()
         self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
+        self._released = False
+        self._freed: Flag | None = None
         self._tasks: Group | None = None
         self._pings = 0
         self._awaited: dict[int, Flag] | None = None
@@ -264,6 +267,8 @@ class PeerChannel:
 
         It is killed if it still runs some time after the channel has closed.
         """
+        if self.state is ChannelState.CLOSED:
+            raise self._closed_error()
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
         if self._tasks is None:
             self._tasks = Group()
@@ -315,10 +320,11 @@ class PeerChannel:
             reason: what the peer is told.
             message: one sentence more for its log.
             retry_after: seconds the peer is asked to wait before it dials again.
-            timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``.
+            timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
+                that still runs ``config.close_timeout`` after that is killed.
         """
         self._begin_closing(reason, message, retry_after, timeout)
-        if not self._in_own_greenlet():
+        if not self._in_own_greenlet() and not _in_hub():
             self._closed.wait(None)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
@@ -344,12 +350,12 @@ class PeerChannel:
         try:
             if self._link.read(self._handle):
                 self._note_end(Reason.CONNECTION_LOST, "the stream ended without a goodbye")
-            elif self.state is ChannelState.CLOSING:
+            elif not self.ended_by_peer:
                 self._link.discard_until_end()
         except RemoteProtocolError as error:
             if self.state is ChannelState.OPEN:
                 self._owner.counters[error.reason] += 1
-                logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
+                logger.info("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
                 self._begin_closing(error.reason, str(error))
             self._link.discard_until_end()
         except TransportError as error:
@@ -367,9 +373,9 @@ class PeerChannel:
         if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
             return
         if self._link.outbox.stalled_for - lag > self._config.write_timeout:
-            self._cut(Reason.SLOW_PEER)
+            self._spawn_ending(self._cut, Reason.SLOW_PEER)
         elif now - self._link.last_received - lag > self.patience and not self._link.has_news(now):
-            self._cut(Reason.TIMEOUT)
+            self._spawn_ending(self._cut, Reason.TIMEOUT)
         elif now - self._link.outbox.last_progress >= self._config.heartbeat_interval and not self._link.outbox.bytes:
             self._link.put_control(pb.HeartbeatPacket())
 
@@ -392,7 +398,10 @@ class PeerChannel:
 
     def release(self) -> None:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
+        self._released = True
         self._link.release()
+        if self._freed is not None:
+            self._freed.set()
         self._conclude()
 
     def has_spawned(self, task: Any) -> bool:
@@ -490,7 +499,7 @@ class PeerChannel:
                 "this callback has queued more than the outbox and its reserve hold; send large amounts "
                 "from channel.spawn(...)"
             )
-        if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
+        if timeout <= 0 or _in_hub():
             raise OutboxFullError(f"the outbox of {self!r} is full")
         deadline = Deadline(timeout)
         while not self._link.outbox.wait_for_room(deadline.remaining):
@@ -508,20 +517,41 @@ class PeerChannel:
     ) -> None:
         if self.state in (ChannelState.CLOSING, ChannelState.CLOSED):
             return
+        goodbye = goodbye_packet(reason, message, retry_after)
         self._note_end(reason, message)
         self._move(ChannelState.CLOSING)
-        self._link.put_control(goodbye_packet(reason, message, retry_after))
-        deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
-        spawn(f"channel {self.peer.identifier[:8]} closing", self._link.finish, deadline, self._closed)
+        if self._link.connection.state is not ConnectionState.CLOSED:
+            self._link.put_control(goodbye)
+        self._spawn_ending(self._finish, Deadline(self._config.close_timeout if timeout is None else timeout))
+
+    def _finish(self, deadline: Deadline) -> None:
+        self._link.finish(deadline, self._closed)
+        self._conclude()  # a callback that hangs keeps nobody else waiting
+        self._reap()
 
     def _cut(self, reason: Reason) -> None:
         """End a channel whose peer does not answer: whatever its callback does, it is gone now."""
+        if self.state not in (ChannelState.PENDING, ChannelState.OPEN):
+            return
         self._owner.counters[reason] += 1
         self._note_end(reason, reason.sentence)
-        self._link.put_control(goodbye_packet(reason, "", 0.0))
+        self._link.put_control(goodbye_packet(reason))
         self._link.outbox.flush()
         self._conclude()
         self._link.abort()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Have the link freed, even if a callback never returns."""
+        if self._released:
+            return
+        self._freed = Flag()
+        if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
+            logger.warning("a callback of %r still runs, long after the channel has ended; it is killed", self)
+            gevent.kill(self._greenlet)
+
+    def _spawn_ending(self, function: Callable[..., None], *args: Any) -> None:
+        self._owner.greenlets.add(spawn(f"channel {self.peer.identifier[:8]} ending", function, *args))
 
     def _broken(self, error: TransportError) -> None:
         """The outbox could not write."""
@@ -580,3 +610,8 @@ class PeerChannel:
             return LocalProtocolError("the connection is still pending; accept it first")
         reason = self.reason or Reason.CLOSED
         return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)
+
+
+def _in_hub() -> bool:
+    """Whether this runs in the hub, where nothing may wait: a signal handler, for example."""
+    return isinstance(gevent.getcurrent(), gevent.hub.Hub)

@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 from google.protobuf.message import Message
 
-from peernet.address import is_identifier
+from peernet.address import is_identifier, listen_hints
 from peernet.config import NetworkConfig
 from peernet.errors import (
     IdentityMismatchError,
@@ -19,7 +19,6 @@ from peernet.errors import (
     TransportError,
 )
 from peernet.goodbye import goodbye_packet
-from peernet.handlers import MAX_LISTEN_ADDRESSES
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
@@ -182,7 +181,7 @@ class Handshake:
             port=port,
             proven=proven is not None,
             agent=printable(theirs.agent),
-            listen_addresses=tuple(theirs.listen_addresses[:MAX_LISTEN_ADDRESSES]),
+            listen_addresses=listen_hints(theirs.listen_addresses),
         )
 
     def _admit(self, admit: Callable[[GenericPeer], None], peer: GenericPeer) -> None:

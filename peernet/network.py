@@ -15,14 +15,14 @@ from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
 from peernet._version import __version__
-from peernet.address import PeerAddress, endpoint
-from peernet.channel import PeerChannel
+from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
+from peernet.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
 from peernet.errors import ConfigurationError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
 from peernet.greenlets import spawn
-from peernet.handlers import MAX_LISTEN_ADDRESSES, PacketHandleProtocol
+from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
@@ -46,8 +46,6 @@ DUPLICATE_PATIENCE = 2.0
 AFTER_GOODBYE = 0.5
 # The longest network name, so that a hello fits into the smallest frame. Bytes.
 MAX_NETWORK_NAME = 255
-# The longest that connect() may take when it is not told. Seconds.
-NO_TIMEOUT = 86400.0
 
 
 @dataclass(frozen=True)
@@ -201,14 +199,15 @@ class PeerNetwork:
         """
         if self.running:
             return
+        self._stopped.clear()
         self._tls = None if self.insecure else TlsContext(self.identity)
         try:
             for address in self._listen:
                 self._listeners.append(Listener(address, self._reception.accepted))
         except PeerNetError:
             self._stop_listening()
+            self._stopped.set()
             raise
-        self._stopped.clear()
         self._switch.closing = False
         self._ticked_at = time.monotonic()
         self.routines.start()
@@ -223,11 +222,11 @@ class PeerNetwork:
         Args:
             timeout: seconds; what has not ended by then is cut off.
         """
+        # In a greenlet of its own, so that whoever interrupts the caller does not leave half a node.
+        stopping = spawn("network stop", self._stop, timeout)
         current: Any = gevent.getcurrent()
-        if isinstance(current, gevent.hub.Hub) or self._runs_a_channel(current):
-            spawn("network stop", self._stop, timeout)
-        else:
-            self._stop(timeout)
+        if not isinstance(current, gevent.hub.Hub) and not self._runs_a_channel(current):
+            stopping.join()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
@@ -264,12 +263,15 @@ class PeerNetwork:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
         where = PeerAddress.parse(address)
+        timeout = self.config.connect_timeout if timeout is None else timeout
+        deadline = Deadline(timeout)
         existing = self._switch.find(where)
-        if existing is not None:
+        if existing is not None and existing.state is ChannelState.OPEN:
             return existing
-        deadline = Deadline(self.config.connect_timeout if timeout is None else timeout)
+        if existing is not None:
+            existing.wait_closed(timeout)
         try:
-            introduced = self._dialler.dial(where, deadline.cap(NO_TIMEOUT), attempts or self.config.connect_attempts)
+            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
         except (RefusedByPeerError, RefusedByPolicyError) as error:
             return self._existing_instead(where, deadline, error)
         return self._switch.take_dialled(introduced)
@@ -329,9 +331,6 @@ class PeerNetwork:
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives."""
         self.policy = self.policy.adding(trusted_identifiers=identifier)
-        channel = self.channel_to(identifier)
-        if channel is not None and self.policy.trusts(channel.peer):
-            channel.trust()
 
     def untrust(self, identifier: str) -> None:
         """Trust a peer no longer."""

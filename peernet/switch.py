@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from peernet.known_peers import ChannelTable, KnownPeers
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
+
+logger = logging.getLogger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0
@@ -67,17 +70,26 @@ class Switch:
 
     @policy.setter
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
-        self._policy = policy
+        before, self._policy = self._policy, policy
         for channel in self.channels:
             decision = policy.admits(channel.peer)
             if decision:
                 channel.refresh_permissions()
+                self._apply_trust(channel, before)
             else:
                 self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
         for attempt in self.queue:
             decision = policy.admits(attempt.peer)
             if not decision:
                 attempt.reject(decision.why, reason=reason_for(decision))
+
+    def _apply_trust(self, channel: PeerChannel, before: IncomingPeerTrustPolicy) -> None:
+        """Follow a change of the list of trusted peers; what the application has decided itself stays."""
+        trusts = bool(self._policy.trusts(channel.peer))
+        if trusts and not before.trusts(channel.peer):
+            channel.trust()
+        elif before.trusts(channel.peer) and not trusts:
+            channel.untrust()
 
     def rename(self, identifier: str) -> None:
         """Give the node another identifier; only while no channel is open."""
@@ -120,7 +132,11 @@ class Switch:
         if self._place(attempt):
             self._check_again(attempt)
         if attempt.verdict:
-            self._open(attempt.channel)
+            try:
+                self._open(attempt.channel)
+            except BaseException:
+                attempt.channel.release()  # nobody is going to run it
+                raise
             return attempt.channel
         self.counters[attempt.reason] += 1
         attempt.channel.dismiss(attempt.reason, attempt.message)
@@ -133,8 +149,11 @@ class Switch:
         if existing is not None and self.channels.keeps_existing(channel.peer.identifier, dialled=True):
             self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
             return existing
-        self._open(channel)
-        self.greenlets.add(channel.start())
+        try:
+            self._open(channel)
+        finally:
+            # Even if a listener was interrupted: an open channel is one that somebody reads.
+            self.greenlets.add(channel.start())
         return channel
 
     def find(self, where: PeerAddress) -> PeerChannel | None:
@@ -162,10 +181,11 @@ class Switch:
 
     def tick(self, now: float, lag: float) -> None:
         """Let every channel look after its liveness; see :meth:`~peernet.channel.PeerChannel.tick`."""
-        for channel in self.channels:
-            channel.tick(now, lag)
-        for attempt in self.queue:
-            attempt.channel.tick(now, lag)
+        for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
+            try:
+                channel.tick(now, lag)
+            except Exception:
+                logger.exception("the liveness of %r could not be looked after", channel)
 
     # What channels tell their network (ChannelOwner).
 
@@ -198,11 +218,11 @@ class Switch:
         )
 
     def _open(self, channel: PeerChannel) -> None:
+        channel.trusted = bool(self._policy.trusts(channel.peer))
+        channel.open()
         replaced = self.channels.add(channel)
         if replaced is not None:
             replaced.supersede()
-        channel.trusted = bool(self._policy.trusts(channel.peer))
-        channel.open()
         self.known_peers.note(channel.peer, dialled=channel.dialled)
         self.peer_added.fire(channel)
         if self.trust_protocol is not None and self._policy.run_default_trust_protocol:

@@ -39,6 +39,7 @@ class TcpTransport:
         self.remote = remote
         self._readable: Any = None
         self._writable: Any = None
+        self._when_writable: tuple[Callable[[], None], ...] = ()
         self._drained = True  # the last read took all there was
         self.closed = False
         sock.setblocking(False)
@@ -115,12 +116,15 @@ class TcpTransport:
     def when_writable(self, callback: Callable[[], None]) -> None:
         if self._writable is None:
             self._writable = gevent.get_hub().loop.io(self.socket.fileno(), 2)
+        if not self._when_writable:
+            self._writable.start(self._tell_writable)
+        self._when_writable = (*self._when_writable, callback)
 
-        def fire() -> None:
-            self._writable.stop()
+    def _tell_writable(self) -> None:
+        self._writable.stop()
+        callbacks, self._when_writable = self._when_writable, ()
+        for callback in callbacks:
             callback()
-
-        self._writable.start(fire)
 
     def finish_writing(self) -> None:
         self._shutdown(socket.SHUT_WR)
@@ -159,11 +163,14 @@ def dial(address: PeerAddress) -> TcpTransport:
     Raises:
         ConnectError: the name is unknown, nobody listens, or the network is not reachable.
     """
+    sock = None
     try:
         sock = socket.create_connection((address.host, address.port))
+        return TcpTransport(sock, host_and_port(sock.getpeername()))
     except OSError as error:
+        if sock is not None:
+            sock.close()
         raise ConnectError(f"cannot reach {address.endpoint}: {describe(error)}") from error
-    return TcpTransport(sock, host_and_port(sock.getpeername()))
 
 
 def host_and_port(name: tuple[Any, ...]) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, Reason
 from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration import attackers
-from tests.integration.meetings import Networks, config, meet, text, undisturbed
+from tests.integration.meetings import Networks, config, fill, meet, text, undisturbed
 from tests.support import Recorder, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
@@ -209,12 +209,10 @@ def test_a_goodbye_that_cannot_be_delivered_is_given_up(networks: Networks) -> N
     attacker = attackers.dial(node.addresses[0])
     attacker.greet()
     channel = node.channel_to(attacker.credentials.identifier)
-    for _ in range(12):
-        channel.try_send(DataTransmissionPacket(data=bytes(900_000))) if channel.queued_bytes < 10**6 else None
-        gevent.sleep(0)
+    fill(channel)
     channel.close(timeout=0.2)
     assert channel.state is ChannelState.CLOSED
-    assert channel.queued_bytes == 0
+    wait_until(lambda: channel.queued_bytes == 0)
     attacker.vanish()
 
 

@@ -253,18 +253,25 @@ def _flood(node: PeerNetwork, frame: bytes) -> Iterator[PeerChannel]:
     attacker.leave()
 
 
-@tls_and_plain
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pytest.param(b"\x03\xa2\x01\x00", id="empty messages"),
-        pytest.param(b"\x03\x8a\x01\x00", id="heartbeats"),
-        pytest.param(b"\x05\x18\x01\x8a\x01\x00", id="heartbeats that ask"),
-        pytest.param(b"\x03\xba\x01\x00", id="data that is refused"),
-        pytest.param(b"\x03\xc2\x01\x00", id="unknown kinds"),
-    ],
-)
-def test_a_flood_of_tiny_frames_stops_nobody_else(networks: Networks, insecure: bool, frame: bytes) -> None:
+TINY_FRAMES = {
+    "empty messages": b"\x03\xa2\x01\x00",
+    "heartbeats": b"\x03\x8a\x01\x00",
+    "heartbeats that ask": b"\x05\x18\x01\x8a\x01\x00",
+    "data that is refused": b"\x03\xba\x01\x00",
+    "unknown kinds": b"\x03\xc2\x01\x00",
+}
+
+
+@pytest.mark.parametrize("frame", TINY_FRAMES.values(), ids=TINY_FRAMES.keys())
+def test_a_flood_of_tiny_frames_stops_nobody_else(networks: Networks, frame: bytes) -> None:
+    _flood_stops_nobody_else(networks, frame, insecure=False)
+
+
+def test_a_flood_without_tls_stops_nobody_else(networks: Networks) -> None:
+    _flood_stops_nobody_else(networks, TINY_FRAMES["empty messages"], insecure=True)
+
+
+def _flood_stops_nobody_else(networks: Networks, frame: bytes, *, insecure: bool) -> None:
     node = networks(insecure=insecure, config=config(**MORTAL))
     with undisturbed(networks, node) as neighbour, _flood(node, frame) as channel:
         heard = channel.last_received
