@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from peernet._version import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "peernet"
 author = "The peernet authors"
 copyright = "2026, The peernet authors"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx_click"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "peernet_tables"]
 exclude_patterns = ["_build"]
 nitpicky = False
 
@@ -18,4 +23,7 @@ html_title = f"peernet {__version__}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+# As fields of the class, not as members beside those that autodoc finds.
+napoleon_use_ivar = True

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from itertools import islice
 
 from peernet.errors import AddressError
 
+# What a peer says of its addresses is kept up to here (libp2p keeps 64 addresses per peer).
+MAX_LISTEN_ADDRESSES = 8
 IDENTIFIER = re.compile(r"[a-z2-7]{52}\Z")
 _ADDRESS = re.compile(
     r"(?:peer://)?(?:(?P<identifier>[^@/]*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]/@\s]+)):(?P<port>[0-9]{1,5})/?\Z"
@@ -54,6 +58,19 @@ class PeerAddress:
 def endpoint(host: str, port: int) -> str:
     """``host:port``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen_hints(texts: Iterable[str]) -> tuple[str, ...]:
+    """Of the addresses a peer says it listens on: those that are addresses, a few of them."""
+    return tuple(text for text in islice(texts, MAX_LISTEN_ADDRESSES) if _is_address(text))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        PeerAddress.parse(text)
+    except AddressError:
+        return False
+    return True
 
 
 def is_identifier(text: str) -> bool:

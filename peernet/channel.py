@@ -43,7 +43,7 @@ from peernet.receipts import Receipt
 from peernet.text import printable
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.connection import Connection
+from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.framing import encode_varint
 from peernet.wire.packets import Encoded, Kind, encode_body, encode_envelope, encode_header
 from peernet.wire.session import Session
@@ -92,6 +92,7 @@ class ChannelOwner(DispatchOwner, Protocol):
     """What a channel needs of the network it belongs to."""
 
     config: NetworkConfig
+    greenlets: Group
 
     def on_trust_changed(self, channel: PeerChannel) -> None: ...
 
@@ -154,6 +155,8 @@ class PeerChannel:
         self._changed: Flag | None = None  # set when there is room again, or another state
         self._expires_at = 0.0
         self._full_at: tuple[int, float] | None = None  # what was acknowledged then
+        self._released = False
+        self._freed: Flag | None = None
         self._tasks: Group | None = None
         self._pings = Pings()
         self._take_hello(hello)
@@ -212,7 +215,7 @@ class PeerChannel:
 
     @property
     def patience(self) -> float:
-        """Seconds of silence after which the peer counts as dead: at least twice what it promised to keep."""
+        """Seconds of silence after which the peer counts as dead, at least twice what it promised to keep."""
         promised = min(self._heartbeat_promised, MAX_PATIENCE * self._config.dead_after)
         return max(self._config.dead_after, 2 * promised)
 
@@ -302,6 +305,8 @@ class PeerChannel:
 
         It is killed if it still runs some time after the channel has closed.
         """
+        if self.state is ChannelState.CLOSED:
+            raise self._closed_error()
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
         if self._tasks is None:
             self._tasks = Group()
@@ -349,10 +354,11 @@ class PeerChannel:
             reason: what the peer is told.
             message: one sentence more for its log.
             retry_after: seconds the peer is asked to wait before it dials again.
-            timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``.
+            timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
+                that still runs ``config.close_timeout`` after that is killed.
         """
         self._begin_closing(reason, message, retry_after, timeout)
-        if not self._in_own_greenlet():
+        if not self._in_own_greenlet() and not _in_hub():
             self._closed.wait(None)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
@@ -420,6 +426,8 @@ class PeerChannel:
         self._note_end(reason, text or reason.sentence)
         self._conclude()
         self._link.abort()
+        if not self._released:
+            self._spawn_ending(self._reap)
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
@@ -429,7 +437,7 @@ class PeerChannel:
         heard = link.last_received
         link.has_news(heard)  # what lies there unread is old
         link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
-        while link is self._link and self.state is ChannelState.OPEN and not deadline.expired:
+        while self._is_open_on(link) and not deadline.expired:
             if link.last_received > heard or link.has_news(time.monotonic()):
                 return True
             gevent.sleep(deadline.cap(0.02))
@@ -445,17 +453,23 @@ class PeerChannel:
         if self.state is ChannelState.RECONNECTING:
             self._expires_at += lag
             if now >= self._expires_at:
-                self._owner.counters[Reason.EXPIRED] += 1
-                self.end(Reason.EXPIRED)
+                self._spawn_ending(self._expire)
         elif self.state in (ChannelState.PENDING, ChannelState.OPEN):
             self._link.forgive(lag)
             self._look_after(self._link, now)
 
+    def _expire(self) -> None:
+        if self.state is ChannelState.RECONNECTING:
+            self._owner.counters[Reason.EXPIRED] += 1
+            self.end(Reason.EXPIRED)
+
     def dismiss(self, reason: Reason, message: str = "") -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
-        self._begin_closing(reason, message)
-        self._link.discard_until_end()
-        self.release()
+        try:
+            self._begin_closing(reason, message)
+            self._link.discard_until_end()
+        finally:
+            self.release()
 
     def supersede(self) -> None:
         """Give way to another connection with the same peer: gone at once, and flushed in the background."""
@@ -469,8 +483,15 @@ class PeerChannel:
     def release(self) -> None:
         """Free everything. Only the channel's own greenlet calls this, or nobody runs it."""
         self._held.release()
+        self._released = True
         self._link.release()
+        if self._freed is not None:
+            self._freed.set()
         self._conclude()
+
+    def has_spawned(self, task: Any) -> bool:
+        """Whether ``task`` is one of those that :meth:`spawn` started."""
+        return self._tasks is not None and task in self._tasks
 
     def kill_tasks(self, after: float = 0.0) -> None:
         """End the greenlets that :meth:`spawn` started; those that need less than ``after`` seconds end themselves."""
@@ -569,7 +590,7 @@ class PeerChannel:
         """The peer has broken the protocol."""
         if self.state is ChannelState.OPEN and link is self._link:
             self._owner.counters[error.reason] += 1
-            logger.warning("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
+            logger.info("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
             self._begin_closing(error.reason, str(error))
         link.discard_until_end()
 
@@ -625,7 +646,7 @@ class PeerChannel:
                 "this callback has queued more than the outbox and its reserve hold; send large amounts "
                 "from channel.spawn(...)"
             )
-        if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
+        if timeout <= 0 or _in_hub():
             raise OutboxFullError(f"the outbox of {self!r} is full")
         self._wait_for_room(Deadline(timeout), timeout)
 
@@ -649,12 +670,13 @@ class PeerChannel:
         config, outbox = self._config, link.outbox
         quiet_for = now - outbox.last_progress
         if link.broken is not None:
-            self._lose(link, Reason.CONNECTION_LOST, str(link.broken))
+            self._spawn_ending(self._lose, link, Reason.CONNECTION_LOST, str(link.broken))
         elif (stalled := max(outbox.stalled_for, self._full_for(now))) > config.write_timeout:
             resumable = self._session is not None and self.state is ChannelState.OPEN
-            self._cut(Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER)
+            reason = Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER
+            self._spawn_ending(self._cut, link, reason)
         elif now - link.last_received > self.patience and not link.has_news(now):
-            self._cut(Reason.TIMEOUT)
+            self._spawn_ending(self._cut, link, Reason.TIMEOUT)
         elif not outbox.bytes and (
             quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))
         ):
@@ -670,13 +692,15 @@ class PeerChannel:
             self._full_at = (session.acknowledged, now)
         return now - self._full_at[1]
 
-    def _cut(self, reason: Reason) -> None:
+    def _cut(self, link: Link, reason: Reason) -> None:
         """Give up a connection whose peer does not answer: whatever its callback does, it is gone now."""
+        if link is not self._link or self.state not in (ChannelState.PENDING, ChannelState.OPEN):
+            return
         self._owner.counters[reason] += 1
-        self._link.put_control(goodbye_packet(reason, "", 0.0))
-        self._link.outbox.flush()
+        link.put_control(goodbye_packet(reason))
+        link.outbox.flush()
         if reason in CONNECTION_ONLY and self.state is ChannelState.OPEN:
-            self._lose(self._link, reason, reason.sentence)
+            self._lose(link, reason, reason.sentence)
         else:
             self.end(reason)
 
@@ -705,6 +729,7 @@ class PeerChannel:
     ) -> None:
         if self.state in (ChannelState.CLOSING, ChannelState.CLOSED):
             return
+        goodbye = goodbye_packet(reason, message, retry_after)
         if self.state is ChannelState.RECONNECTING:
             self.end(reason, message)
             return
@@ -712,13 +737,27 @@ class PeerChannel:
         self._dispatcher.acknowledge()
         self._dispatcher.reading = False
         self._move(ChannelState.CLOSING)
-        self._link.put_control(goodbye_packet(reason, message, retry_after))
+        if self._link.connection.state is ConnectionState.OPEN:
+            self._link.put_control(goodbye)
         deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
-        spawn(f"channel {self.peer.identifier[:8]} closing", self._finish, self._link, deadline)
+        self._spawn_ending(self._finish, self._link, deadline)
 
     def _finish(self, link: Link, deadline: Deadline) -> None:
         link.finish(deadline, self._closed)
-        self._conclude()
+        self._conclude()  # a callback that hangs keeps nobody else waiting
+        self._reap()
+
+    def _reap(self) -> None:
+        """Have the link freed, even if a callback never returns."""
+        if self._released:
+            return
+        self._freed = Flag()
+        if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
+            logger.warning("a callback of %r still runs, long after the channel has ended; it is killed", self)
+            gevent.kill(self._greenlet)
+
+    def _spawn_ending(self, function: Callable[..., None], *args: Any) -> None:
+        self._owner.greenlets.add(spawn(f"channel {self.peer.identifier[:8]} ending", function, *args))
 
     def _note_end(self, reason: Reason, text: str, *, by_peer: bool = False) -> None:
         """Remember why the channel ends; the first reason is the cause, later ones follow from it."""
@@ -759,6 +798,9 @@ class PeerChannel:
         self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
         self.connected_at = time.monotonic()
 
+    def _is_open_on(self, link: Link) -> bool:
+        return link is self._link and self.state is ChannelState.OPEN
+
     def _replace_link(self, link: Link) -> None:
         if self._link is not self._held:
             self._link.release()  # nobody has begun to read from it
@@ -798,3 +840,8 @@ def _make_session(
     )
     session.begin(theirs.session_id)
     return session
+
+
+def _in_hub() -> bool:
+    """Whether this runs in the hub, where nothing may wait: a signal handler, for example."""
+    return isinstance(gevent.getcurrent(), gevent.hub.Hub)

@@ -79,7 +79,9 @@ class NetworkConfig:
     # Dialling.
     connect_timeout: float = _limit(10.0, "seconds", "connect() raises ConnectTimeout", least=0.1)
     connect_attempts: int = _limit(3, "attempts", "connect() raises the last attempt's error", least=1)
-    backoff_base: float = _limit(1.0, "seconds", "longest wait after the first failed attempt", least=0.01)
+    backoff_base: float = _limit(
+        1.0, "seconds", "shortest wait between attempts; the longest doubles each time", least=0.01
+    )
     backoff_cap: float = _limit(60.0, "seconds", "longest wait between two attempts", least=0.01)
     redial_interval: float = _limit(1.0, "seconds", "a lost peer is dialled no more often", least=0.01)
     max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1)

@@ -62,9 +62,8 @@ class Dialler:
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
 
     def _pause(self, attempt: int, error: ConnectError) -> float:
-        longest = min(self._config.backoff_cap, self._config.backoff_base * 2**attempt)
         asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-        return max(asked, random.uniform(0, longest))
+        return max(asked, backoff(self._config, attempt))
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> Introduced:
         tcp: TcpTransport | None = None
@@ -87,6 +86,15 @@ class Dialler:
             timer.close()
             if tcp is not None and not done:
                 tcp.close()
+
+
+def backoff(config: NetworkConfig, failures: int) -> float:
+    """How long to wait after so many failures before the one just seen, in seconds.
+
+    Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
+    """
+    longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
+    return random.uniform(config.backoff_base, longest)
 
 
 def _may_pass(error: ConnectError) -> bool:

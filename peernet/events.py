@@ -34,10 +34,13 @@ class Event:
         """Remove a listener; one that is not there is no error."""
         self.listeners = tuple(known for known in self.listeners if known != listener)
 
-    def fire(self, *args: Any) -> None:
-        """Call every listener with ``args``."""
+    def fire(self, *args: Any) -> bool:
+        """Call every listener with ``args``. Returns whether all of them returned."""
+        well = True
         for listener in self.listeners:
             try:
                 listener(*args)
             except Exception:
                 logger.exception("a listener of %s failed", self.name)
+                well = False
+        return well

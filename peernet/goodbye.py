@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from peernet.reasons import Reason
-from peernet.text import MAX_TEXT
+from peernet.text import printable
 from peernet.v1 import packet_pb2 as pb
+
+MAX_RETRY_AFTER = 2**32 - 1  # what the field holds; milliseconds
 
 
 def goodbye_packet(reason: Reason, message: str = "", retry_after: float = 0.0) -> pb.DisconnectPacket:
     """A disconnect packet; ``retry_after`` in seconds."""
-    return pb.DisconnectPacket(
-        reason=reason.number, message=message[:MAX_TEXT], retry_after_ms=round(retry_after * 1000)
-    )
+    retry_after_ms = min(max(0, round(retry_after * 1000)), MAX_RETRY_AFTER)
+    return pb.DisconnectPacket(reason=reason.number, message=printable(message), retry_after_ms=retry_after_ms)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from peernet.address import listen_hints
 from peernet.errors import ConfigurationError
 from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import KINDS
 
 Callback = Callable[[Any, Packet], object]
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
-
-# What a peer says of itself is kept up to here (libp2p keeps 64 addresses per peer).
-MAX_LISTEN_ADDRESSES = 8
 
 
 class PacketHandleProtocol(dict[str, Callback]):
@@ -44,6 +42,11 @@ class PacketHandleProtocol(dict[str, Callback]):
             raise ConfigurationError(f"the callback for {kind} must be callable, not {callback!r}")
         super().__setitem__(kind, callback)
 
+    def update(self, *args: Any, **callbacks: Callback) -> None:
+        """As of any dict, with the checks of setting one kind."""
+        for kind, callback in dict(*args, **callbacks).items():
+            self[kind] = callback
+
     def on(self, kind: str) -> Callable[[AnyCallback], AnyCallback]:
         """Decorator: ``@handlers.on("pure_message")``."""
 
@@ -66,7 +69,7 @@ def ignore(channel: HasPeer, packet: Packet) -> None:
 
 def remember_addresses(channel: HasPeer, packet: Packet) -> None:
     """Default for ``identifier``: keep where the peer says it listens, as a hint; dial nothing."""
-    channel.peer.listen_addresses = tuple(packet.identifier.listen_addresses[:MAX_LISTEN_ADDRESSES])
+    channel.peer.listen_addresses = listen_hints(packet.identifier.listen_addresses)
 
 
 DEFAULTS: dict[str, Callback] = {

@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 from google.protobuf.message import Message
 
-from peernet.address import is_identifier
+from peernet.address import is_identifier, listen_hints
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.errors import (
@@ -20,7 +20,6 @@ from peernet.errors import (
     TransportError,
 )
 from peernet.goodbye import goodbye_packet
-from peernet.handlers import MAX_LISTEN_ADDRESSES
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
@@ -39,10 +38,12 @@ Complete = Callable[[str, "pb.HelloPacket | None", pb.HelloPacket], None]
 
 
 class Refusal(PeerNetError):
-    """This side refuses the other; ``goodbye`` is what the other is told."""
+    """This side refuses the other; ``goodbye`` is what the other is told, the error's text what this side is."""
 
-    def __init__(self, reason: Reason, message: str = "", *, rule: str = "", retry_after: float = 0.0) -> None:
-        super().__init__(message or reason.sentence)
+    def __init__(
+        self, reason: Reason, message: str = "", *, rule: str = "", why: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(why or message or reason.sentence)
         self.identifier = ""
         self.reason = reason
         self.rule = rule or reason.value
@@ -92,12 +93,18 @@ class Handshake:
             max_control_packet=config.max_control_packet,
         )
 
-    def as_dialler(self, pinned: str | None, admit: Callable[[GenericPeer], None]) -> Introduced:
+    def as_dialler(
+        self,
+        pinned: str | None,
+        admit: Callable[[GenericPeer], None],
+        approach: Callable[[GenericPeer], None] | None = None,
+    ) -> Introduced:
         """Speak first, then hear who answers.
 
         Args:
             pinned: the only identifier accepted, or ``None``.
             admit: raises :class:`Refusal` if the peer is not wanted.
+            approach: the same, asked before a word is said, if TLS has told by then who it is.
 
         Raises:
             IdentityMismatchError: somebody else answered.
@@ -106,9 +113,9 @@ class Handshake:
             RemoteProtocolError, TransportError: the other side broke the protocol, or the connection.
         """
         self._check_pin(pinned, self._transport.identifier)
-        if self._transport.identifier is not None:  # whom we do not want hears nothing from us
+        if approach is not None and self._transport.identifier is not None:
             known = GenericPeer(self._transport.identifier, *self._transport.remote)
-            self._ask(known.identifier, admit, known)
+            self._ask(known.identifier, approach, known)
         identifier = self._transport.identifier or pinned or ""
         self._ask(identifier, self._fill, identifier, None)
         self._send(self._hello)
@@ -196,7 +203,7 @@ class Handshake:
             port=port,
             proven=proven is not None,
             agent=printable(theirs.agent),
-            listen_addresses=tuple(theirs.listen_addresses[:MAX_LISTEN_ADDRESSES]),
+            listen_addresses=listen_hints(theirs.listen_addresses),
         )
 
     def _fill(self, identifier: str, theirs: pb.HelloPacket | None) -> None:
@@ -248,6 +255,7 @@ def introduce(
     dialled: bool,
     pinned: str | None = None,
     complete: Complete | None = None,
+    approach: Callable[[GenericPeer], None] | None = None,
 ) -> Introduced:
     """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
 
@@ -257,7 +265,7 @@ def introduce(
     """
     transport: Transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
     handshake = Handshake(transport, config, hello, complete)
-    return handshake.as_dialler(pinned, admit) if dialled else handshake.as_listener(admit)
+    return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)
 
 
 def _refused_by_peer(goodbye: pb.DisconnectPacket) -> RefusedByPeerError:

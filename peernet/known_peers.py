@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from peernet.channel import PeerChannel
+from peernet.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
 from peernet.peer import GenericPeer
 
@@ -34,11 +34,16 @@ class KnownPeer:
 
 
 class KnownPeers:
-    """The address book. When it is full, the peer not seen for longest is forgotten."""
+    """The address book.
+
+    When it is full, the peer not seen for longest is forgotten; peers that have only come
+    to us and cannot be dialled go before those that can, because anybody can come often.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         self._config = config
         self._peers: dict[str, KnownPeer] = {}
+        self._visitors: dict[str, None] = {}  # those of them without an address, oldest first
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -61,21 +66,28 @@ class KnownPeers:
         known.last_seen = time.time()
         if dialled:
             self._remember_address(known, peer.endpoint)
+        self._list_visitor(known)
         self._forget_oldest()
         return known
 
     def restore(self, known: KnownPeer) -> None:
         """Put back what an earlier process remembered."""
-        self._peers.setdefault(known.identifier, known)
+        self._list_visitor(self._peers.setdefault(known.identifier, known))
         self._forget_oldest()
 
     def forget(self, identifier: str) -> None:
         """Remove a peer; one that is not known is no error."""
         self._peers.pop(identifier, None)
+        self._visitors.pop(identifier, None)
+
+    def _list_visitor(self, known: KnownPeer) -> None:
+        self._visitors.pop(known.identifier, None)
+        if not known.addresses:
+            self._visitors[known.identifier] = None
 
     def _forget_oldest(self) -> None:
         if len(self._peers) > self._config.max_known_peers:
-            del self._peers[next(iter(self._peers))]
+            self.forget(next(iter(self._visitors or self._peers)))
 
     def _remember_address(self, known: KnownPeer, address: str) -> None:
         if address in known.addresses:
@@ -110,7 +122,7 @@ class ChannelTable:
     def keeps_existing(self, identifier: str, *, dialled: bool) -> bool:
         """Whether a new connection with this peer has to give way to the channel that exists."""
         existing = self._channels.get(identifier)
-        if existing is None:
+        if existing is None or existing.state is ChannelState.CLOSING:
             return False
         return existing.dialled == dialled or self._dialled_by_smaller(existing)
 

@@ -108,7 +108,7 @@ class Link:
         with gevent.Timeout(self._config.close_timeout, False):  # type: ignore[arg-type]  # ends in silence
             try:
                 while self._transport.recv():
-                    pass
+                    gevent.sleep(0)  # a peer that never stops sending must not keep the timeout from firing
             except TransportError:
                 return  # it has ended, which is all we wait for
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import gevent
 from gevent import socket
 
-from peernet.address import PeerAddress
+from peernet.address import PeerAddress, endpoint
 from peernet.greenlets import spawn
-from peernet.transport.tcp import describe, listen
+from peernet.transport.tcp import describe, host_and_port, listen
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # tried again did it 550,000 times a second and starved everybody else.
 MIN_BACKOFF = 0.01
 MAX_BACKOFF = 1.0
+# So many connections are accepted before others get their turn.
+PER_TURN = 64
 
 
 class Listener:
@@ -35,8 +37,7 @@ class Listener:
     def __init__(self, address: PeerAddress, accepted: Callable[[socket.socket, tuple[str, int]], None]) -> None:
         self._accepted = accepted
         self._socket = listen(address)
-        host, port = self._socket.getsockname()[:2]
-        self.address = PeerAddress(host, port)
+        self.address = PeerAddress(*host_and_port(self._socket.getsockname()))
         self._greenlet = spawn(f"listener {self.address.endpoint}", self._accept_for_ever)
 
     def stop(self) -> None:
@@ -45,7 +46,7 @@ class Listener:
         self._socket.close()
 
     def _accept_for_ever(self) -> None:
-        backoff = MIN_BACKOFF
+        backoff, in_a_row = MIN_BACKOFF, 0
         while True:
             try:
                 sock, remote = self._socket.accept()
@@ -54,5 +55,14 @@ class Listener:
                 gevent.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF)
                 continue
-            backoff = MIN_BACKOFF
-            self._accepted(sock, (remote[0], remote[1]))
+            backoff, in_a_row = MIN_BACKOFF, in_a_row + 1
+            self._hand_over(sock, host_and_port(remote))
+            if in_a_row % PER_TURN == 0:
+                gevent.sleep(0)
+
+    def _hand_over(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+        try:
+            self._accepted(sock, remote)
+        except Exception:
+            logger.exception("a connection from %s could not be taken over", endpoint(*remote))
+            sock.close()

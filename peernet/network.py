@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
 from peernet._version import __version__
-from peernet.address import PeerAddress, endpoint
+from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.channel import ChannelState, PeerChannel
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
@@ -35,6 +36,7 @@ from peernet.reception import Reception
 from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
+from peernet.text import MAX_TEXT
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
@@ -45,8 +47,8 @@ from peernet.wire.packets import encode_body
 DUPLICATE_PATIENCE = 2.0
 # How long greenlets get to end by themselves when all goodbyes are said. Seconds.
 AFTER_GOODBYE = 0.5
-# The longest that connect() may take when it is not told. Seconds.
-NO_TIMEOUT = 86400.0
+# The longest network name, so that a hello fits into the smallest frame. Bytes.
+MAX_NETWORK_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class PeerNetwork:
 
     Raises:
         AddressError: a listen address that does not parse.
+        ConfigurationError: a network name that is too long.
     """
 
     def __init__(
@@ -109,6 +112,8 @@ class PeerNetwork:
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
+        if len(network_name.encode()) > MAX_NETWORK_NAME:
+            raise ConfigurationError(f"network_name has more than {MAX_NETWORK_NAME} bytes; choose a shorter one")
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
@@ -116,7 +121,7 @@ class PeerNetwork:
         self.handlers = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
         self.routines = NetworkRoutines()
-        self._agent = agent
+        self._agent = agent[:MAX_TEXT]
         self._listen = [PeerAddress.parse(text) for text in listen]
         self._tls: TlsContext | None = None
         self._listeners: list[Listener] = []
@@ -141,7 +146,8 @@ class PeerNetwork:
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
-        self.routines.add("liveness", switch.tick_interval, switch.tick)
+        self._ticked_at = 0.0
+        self.routines.add("liveness", self._tick_interval(), self._tick)
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -207,31 +213,34 @@ class PeerNetwork:
         """
         if self.running:
             return
+        self._stopped.clear()
         self._tls = None if self.insecure else TlsContext(self.identity)
         try:
             for address in self._listen:
                 self._listeners.append(Listener(address, self._reception.accepted))
         except PeerNetError:
             self._stop_listening()
+            self._stopped.set()
             raise
-        self._stopped.clear()
-        self._switch.start_clock()
+        self._switch.closing = False
+        self._ticked_at = time.monotonic()
         self.routines.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
 
-        May be called anywhere, a signal handler included; from there, and from a
-        callback, it goes on in the background: :meth:`wait` waits for it.
+        May be called anywhere, a signal handler included; from there, from a callback
+        and from what a channel has spawned it goes on in the background: :meth:`wait`
+        waits for it.
 
         Args:
             timeout: seconds; what has not ended by then is cut off.
         """
+        # In a greenlet of its own, so that whoever interrupts the caller does not leave half a node.
+        stopping = spawn("network stop", self._stop, timeout)
         current: Any = gevent.getcurrent()
-        if isinstance(current, gevent.hub.Hub) or self._runs_a_channel(current):
-            spawn("network stop", self._stop, timeout)
-        else:
-            self._stop(timeout)
+        if not isinstance(current, gevent.hub.Hub) and not self._runs_a_channel(current):
+            stopping.join()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
@@ -268,14 +277,17 @@ class PeerNetwork:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
         where = PeerAddress.parse(address)
+        timeout = self.config.connect_timeout if timeout is None else timeout
+        deadline = Deadline(timeout)
         existing = self._switch.find(where)
         if existing is not None and existing.state is ChannelState.OPEN:
             return existing
-        if existing is not None:  # it is reconnecting, and this shall resume it
-            where = replace(where, identifier=existing.peer.identifier)
-        deadline = Deadline(self.config.connect_timeout if timeout is None else timeout)
+        if existing is not None and existing.state is ChannelState.RECONNECTING:
+            where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
+        elif existing is not None:
+            existing.wait_closed(timeout)
         try:
-            introduced = self._dialler.dial(where, deadline.cap(NO_TIMEOUT), attempts or self.config.connect_attempts)
+            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
             return self._switch.take_dialled(introduced)
         except (RefusedByPeerError, RefusedByPolicyError) as error:
             return self._existing_instead(where, deadline, error)
@@ -337,9 +349,6 @@ class PeerNetwork:
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives."""
         self.policy = self.policy.adding(trusted_identifiers=identifier)
-        channel = self.channel_to(identifier)
-        if channel is not None and self.policy.trusts(channel.peer):
-            channel.trust()
 
     def untrust(self, identifier: str) -> None:
         """Trust a peer no longer."""
@@ -374,7 +383,15 @@ class PeerNetwork:
         admit = partial(self._switch.admit, dialled=dialled)
         try:
             introduced = introduce(
-                tcp, self._tls, self.config, self._hello(tcp), admit, dialled=dialled, pinned=pinned, complete=claiming
+                tcp,
+                self._tls,
+                self.config,
+                self._hello(tcp),
+                admit,
+                dialled=dialled,
+                pinned=pinned,
+                complete=claiming,
+                approach=self._switch.approach,
             )
             introduced.claim, claim = claim, None
             return introduced
@@ -394,7 +411,7 @@ class PeerNetwork:
             protocol_max=PROTOCOL_VERSION,
             network_name=self.network_name,
             agent=self._agent,
-            listen_addresses=[at.address.endpoint for at in self._listeners],
+            listen_addresses=[at.address.endpoint for at in self._listeners[:MAX_LISTEN_ADDRESSES]],
             observed_address=endpoint(*tcp.remote),
             heartbeat_interval_ms=round(self.config.heartbeat_interval * 1000),
             identifier=self.identifier if self.insecure else "",
@@ -417,7 +434,24 @@ class PeerNetwork:
         raise error
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
-        return greenlet in self._switch.greenlets or greenlet in self._reception.greenlets
+        return (
+            greenlet in self._switch.greenlets
+            or greenlet in self._reception.greenlets
+            or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
+        )
+
+    def _tick_interval(self) -> float:
+        config = self.config
+        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
+        return min(1.0, shortest, config.session_ttl / 4 or 1.0)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        # How long this process stood still, because a callback blocked it or the system was
+        # busy: that much silence is not the peers' fault.
+        lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)
+        self._ticked_at = now
+        self._switch.tick(now, lag)
 
     # Ending.
 
@@ -442,6 +476,7 @@ class PeerNetwork:
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
         self._redialler.stop()
+        self._switch.closing = True
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)

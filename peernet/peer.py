@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from peernet.address import PeerAddress, endpoint
+from peernet.address import endpoint
 
 
 class IPeer(Protocol):
@@ -54,11 +54,6 @@ class GenericPeer:
     def endpoint(self) -> str:
         """``host:port`` of the other end."""
         return endpoint(self.address, self.port)
-
-    @property
-    def dial_address(self) -> PeerAddress:
-        """The address at the other end, pinned to this identity if it is proven."""
-        return PeerAddress(self.address, self.port, self.identifier if self.proven else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

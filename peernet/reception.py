@@ -64,9 +64,9 @@ class Reception:
         elif self._strangers >= self._config.max_handshakes:
             self._send_away(sock, remote, Reason.BUSY)
         else:
+            tcp = TcpTransport(sock, remote)
             self._strangers += 1
-            greenlet = spawn(f"inbound {endpoint(*remote)}", self._receive, TcpTransport(sock, remote))
-            self.greenlets.add(greenlet)
+            self.greenlets.add(spawn(f"inbound {endpoint(*remote)}", self._receive, tcp))
 
     def _receive(self, tcp: TcpTransport) -> None:
         channel = self._take_in(tcp)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -33,10 +32,6 @@ logger = logging.getLogger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0
-# When the hub was kept from running for this long, the time does not count as silence of peers. Seconds.
-LAG = 0.25
-# With this much the log says so. Seconds.
-WORTH_SAYING = 1.0
 
 
 class Switch:
@@ -63,6 +58,7 @@ class Switch:
         self.known_peers = KnownPeers(config)
         self.queue = InboundConnectingPeersQueue()
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
+        self.closing = False  # the node stops: nobody is let in any more
         self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
         self.peer_pending = Event("peer_pending")
         self.peer_added = Event("peer_added")
@@ -74,7 +70,6 @@ class Switch:
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
         self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
-        self._ticked_at = time.monotonic()
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 
@@ -85,13 +80,26 @@ class Switch:
 
     @policy.setter
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
-        self._policy = policy
+        before, self._policy = self._policy, policy
         for channel in self.channels:
             decision = policy.admits(channel.peer)
             if decision:
                 channel.refresh_permissions()
+                self._apply_trust(channel, before)
             else:
                 self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
+        for attempt in self.queue:
+            decision = policy.admits(attempt.peer)
+            if not decision:
+                attempt.reject(decision.why, reason=reason_for(decision))
+
+    def _apply_trust(self, channel: PeerChannel, before: IncomingPeerTrustPolicy) -> None:
+        """Follow a change of the list of trusted peers; what the application has decided itself stays."""
+        trusts = bool(self._policy.trusts(channel.peer))
+        if trusts and not before.trusts(channel.peer):
+            channel.trust()
+        elif before.trusts(channel.peer) and not trusts:
+            channel.untrust()
 
     def rename(self, identifier: str) -> None:
         """Give the node another identifier; only while no channel is open."""
@@ -101,17 +109,29 @@ class Switch:
 
     # The gates.
 
+    def approach(self, peer: GenericPeer) -> None:
+        """The gate before we say a word to a peer that we have dialled.
+
+        Raises:
+            Refusal: we do not want it, or there is a channel to it already.
+        """
+        if self.channels.get(peer.identifier) is not None:
+            raise Refusal(Reason.DUPLICATE)
+        self.admit(peer, dialled=True)
+
     def admit(self, peer: GenericPeer, *, dialled: bool) -> None:
         """The gate on the identity.
 
         Raises:
             Refusal: the peer is not let in.
         """
+        if self.closing:
+            raise Refusal(Reason.SHUTDOWN)
         if peer.identifier == self.identifier:
             raise Refusal(Reason.SELF_CONNECTION)
         decision = self._policy.admits(peer)
         if not decision:
-            raise Refusal(reason_for(decision), rule=decision.rule)
+            raise Refusal(reason_for(decision), rule=decision.rule, why=decision.why)
 
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
@@ -187,7 +207,7 @@ class Switch:
             if self._place(attempt):
                 self._check_again(attempt)
             if attempt.verdict:
-                self._open(attempt.channel)
+                self._open_inbound(attempt.channel)
                 return attempt.channel
         finally:
             _release(introduced)
@@ -199,20 +219,32 @@ class Switch:
         """Open and run the channel to a peer we have dialled, unless this resumes one, or there is a better one."""
         try:
             resumed = self._resume(introduced)
-            if resumed is not None:
-                return resumed
-            channel = self._make_channel(introduced, dialled=True)
-            existing = self.channels.get(channel.peer.identifier)
-            if existing is not None and self._is_better(existing):
-                self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
-                return existing
-            if existing is not None and existing.state is ChannelState.RECONNECTING:
-                existing.end(Reason.SESSION_LOST)
-            self._open(channel)
-            self.greenlets.add(channel.start())
-            return channel
+            return self._begin(introduced) if resumed is None else resumed
         finally:
             _release(introduced)
+
+    def _begin(self, introduced: Introduced) -> PeerChannel:
+        """A new channel on a connection that we have dialled, unless there is a better one by now."""
+        channel = self._make_channel(introduced, dialled=True)
+        existing = self.channels.get(channel.peer.identifier)
+        if existing is not None and self._is_better(existing):
+            self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
+            return existing
+        if existing is not None and existing.state is ChannelState.RECONNECTING:
+            existing.end(Reason.SESSION_LOST)
+        try:
+            self._open(channel)
+        finally:
+            # Even if a listener was interrupted: an open channel is one that somebody reads.
+            self.greenlets.add(channel.start())
+        return channel
+
+    def _open_inbound(self, channel: PeerChannel) -> None:
+        try:
+            self._open(channel)
+        except BaseException:
+            channel.release()  # nobody is going to run it
+            raise
 
     def _resume(self, introduced: Introduced) -> PeerChannel | None:
         """The channel that a new connection continues, if it does."""
@@ -274,34 +306,13 @@ class Switch:
             for event in (self.peer_added, self.channel_resumed):
                 event.remove(look)
 
-    def start_clock(self) -> None:
-        """Ticks begin now."""
-        self._ticked_at = time.monotonic()
-
-    def tick(self) -> None:
-        """Let every channel look after its liveness."""
-        now = time.monotonic()
-        lag = self._measure_lag(now)
-        for channel in self.channels:
-            channel.tick(now, lag)
-        for attempt in self.queue:
-            attempt.channel.tick(now, lag)
-
-    def _measure_lag(self, now: float) -> float:
-        """Seconds by which this call is late: a callback, or the system, kept this process from running."""
-        expected, self._ticked_at = self._ticked_at, now
-        lag = now - expected - self.tick_interval
-        if lag > WORTH_SAYING:
-            self.counters["lagged"] += 1
-            logger.warning("nothing ran in this process for %.1f s; that is not held against peers", lag)
-        return lag if lag > LAG else 0.0
-
-    @property
-    def tick_interval(self) -> float:
-        """Seconds between two calls of :meth:`tick`."""
-        config = self.config
-        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
-        return min(1.0, shortest, config.session_ttl / 4 or 1.0)
+    def tick(self, now: float, lag: float) -> None:
+        """Let every channel look after its liveness; see :meth:`~peernet.channel.PeerChannel.tick`."""
+        for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
+            try:
+                channel.tick(now, lag)
+            except Exception:
+                logger.exception("the liveness of %r could not be looked after", channel)
 
     # What channels tell their network (ChannelOwner).
 
@@ -348,11 +359,11 @@ class Switch:
         )
 
     def _open(self, channel: PeerChannel) -> None:
+        channel.trusted = bool(self._policy.trusts(channel.peer))
+        channel.open()
         replaced = self.channels.add(channel)
         if replaced is not None:
             replaced.supersede()
-        channel.trusted = bool(self._policy.trusts(channel.peer))
-        channel.open()
         self.known_peers.note(channel.peer, dialled=channel.dialled)
         self.peer_added.fire(channel)
         if self.trust_protocol is not None and self._policy.run_default_trust_protocol:
@@ -366,8 +377,9 @@ class Switch:
     def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
         """Whether to let an inbound peer in, after asking whom the policy says to ask."""
         mode = self._policy.incoming_peer_placement
-        if mode is not IncomingPeerMode.QUEUE_BASED:
-            self.incoming_peer_connection_attempt.fire(attempt)
+        asks = mode is not IncomingPeerMode.QUEUE_BASED
+        if asks and not self.incoming_peer_connection_attempt.fire(attempt):
+            attempt.reject(reason=Reason.INTERNAL_ERROR)  # a guard that breaks down lets nobody in
         if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
             attempt.accept()
         if attempt.verdict is None:
@@ -387,10 +399,16 @@ class Switch:
     def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
         """A decision takes time; what was true before it may not be true after it."""
         decision = self._policy.admits(attempt.peer)
-        if not decision:
+        if attempt.channel.state is not ChannelState.PENDING:
+            attempt.overrule(attempt.channel.reason or Reason.CONNECTION_LOST)
+        elif self.closing:
+            attempt.overrule(Reason.SHUTDOWN)
+        elif not decision:
             attempt.overrule(reason_for(decision))
         elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
+        elif self.channels.inbound >= self.config.max_inbound:
+            attempt.overrule(Reason.BUSY)
 
 
 def reason_for(decision: Decision) -> Reason:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import gevent
 from gevent.pool import Group
 
 from peernet.channel import PeerChannel
-from peernet.config import NetworkConfig
+from peernet.dialler import backoff
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.greenlets import spawn
 from peernet.network import PeerNetwork
@@ -71,12 +70,6 @@ class KeptConnections:
         if error.do_not_redial or error.reason == Reason.SELF_CONNECTION:
             return None
         return max(error.retry_after, backoff(self._network.config, failures))
-
-
-def backoff(config: NetworkConfig, failures: int) -> float:
-    """A random pause (full jitter) whose longest value doubles with each failure, up to the limit."""
-    longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures, 30))
-    return round(random.uniform(0, longest), 3)
 
 
 def _ended_by_user(channel: PeerChannel) -> bool:

@@ -9,6 +9,7 @@ from peernet.address import PeerAddress
 from peernet.cli.home import Home
 from peernet.cli.naming import Directory, is_address, network_of
 from peernet.cli.output import short
+from peernet.cli.settings import load_settings
 from peernet.cli.state import load_peers, load_trust, save_trust
 from peernet.errors import ConfigurationError
 from peernet.known_peers import KnownPeer
@@ -118,7 +119,7 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: nobody is meant.
     """
-    policy = load_trust(home.trust_file)
+    policy = load_settings(home.config_file).applied_to(load_trust(home.trust_file))
     peers = load_peers(home.peers_file)
     known = {peer.identifier: peer for peer in peers}
     peer = described_peer(text, directory_of_home(policy, peers), known.get)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 
 import gevent
 from gevent.event import Event as Flag
@@ -25,7 +24,6 @@ from peernet.identity import Identity
 from peernet.known_peers import KnownPeers
 from peernet.network import PeerNetwork
 from peernet.text import printable
-from peernet.trust import IncomingPeerMode
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +41,11 @@ def make_network(home: Home, settings: Settings) -> PeerNetwork:
         PeerNetError: the home or a setting cannot be used.
     """
     identity = Identity.load_or_create(home.folder)
-    policy = load_trust(home.trust_file)
     network = PeerNetwork(
         identity=identity,
         listen=settings.listen,
         network_name=settings.network,
-        policy=replace(policy, incoming_peer_placement=IncomingPeerMode(settings.placement)),
+        policy=settings.applied_to(load_trust(home.trust_file)),
         config=settings.limits,
         insecure=settings.insecure,
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from peernet.trust import IncomingPeerTrustPolicy
 
 PLACEMENTS = ("event", "queue", "both")
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -24,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "network": "peernet",
     "insecure": False,
     "placement": "event",
+    "allow_default_communication": True,
+    "allow_enhanced_packet_exchange": False,
 }
 
 TEMPLATE = """\
@@ -36,6 +41,8 @@ TEMPLATE = """\
 # network = "peernet"            # only peers that give the same name are talked to
 # insecure = false               # true: plain TCP, where nobody can prove who they are
 # placement = "event"            # inbound peers: "event" lets them in, "queue" and "both" hold them
+# allow_default_communication = true       # untrusted peers may send text messages
+# allow_enhanced_packet_exchange = false   # untrusted peers may send everything else too
 
 [limits]
 # max_inbound = 128              # `peernet-node limits` lists all of them
@@ -55,8 +62,21 @@ class Settings:
     network: str
     insecure: bool
     placement: str
+    allow_default_communication: bool
+    allow_enhanced_packet_exchange: bool
     limits: NetworkConfig
     sources: Mapping[str, str]
+
+    def applied_to(self, policy: IncomingPeerTrustPolicy) -> IncomingPeerTrustPolicy:
+        """A policy with the switches and the placement of these settings."""
+        from peernet.trust import IncomingPeerMode  # only when needed: it takes half the time of `--version`
+
+        return replace(
+            policy,
+            incoming_peer_placement=IncomingPeerMode(self.placement),
+            allow_default_communication=self.allow_default_communication,
+            allow_enhanced_packet_exchange=self.allow_enhanced_packet_exchange,
+        )
 
 
 def load_settings(
@@ -181,4 +201,6 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "network": _text,
     "insecure": _switch,
     "placement": _placement,
+    "allow_default_communication": _switch,
+    "allow_enhanced_packet_exchange": _switch,
 }

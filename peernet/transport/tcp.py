@@ -25,6 +25,8 @@ BACKLOG = 1024
 # Data that nobody acknowledges for this long means the other end is gone, even if
 # it never says so. Milliseconds (RFC 5482).
 USER_TIMEOUT = 20_000
+# States of a Linux socket (tcp_states.h): CLOSE, CLOSE_WAIT, LAST_ACK.
+_OTHER_END_LEFT = frozenset({7, 8, 9})
 
 
 class TcpTransport:
@@ -37,6 +39,7 @@ class TcpTransport:
         self.remote = remote
         self._readable: Any = None
         self._writable: Any = None
+        self._when_writable: tuple[Callable[[], None], ...] = ()
         self._drained = True  # the last read took all there was
         self.closed = False
         sock.setblocking(False)
@@ -92,7 +95,7 @@ class TcpTransport:
 
     def ended(self) -> bool:
         try:
-            return self.closed or self.socket.recv(1, socket.MSG_PEEK) == b""
+            return self.closed or self._other_end_left() or self.socket.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             return False
         except OSError:
@@ -113,12 +116,15 @@ class TcpTransport:
     def when_writable(self, callback: Callable[[], None]) -> None:
         if self._writable is None:
             self._writable = gevent.get_hub().loop.io(self.socket.fileno(), 2)
+        if not self._when_writable:
+            self._writable.start(self._tell_writable)
+        self._when_writable = (*self._when_writable, callback)
 
-        def fire() -> None:
-            self._writable.stop()
+    def _tell_writable(self) -> None:
+        self._writable.stop()
+        callbacks, self._when_writable = self._when_writable, ()
+        for callback in callbacks:
             callback()
-
-        self._writable.start(fire)
 
     def finish_writing(self) -> None:
         self._shutdown(socket.SHUT_WR)
@@ -137,6 +143,12 @@ class TcpTransport:
         self._readable = self._writable = None
         self.socket.close()
 
+    def _other_end_left(self) -> bool:
+        """Whether the system has seen the end of the stream, which a peek sees only behind all unread bytes."""
+        if not hasattr(socket, "TCP_INFO"):
+            return False
+        return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _OTHER_END_LEFT
+
     def _shutdown(self, how: int) -> None:
         if not self.closed:
             try:
@@ -151,11 +163,20 @@ def dial(address: PeerAddress) -> TcpTransport:
     Raises:
         ConnectError: the name is unknown, nobody listens, or the network is not reachable.
     """
+    sock = None
     try:
         sock = socket.create_connection((address.host, address.port))
+        return TcpTransport(sock, host_and_port(sock.getpeername()))
     except OSError as error:
+        if sock is not None:
+            sock.close()
         raise ConnectError(f"cannot reach {address.endpoint}: {describe(error)}") from error
-    return TcpTransport(sock, (address.host, address.port))
+
+
+def host_and_port(name: tuple[Any, ...]) -> tuple[str, int]:
+    """Host and port of a socket's name; a link-local IPv6 host with its zone, without which it leads nowhere."""
+    zone = name[3] if len(name) == 4 else 0
+    return (f"{name[0]}%{zone}" if zone else name[0]), name[1]
 
 
 def listen(address: PeerAddress) -> socket.socket:

@@ -9,13 +9,16 @@ from typing import Any
 
 import gevent
 import gevent.socket
+from google.protobuf.message import Message
 
 from peernet import NetworkConfig, PeerChannel, PeerNetwork
-from peernet.errors import ChannelClosedError
-from peernet.v1.packet_pb2 import PureMessagePacket
+from peernet.errors import ChannelClosedError, OutboxFullError
+from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 from tests.support import wait_until
 
 Networks = Callable[..., PeerNetwork]
+
+CHUNK = DataTransmissionPacket(data=bytes(256 * 1024))
 
 # Timeouts that a test can wait for. What is left out keeps its default.
 BRISK: dict[str, Any] = {"close_timeout": 0.5, "backoff_base": 0.01, "backoff_cap": 0.02}
@@ -50,6 +53,25 @@ def meet(
     to_bob = one.connect(other.addresses[0])
     to_alice = wait_until(lambda: other.channel_to(one.identifier), what="the channel at the other side")
     return Meeting(one, other, to_bob, to_alice)
+
+
+def fill(channel: PeerChannel, body: Message = CHUNK) -> int:
+    """Send until there is no more room, neither in the system nor in the outbox. Returns how many were taken."""
+    taken = 0
+
+    def is_full() -> bool:
+        nonlocal taken
+        try:
+            while True:
+                channel.try_send(body)
+                taken += 1
+        except OutboxFullError:
+            before = channel.queued_bytes
+            gevent.sleep(0.02)  # in which the system may take some more
+            return channel.queued_bytes == before
+
+    wait_until(is_full)
+    return taken
 
 
 def echo(channel: PeerChannel, packet: Any) -> None:
@@ -93,6 +115,14 @@ def undisturbed(networks: Networks, node: PeerNetwork) -> Iterator[Neighbour]:
     neighbour.is_served()
     yield neighbour
     neighbour.is_served()
+
+
+@contextmanager
+def node_in_use(networks: Networks, *, options: dict[str, Any] | None = None, **limits: Any) -> Iterator[PeerNetwork]:
+    """A new node, :func:`undisturbed` by what happens inside: ``limits`` go into its configuration."""
+    node = networks(config=config(**limits), **(options or {}))
+    with undisturbed(networks, node):
+        yield node
 
 
 def ipv6_works() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from peernet.channel import ChannelState
 from peernet.peer import GenericPeer
 
 ALICE, BOB, CAROL = (letter * 52 for letter in "abc")
@@ -23,3 +24,4 @@ class FakeChannel:
     trusted: bool = False
     peer: GenericPeer = field(default_factory=peer_at)
     dialled: bool = False
+    state: ChannelState = ChannelState.OPEN

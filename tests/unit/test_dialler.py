@@ -53,7 +53,7 @@ class World:
         monkeypatch.setattr(random, "uniform", self.uniform)
 
     def uniform(self, least: float, most: float) -> float:
-        assert least == 0
+        assert least == self.config.backoff_base
         self.longest.append(most)
         return most / 2
 
@@ -155,13 +155,13 @@ def test_our_own_refusal_names_the_rule_and_the_peer(world: World) -> None:
 def test_pauses_may_double_each_time_up_to_the_cap(world: World) -> None:
     with pytest.raises(ConnectError):
         world.run(*[ConnectError("no")] * 6, attempts=6)
-    assert world.longest[:5] == [1, 2, 4, 5, 5]
-    assert world.pauses == [0.5, 1, 2, 2.5, 2.5]
+    assert world.longest[:5] == [2, 4, 5, 5, 5]
+    assert world.pauses == [1, 2, 2.5, 2.5, 2.5]
 
 
 def test_a_busy_peer_is_given_the_time_it_asks_for(world: World) -> None:
     assert world.run(busy(30.0), busy(0.1), "introduced") == "introduced"
-    assert world.pauses == [30.0, 1.0]
+    assert world.pauses == [30.0, 2.0]
 
 
 def test_a_pause_longer_than_the_time_left_is_not_made(world: World) -> None:

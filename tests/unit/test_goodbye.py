@@ -23,4 +23,9 @@ def test_this_sides_own_findings_are_not_told(reason: Reason) -> None:
 
 
 def test_a_long_message_is_cut_to_what_receivers_keep() -> None:
-    assert goodbye_packet(Reason.CLOSED, "ü" * 1000).message == "ü" * 128
+    assert goodbye_packet(Reason.CLOSED, "ü" * 1000).message == "ü" * 127 + "…"
+
+
+def test_a_message_that_is_no_utf8_and_a_time_beyond_the_field_still_make_a_goodbye() -> None:
+    goodbye = goodbye_packet(Reason.BUSY, "half a \udcff", 1e9)
+    assert (goodbye.message, goodbye.retry_after_ms) == ("half a \\udcff", 2**32 - 1)

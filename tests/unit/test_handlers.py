@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from peernet.address import MAX_LISTEN_ADDRESSES
 from peernet.errors import ConfigurationError
-from peernet.handlers import MAX_LISTEN_ADDRESSES, PacketHandleProtocol, find_callback
+from peernet.handlers import PacketHandleProtocol, find_callback
 from peernet.v1.packet_pb2 import IdentifierPacket, Packet
 from peernet.wire.packets import KINDS
 from tests.support import Recorder
@@ -104,3 +105,11 @@ def test_the_callback_of_the_channel_goes_before_the_one_of_the_network(own: Any
 
     override = None if own is None else protocol(own)
     assert find_callback("pure_message", override, protocol(shared)) is expected
+
+
+def test_update_checks_what_setting_one_kind_checks() -> None:
+    handlers = PacketHandleProtocol()
+    with pytest.raises(ConfigurationError, match="is not a kind"):
+        handlers.update({"pure_mesage": print})
+    handlers.update(pure_message=print)
+    assert handlers["pure_message"] is print

@@ -265,6 +265,18 @@ def test_the_gate_is_not_asked_about_a_hello_that_does_not_fit(stage: Stage) -> 
     assert asked == []
 
 
+def test_a_dialler_asks_before_it_says_a_word_to_whom_tls_has_named() -> None:
+    asked: list[GenericPeer] = []
+    near, far = memory_pair(listener=BOB)
+    dialling = gevent.spawn(Handshake(near, NetworkConfig(), hello()).as_dialler, None, welcome, asked.append)
+    with gevent.Timeout(scaled(5)):
+        far.recv()
+    assert [(peer.identifier, peer.agent) for peer in asked] == [(BOB, "")]
+    far.close()
+    with pytest.raises(TransportError):
+        dialling.get()
+
+
 def test_a_peer_that_reaches_itself_is_refused_by_the_gate(stage: Stage) -> None:
     def admit(peer: GenericPeer) -> None:
         if peer.identifier == BOB:

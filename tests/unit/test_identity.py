@@ -158,9 +158,11 @@ def test_a_home_that_cannot_be_a_folder_is_an_identity_error(home: Callable[[Pat
         Identity.load_or_create(home(tmp_path))
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_home_that_is_not_writable_is_an_identity_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+def test_a_home_that_is_not_writable_is_an_identity_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", refuse)  # taking the right to write away would not stop root
     with pytest.raises(IdentityError, match=r"cannot write .*Permission denied; choose another home folder"):
         Identity.load_or_create(tmp_path / "home")
 

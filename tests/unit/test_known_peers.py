@@ -53,6 +53,14 @@ def test_the_peer_not_seen_for_longest_is_forgotten_when_there_are_too_many() ->
     assert [known.identifier for known in peers] == [ALICE, CAROL]
 
 
+def test_many_who_only_came_to_us_do_not_push_out_those_we_can_dial() -> None:
+    peers = book(max_known_peers=2)
+    peers.note(peer_at(identifier=ALICE), dialled=True)
+    for identifier in (BOB, CAROL):
+        peers.note(peer_at(identifier=identifier), dialled=False)
+    assert [known.identifier for known in peers] == [ALICE, CAROL]
+
+
 def test_what_is_restored_is_bounded_too() -> None:
     peers = book(max_known_peers=2)
     for identifier in (ALICE, BOB, CAROL):

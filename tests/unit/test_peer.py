@@ -2,17 +2,8 @@ from __future__ import annotations
 
 import json
 
-from peernet.address import PeerAddress
 from peernet.peer import GenericPeer
 from tests.unit.peers import ALICE, peer_at
-
-
-def test_a_proven_peer_is_dialled_again_with_its_identity_pinned() -> None:
-    assert peer_at("192.0.2.1").dial_address == PeerAddress("192.0.2.1", 4000, ALICE)
-
-
-def test_a_claimed_identity_pins_nothing() -> None:
-    assert peer_at("192.0.2.1", proven=False).dial_address == PeerAddress("192.0.2.1", 4000)
 
 
 def test_an_endpoint_has_brackets_around_ipv6() -> None:

@@ -1,0 +1,108 @@
+"""Directives that make tables from the code, so that the documentation cannot drift from it.
+
+``connection-states``, ``channel-states``, ``rooms`` and ``limits`` take neither arguments nor content.
+"""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+
+from peernet.channel import TRANSITIONS as CHANNEL_TRANSITIONS
+from peernet.config import NetworkConfig, limits
+from peernet.wire.connection import TRANSITIONS as CONNECTION_TRANSITIONS
+from peernet.wire.connection import ConnectionState, Direction
+
+ROOT = Path(__file__).resolve().parents[2]
+Row = tuple[str, ...]
+
+
+def connection_states() -> Iterator[Row]:
+    """One row per state, one column per kind that matters."""
+    columns = ("hello", "disconnect", "other")
+    yield ("state", "hello", "disconnect", "any other kind")
+    for state in ConnectionState:
+        yield (f"``{state.name}``", *(_next_states(state, what) for what in columns))
+
+
+def _next_states(state: ConnectionState, what: str) -> str:
+    found = {way: CONNECTION_TRANSITIONS.get((state, way, what)) for way in Direction}
+    if len(set(found.values())) == 1:
+        return _state_name(found[Direction.SENT])
+    return "; ".join(f"{way.value}: {_state_name(after)}" for way, after in found.items())
+
+
+def _state_name(state: ConnectionState | None) -> str:
+    return "error" if state is None else f"``{state.name}``"
+
+
+def channel_states() -> Iterator[Row]:
+    """One row per state."""
+    yield ("state", "may become")
+    for state, following in CHANNEL_TRANSITIONS.items():
+        names = [f"``{after.name}``" for after in CHANNEL_TRANSITIONS if after in following]
+        yield (f"``{state.name}``", ", ".join(names) or "nothing: it has ended")
+
+
+def rooms() -> Iterator[Row]:
+    """One row per row of LAYERS in tools/check_layers, with the first sentence of each module that exists."""
+    yield ("row", "room", "what it is")
+    for number, names in enumerate(runpy.run_path(str(ROOT / "tools" / "check_layers"))["LAYERS"], start=1):
+        for name in names:
+            path = _module(name)
+            if path is not None and path.name != "_version.py":
+                yield (str(number), f"``{name}``", _first_sentence(path))
+
+
+def _module(name: str) -> Path | None:
+    package = ROOT / "peernet"
+    return next((path for path in (package / f"{name}.py", package / name / "__init__.py") if path.exists()), None)
+
+
+def _first_sentence(path: Path) -> str:
+    summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+    return " ".join(summary.split())
+
+
+def limit_rows() -> Iterator[Row]:
+    """One row per limit."""
+    yield ("name", "default", "unit", "what happens there")
+    for limit in limits(NetworkConfig()):
+        yield (f"``{limit.name}``", f"{limit.default:,}", limit.unit, limit.at_limit)
+
+
+class TableDirective(Directive):
+    """A list-table of rows that a function makes; the first row is the header."""
+
+    @staticmethod
+    def rows() -> Iterable[Row]:
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
+        for row in self.rows():
+            lines += [f"   {'*' if not number else ' '} - {cell}" for number, cell in enumerate(row)]
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(lines, source="tables"), self.content_offset, parent)
+        return list(parent.children)
+
+
+TABLES = {
+    "connection-states": connection_states,
+    "channel-states": channel_states,
+    "rooms": rooms,
+    "limits": limit_rows,
+}
+
+
+def setup(app: Any) -> dict[str, bool]:
+    for name, rows in TABLES.items():
+        app.add_directive(name, type("Table", (TableDirective,), {"rows": staticmethod(rows)}))
+    return {"parallel_read_safe": True}

@@ -1,0 +1,390 @@
+"""The life of a peer: met, added once, known, removed once; whoever dials whom, and how often."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+from gevent.event import Event as Flag
+
+from peernet import Identity, PeerAddress, PeerNetwork, Reason
+from peernet.errors import (
+    AddressError,
+    ConfigurationError,
+    ConnectError,
+    ListenError,
+    RefusedByPeerError,
+    SelfConnectionError,
+)
+from tests.integration import attackers
+from tests.integration.meetings import Networks, config, echo, meet, text
+from tests.support import Recorder, wait_until
+
+tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
+
+
+@tls_and_plain
+def test_a_peer_is_added_and_removed_exactly_once_on_each_side(networks: Networks, insecure: bool) -> None:
+    alice, bob = networks(insecure=insecure), networks(insecure=insecure)
+    story: list[tuple[str, str, object]] = []
+    for network in (alice, bob):
+        me = network.identifier
+        network.peer_added.add(lambda channel, me=me: story.append((me, channel.peer.identifier, "added")))
+        network.peer_removed.add(lambda channel, reason, me=me: story.append((me, channel.peer.identifier, reason)))
+    alice.connect(bob.addresses[0])
+    wait_until(lambda: len(story) == 2)
+    assert set(story) == {(alice.identifier, bob.identifier, "added"), (bob.identifier, alice.identifier, "added")}
+    bob.stop()
+    wait_until(lambda: len(story) == 4)
+    assert set(story[2:]) == {
+        (alice.identifier, bob.identifier, Reason.SHUTDOWN),
+        (bob.identifier, alice.identifier, Reason.SHUTDOWN),
+    }
+
+
+def test_a_peer_that_is_added_can_be_talked_to_at_once(networks: Networks) -> None:
+    alice, bob = networks(), networks()
+    bob.peer_added.add(lambda channel: channel.send(text("welcome")))
+    alice.peer_added.add(lambda channel: channel.send(text("here I am")))
+    heard = {network: network.handlers.on("pure_message")(Recorder()) for network in (alice, bob)}
+    alice.connect(bob.addresses[0])
+    assert heard[alice].wait_for(1)[0][1].pure_message.message == "welcome"
+    assert heard[bob].wait_for(1)[0][1].pure_message.message == "here I am"
+
+
+def test_the_views_show_who_is_connected_and_who_is_trusted(networks: Networks) -> None:
+    meeting = meet(networks)
+    bob = meeting.bob
+    assert bob.active_peer_channels == [meeting.to_alice]
+    assert bob.channel_to(meeting.alice.identifier) is meeting.to_alice
+    assert bob.trusted_peer_channels == []
+    meeting.to_alice.trust()
+    assert bob.trusted_peer_channels == [meeting.to_alice]
+    meeting.to_bob.close()
+    wait_until(lambda: not bob.active_peer_channels)
+    assert bob.trusted_peer_channels == []
+    assert bob.channel_to(meeting.alice.identifier) is None
+
+
+def test_a_view_is_a_copy(networks: Networks) -> None:
+    meeting = meet(networks)
+    meeting.bob.active_peer_channels.clear()
+    assert meeting.bob.active_peer_channels == [meeting.to_alice]
+
+
+def test_peers_stay_known_and_only_addresses_that_were_dialled_are_kept(networks: Networks) -> None:
+    meeting = meet(networks)
+    meeting.to_bob.close()
+    wait_until(lambda: not meeting.bob.active_peer_channels)
+    known = meeting.alice.known_peers.get(meeting.bob.identifier)
+    assert known.addresses == [PeerAddress.parse(meeting.bob.addresses[0]).endpoint]
+    assert known.proven
+    assert known.last_seen > 0
+    assert meeting.bob.known_peers.get(meeting.alice.identifier).addresses == []
+    assert not meeting.bob.known_peers.get("nobody")
+
+
+@tls_and_plain
+def test_connect_twice_returns_the_same_channel(networks: Networks, insecure: bool) -> None:
+    meeting = meet(networks, insecure=insecure)
+    added = meeting.bob.peer_added.add(Recorder())
+    unpinned = PeerAddress.parse(meeting.bob.addresses[0]).endpoint
+    assert meeting.alice.connect(meeting.bob.addresses[0]) is meeting.to_bob
+    assert meeting.alice.connect(unpinned) is meeting.to_bob
+    assert meeting.alice.connect(f"peer://{unpinned}") is meeting.to_bob
+    meeting.to_bob.ping()
+    assert not added
+
+
+def test_connect_to_another_address_of_the_same_peer_returns_the_same_channel(networks: Networks) -> None:
+    bob = networks(listen=["127.0.0.1:0", "127.0.0.1:0"])
+    alice = networks()
+    first, second = (PeerAddress.parse(address).endpoint for address in bob.addresses)
+    assert first != second
+    assert alice.connect(first) is alice.connect(second)
+
+
+def test_connect_back_to_a_peer_that_has_dialled_us_returns_its_channel(networks: Networks) -> None:
+    meeting = meet(networks)
+    unpinned = PeerAddress.parse(meeting.alice.addresses[0]).endpoint
+    for address in (meeting.alice.addresses[0], unpinned):
+        assert meeting.bob.connect(address) is meeting.to_alice
+    assert meeting.to_alice.ping() > 0
+
+
+@tls_and_plain
+def test_many_connects_at_once_end_in_one_channel(networks: Networks, insecure: bool) -> None:
+    alice, bob = networks(insecure=insecure), networks(insecure=insecure)
+    added = bob.peer_added.add(Recorder())
+    dials = [gevent.spawn(alice.connect, bob.addresses[0]) for _ in range(8)]
+    gevent.joinall(dials, raise_error=True)
+    assert {dial.value for dial in dials} == {alice.channel_to(bob.identifier)}
+    alice.channel_to(bob.identifier).ping()
+    assert len(added) == len(bob.active_peer_channels) == 1
+
+
+def test_a_pair_that_dials_each_other_at_the_same_time_keeps_exactly_one_channel(networks: Networks) -> None:
+    alice, bob = networks(config=config()), networks(config=config())
+    balance = {network: _Balance(network) for network in (alice, bob)}
+    for _ in range(50):
+        dials = [gevent.spawn(alice.connect, bob.addresses[0]), gevent.spawn(bob.connect, alice.addresses[0])]
+        gevent.joinall(dials, raise_error=True)
+        wait_until(lambda: _agree(alice, bob), what="agreement about the channel to keep")
+        to_bob, to_alice = alice.channel_to(bob.identifier), bob.channel_to(alice.identifier)
+        assert to_bob.ping() > 0
+        assert to_alice.ping() > 0
+        assert all(one.open == 1 for one in balance.values())
+        (to_bob if to_bob.dialled else to_alice).close()
+        wait_until(lambda: not alice.active_peer_channels and not bob.active_peer_channels)
+        wait_until(lambda: all(one.open == 0 for one in balance.values()))
+
+
+def test_the_channel_that_the_smaller_identifier_dials_replaces_the_other(networks: Networks) -> None:
+    """The rule of the specification, against a peer that is not made of the same code."""
+    smaller, larger = sorted((Identity.generate() for _ in range(2)), key=lambda one: one.identifier)
+    node = networks(identity=larger, config=config())
+    removed = node.peer_removed.add(Recorder())
+    credentials = attackers.Credentials(smaller.private_key)
+
+    def answer(attacker: attackers.Attacker) -> None:
+        assert attacker.receive().HasField("hello")
+        attacker.send_hello()
+        attacker.receive_all()
+
+    with attackers.serving(answer, credentials=credentials) as address:
+        dialled = node.connect(address)
+        second = attackers.dial(node.addresses[0], credentials=credentials)
+        second.greet()
+        assert removed.wait_for(1)[0] == (dialled, Reason.DUPLICATE)
+        assert node.channel_to(smaller.identifier).dialled is False
+        third = attackers.dial(node.addresses[0], credentials=credentials)
+        third.send_hello()
+        assert third.farewell() == "duplicate"  # of two that one side has dialled the older stays
+        assert [channel.dialled for channel in node.active_peer_channels] == [False]
+        for attacker in (second, third):
+            attacker.leave()
+
+
+def test_the_larger_identifier_does_not_replace_the_channel_that_the_smaller_has_dialled(networks: Networks) -> None:
+    smaller, larger = sorted((Identity.generate() for _ in range(2)), key=lambda one: one.identifier)
+    node = networks(identity=smaller, config=config())
+    credentials = attackers.Credentials(larger.private_key)
+
+    def answer(attacker: attackers.Attacker) -> None:
+        assert attacker.receive().HasField("hello")
+        attacker.send_hello()
+        attacker.receive_all()
+
+    with attackers.serving(answer, credentials=credentials) as address:
+        dialled = node.connect(address)
+        second = attackers.dial(node.addresses[0], credentials=credentials)
+        second.send_hello()
+        assert second.farewell() == "duplicate"
+        assert node.active_peer_channels == [dialled]
+        second.leave()
+
+
+def test_a_peer_that_was_lost_can_come_back(networks: Networks) -> None:
+    meeting = meet(networks)
+    for _ in range(5):
+        meeting.alice.disconnect(meeting.bob.identifier)
+        wait_until(lambda: not meeting.bob.active_peer_channels)
+        assert meeting.alice.connect(meeting.bob.addresses[0]).ping() > 0
+
+
+@tls_and_plain
+def test_a_node_that_reaches_itself_is_told_so(networks: Networks, insecure: bool) -> None:
+    node = networks(insecure=insecure)
+    address = PeerAddress.parse(node.addresses[0]).endpoint
+    with pytest.raises((SelfConnectionError, RefusedByPeerError)) as caught:
+        node.connect(address)
+    assert "itself" in str(caught.value) or "this node" in str(caught.value)
+    assert node.active_peer_channels == []
+
+
+def test_disconnect_ends_the_channel_and_says_whether_there_was_one(networks: Networks) -> None:
+    meeting = meet(networks)
+    removed = meeting.bob.peer_removed.add(Recorder())
+    assert meeting.alice.disconnect(meeting.bob.identifier, Reason.REJECTED)
+    assert not meeting.alice.disconnect(meeting.bob.identifier)
+    assert removed.wait_for(1)[0][1] is Reason.REJECTED
+
+
+def test_start_twice_is_start_once(networks: Networks) -> None:
+    node = networks()
+    before = node.addresses
+    node.start()
+    assert node.addresses == before
+
+
+def test_a_network_can_start_again(networks: Networks) -> None:
+    node, other = networks(), networks()
+    node.stop()
+    assert not node.running
+    with pytest.raises(ConfigurationError, match="not started"):
+        node.connect(other.addresses[0])
+    node.start()
+    assert node.connect(other.addresses[0]).ping() > 0
+    node.disconnect(other.identifier)
+    assert other.connect(node.addresses[0]).ping() > 0
+
+
+def test_the_network_is_a_context_manager() -> None:
+    with PeerNetwork(listen=["127.0.0.1:0"]) as node:
+        assert node.running
+        assert node.addresses
+    assert not node.running
+    assert node.addresses == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "localhost:{port}"])
+def test_a_port_in_use_is_an_error_and_nothing_is_started(networks: Networks, address: str) -> None:
+    taken = PeerAddress.parse(networks().addresses[0]).port
+    node = PeerNetwork(listen=["127.0.0.1:0", address.format(port=taken)])
+    with pytest.raises(ListenError, match="in use; choose another"):
+        node.start()
+    assert not node.running
+    assert node.addresses == []
+    node.stop()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:0", "[2001:db8::1]:0"])
+def test_an_address_of_another_machine_cannot_be_listened_on(address: str) -> None:
+    node = PeerNetwork(listen=[address])
+    with pytest.raises(ListenError, match="cannot listen on"):
+        node.start()
+    assert not node.running
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "peer://short@127.0.0.1:1", "::1:1"]
+)
+def test_an_address_that_does_not_parse_is_refused_where_it_is_given(networks: Networks, address: str) -> None:
+    with pytest.raises(AddressError):
+        PeerNetwork(listen=[address])
+    with pytest.raises(AddressError, match=r"write host:port|not an identifier"):
+        networks().connect(address)
+
+
+def test_one_address_as_listen_is_a_mistake_that_is_explained() -> None:
+    with pytest.raises(ConfigurationError, match="list of addresses"):
+        PeerNetwork(listen="127.0.0.1:0")
+
+
+def test_a_node_needs_no_address_of_its_own_to_dial(networks: Networks) -> None:
+    hidden, public = networks(listen=[]), networks()
+    assert hidden.addresses == []
+    assert hidden.connect(public.addresses[0]).ping() > 0
+
+
+def test_five_networks_in_one_process_talk_all_with_all(networks: Networks) -> None:
+    nodes = [networks() for _ in range(5)]
+    heard = {node: node.handlers.on("pure_message")(Recorder()) for node in nodes}
+    for index, node in enumerate(nodes):
+        for other in nodes[:index]:
+            node.connect(other.addresses[0])
+    wait_until(lambda: all(len(node.active_peer_channels) == 4 for node in nodes))
+    for node in nodes:
+        assert all(outcome.queued for outcome in node.broadcast(text(node.identifier)).values())
+    for node in nodes:
+        heard[node].wait_for(4)
+        assert {packet.pure_message.message for packet in heard[node].packets} == {
+            other.identifier for other in nodes if other is not node
+        }
+
+
+def test_events_name_their_channel_and_a_listener_can_be_removed(networks: Networks) -> None:
+    meeting = meet(networks)
+    received = meeting.bob.packet_received.add(Recorder())
+    meeting.to_bob.send(text("one"))
+    (channel, packet), *_ = received.wait_for(1)
+    assert channel is meeting.to_alice
+    assert packet.pure_message.message == "one"
+    meeting.bob.packet_received.remove(received)
+    meeting.to_bob.send(text("two"))
+    meeting.to_bob.ping()
+    assert len(received) == 1
+
+
+def test_a_listener_that_raises_hurts_nobody(networks: Networks, caplog: pytest.LogCaptureFixture) -> None:
+    alice, bob = networks(), networks()
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("a broken listener")
+
+    events = ("peer_added", "packet_received", "trust_changed", "peer_removed")
+    recorders = {}
+    for name in events:
+        getattr(bob, name).add(fail)
+        recorders[name] = getattr(bob, name).add(Recorder())
+    bob.handlers["pure_message"] = echo
+    heard = alice.handlers["pure_message"] = Recorder()
+    channel = alice.connect(bob.addresses[0])
+    channel.send(text("still there?"))
+    heard.wait_for(1)
+    bob.active_peer_channels[0].trust()
+    channel.close()
+    for name in events:
+        recorders[name].wait_for(1)
+        assert f"a listener of {name} failed" in caplog.text
+
+
+def test_a_guard_that_breaks_down_lets_nobody_in(networks: Networks) -> None:
+    alice, bob = networks(), networks()
+
+    @bob.incoming_peer_connection_attempt.add
+    def fail(attempt: object) -> None:
+        raise RuntimeError("a broken guard")
+
+    channel = alice.connect(bob.addresses[0])
+    assert channel.wait_closed(5)
+    assert channel.reason is Reason.INTERNAL_ERROR
+    assert bob.active_peer_channels == []
+
+
+def test_a_dialler_that_stops_meanwhile_gets_no_channel(networks: Networks) -> None:
+    node = networks(config=config(connect_attempts=1))
+    asked, go_on = Flag(), Flag()
+
+    def answer_late(attacker: attackers.Attacker) -> None:
+        assert attacker.receive().HasField("hello")
+        asked.set()
+        go_on.wait()
+        attacker.send_hello()
+        attacker.receive_all()
+
+    with attackers.serving(answer_late) as address:
+        dialling = gevent.spawn(_error_of_connect, node, address)
+        assert asked.wait(5)
+        node.stop()
+        go_on.set()
+        assert isinstance(dialling.get(timeout=5), ConnectError)
+        assert node.active_peer_channels == []
+
+
+class _Balance:
+    """How many channels a network has added and not removed."""
+
+    def __init__(self, network: PeerNetwork) -> None:
+        self.open = 0
+        network.peer_added.add(self._added)
+        network.peer_removed.add(self._removed)
+
+    def _added(self, channel: object) -> None:
+        self.open += 1
+
+    def _removed(self, channel: object, reason: Reason) -> None:
+        self.open -= 1
+
+
+def _agree(alice: PeerNetwork, bob: PeerNetwork) -> bool:
+    """Whether both sides have one channel, and it is the same connection."""
+    to_bob, to_alice = alice.channel_to(bob.identifier), bob.channel_to(alice.identifier)
+    return bool(to_bob and to_alice) and to_bob.dialled != to_alice.dialled
+
+
+def _error_of_connect(node: PeerNetwork, address: str) -> ConnectError | None:
+    try:
+        node.connect(address)
+    except ConnectError as error:
+        return error
+    return None
