@@ -380,7 +380,7 @@ class PeerNetwork:
             nonlocal claim
             claim = complete(identifier, theirs, ours)
 
-        admit = partial(self._switch.admit, dialled=dialled)
+        admit = self._switch.admit
         try:
             introduced = introduce(
                 tcp,
@@ -391,7 +391,7 @@ class PeerNetwork:
                 dialled=dialled,
                 pinned=pinned,
                 complete=claiming,
-                approach=self._switch.approach,
+                approach=admit,
             )
             introduced.claim, claim = claim, None
             return introduced

@@ -109,17 +109,7 @@ class Switch:
 
     # The gates.
 
-    def approach(self, peer: GenericPeer) -> None:
-        """The gate before we say a word to a peer that we have dialled.
-
-        Raises:
-            Refusal: we do not want it, or there is a channel to it already.
-        """
-        if self.channels.get(peer.identifier) is not None:
-            raise Refusal(Reason.DUPLICATE)
-        self.admit(peer, dialled=True)
-
-    def admit(self, peer: GenericPeer, *, dialled: bool) -> None:
+    def admit(self, peer: GenericPeer) -> None:
         """The gate on the identity.
 
         Raises:

@@ -92,7 +92,8 @@ def test_what_the_node_says_in_its_hello_is_what_the_specification_promises(node
     assert hello.agent.startswith("peernet/")
     assert hello.max_frame == 1024 * 1024
     assert hello.heartbeat_interval_ms == 15_000
-    assert hello.session_id == hello.peer_session_id == hello.last_sequence_received == 0
+    assert hello.session_id != 0
+    assert hello.peer_session_id == hello.last_sequence_received == hello.last_acknowledgement_received == 0
     assert hello.identifier in ("", node.identifier)
     assert node.addresses[0].endswith(hello.listen_addresses[0])
     host, port = stranger.sock.getsockname()
