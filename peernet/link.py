@@ -35,7 +35,7 @@ class Link:
         last_received: monotonic seconds when bytes last arrived.
     """
 
-    __slots__ = ("_config", "_transport", "_unread", "connection", "last_received", "outbox")
+    __slots__ = ("_config", "_transport", "connection", "last_received", "outbox")
 
     def __init__(
         self,
@@ -46,7 +46,6 @@ class Link:
     ) -> None:
         self._transport = transport
         self._config = config
-        self._unread = 0
         self.connection = connection
         self.outbox = Outbox(transport, config, failed)
         self.last_received = time.monotonic()
@@ -113,9 +112,13 @@ class Link:
         self._transport.close()
 
     def has_news(self, now: float) -> bool:
-        """Whether bytes have arrived since the last look, even if a busy callback keeps them from being read."""
-        unread, self._unread = self._unread, self._transport.unread()
-        if self._unread == unread:
+        """Whether bytes wait to be read, so that silence is ours and not the peer's.
+
+        A peer whose bytes we do not take may be kept from sending more. If its machine
+        dies meanwhile, what we send finds no acknowledgement (TCP_USER_TIMEOUT); if its
+        process dies, the end of the stream stands behind the bytes.
+        """
+        if not self._transport.unread():
             return False
         self.last_received = now
         return True

@@ -388,3 +388,9 @@ def _error_of_connect(node: PeerNetwork, address: str) -> ConnectError | None:
     except ConnectError as error:
         return error
     return None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "\udcff", 5, None])
+def test_a_network_name_that_no_hello_can_carry_is_refused(name: object) -> None:
+    with pytest.raises(ConfigurationError, match="network_name must be a text of 1 to 255 bytes"):
+        PeerNetwork(network_name=name)  # type: ignore[arg-type]
