@@ -434,11 +434,10 @@ class PeerChannel:
         link, deadline = self._link, Deadline(timeout)
         if self.state is not ChannelState.OPEN:
             return False
-        heard = link.last_received
-        link.has_news(heard)  # what lies there unread is old
+        heard, unread = link.last_received, link.unread
         link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
         while self._is_open_on(link) and not deadline.expired:
-            if link.last_received > heard or link.has_news(time.monotonic()):
+            if link.last_received > heard or link.unread > unread:
                 return True
             gevent.sleep(deadline.cap(0.02))
         return False
@@ -637,6 +636,8 @@ class PeerChannel:
             SendTimeout, OutboxFullError, ChannelClosedError: it may not.
         """
         self._link.outbox.flush()
+        if self._session is None and self._link.outbox.broken:
+            raise self._closed_error()
         if self._has_room():
             return
         if self._in_own_greenlet():

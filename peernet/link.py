@@ -43,7 +43,6 @@ class Link:
     __slots__ = (
         "_config",
         "_transport",
-        "_unread",
         "alive",
         "broken",
         "connection",
@@ -61,7 +60,6 @@ class Link:
     ) -> None:
         self._transport = transport
         self._config = config
-        self._unread = 0
         self.connection = connection
         self.alive = True
         self.handling = False
@@ -150,10 +148,19 @@ class Link:
         self.outbox.close()
         self._transport.close()
 
+    @property
+    def unread(self) -> int:
+        """Bytes that have arrived and were not read."""
+        return self._transport.unread()
+
     def has_news(self, now: float) -> bool:
-        """Whether bytes have arrived since the last look, even if a busy callback keeps them from being read."""
-        unread, self._unread = self._unread, self._transport.unread()
-        if self._unread == unread:
+        """Whether bytes wait to be read, so that silence is ours and not the peer's.
+
+        A peer whose bytes we do not take may be kept from sending more. If its machine
+        dies meanwhile, what we send finds no acknowledgement (TCP_USER_TIMEOUT); if its
+        process dies, the end of the stream stands behind the bytes.
+        """
+        if not self._transport.unread():
             return False
         self.last_received = now
         return True

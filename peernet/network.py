@@ -36,7 +36,7 @@ from peernet.reception import Reception
 from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
-from peernet.text import MAX_TEXT
+from peernet.text import printable
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
@@ -112,8 +112,7 @@ class PeerNetwork:
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
-        if len(network_name.encode()) > MAX_NETWORK_NAME:
-            raise ConfigurationError(f"network_name has more than {MAX_NETWORK_NAME} bytes; choose a shorter one")
+        _check_network_name(network_name)
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
@@ -121,7 +120,7 @@ class PeerNetwork:
         self.handlers = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
         self.routines = NetworkRoutines()
-        self._agent = agent[:MAX_TEXT]
+        self._agent = printable(agent)
         self._listen = [PeerAddress.parse(text) for text in listen]
         self._tls: TlsContext | None = None
         self._listeners: list[Listener] = []
@@ -488,3 +487,12 @@ class PeerNetwork:
             group.kill()
         for channel in channels:
             channel.kill_tasks()
+
+
+def _check_network_name(name: object) -> None:
+    try:
+        size = len(name.encode()) if isinstance(name, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= MAX_NETWORK_NAME:
+        raise ConfigurationError(f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {name!r}")

@@ -127,6 +127,7 @@ class IncomingPeerTrustPolicy:
 
     def __post_init__(self) -> None:
         for item in fields(self):
+            _check_kind(item.name, getattr(self, item.name), type(item.default))
             if isinstance(item.default, frozenset):
                 object.__setattr__(self, item.name, _checked_set(item.name, getattr(self, item.name)))
         both = self.trusted_identifiers & self.blocked_identifiers
@@ -328,6 +329,12 @@ class BootstrapTrustPolicy:
 def _switch(rule: str, allowed: bool, what: str) -> Decision:
     verb = "lets" if allowed else "does not let"
     return Decision(allowed, rule, f"{rule} is {allowed}: it {verb} untrusted peers send {what}.")
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    """Refuse ``"no"`` where ``False`` is meant: a text that is not empty counts as true."""
+    if kind is not frozenset and not isinstance(value, kind):
+        raise ConfigurationError(f"{name} takes a {kind.__name__}, not {value!r}")
 
 
 def _checked_set(name: str, value: Any) -> frozenset[str]:

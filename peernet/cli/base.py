@@ -78,6 +78,22 @@ def check_addresses(_: click.Context, __: click.Parameter, values: tuple[str, ..
     return values
 
 
+def check_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Callback for text that is sent: bytes that are no UTF-8 arrive here as characters that cannot be."""
+    if value is not None and not is_sendable(value):
+        raise click.BadParameter("it is not UTF-8 text.")
+    return value
+
+
+def is_sendable(text: str) -> bool:
+    """Whether the text can be encoded as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def peer_argument(function: Any) -> Any:
     """The argument PEER."""
     return click.argument("peer", callback=check_peer_argument)(function)

@@ -7,11 +7,15 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import gevent
+
 from peernet.v1 import packet_pb2 as pb
 
 # Data up to this size is shown; of more, size and hash have to do.
 MAX_SHOWN_DATA = 1024
 MAX_SHOWN_NAME = 255
+# Larger data is hashed in a native thread, while other greenlets go on.
+MAX_HASHED_HERE = 64 * 1024
 MAX_SHOWN_PEERS = 100
 MAX_SHOWN_ADDRESSES = 8
 
@@ -25,7 +29,7 @@ _FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
 
 
 def body_of(kind: str, packet: pb.Packet) -> dict[str, Any]:
-    """The body of a packet as a JSON object; empty for kinds without one."""
+    """The body of a packet as a JSON object; empty for kinds without one. Waits if its data is large."""
     describe = _BODIES.get(kind)
     return describe(packet) if describe else {}
 
@@ -58,11 +62,21 @@ def _data_transmission(packet: pb.Packet) -> dict[str, Any]:
         "format": _FORMAT_NAMES.get(body.format, "unspecified"),
         "name": body.name[:MAX_SHOWN_NAME],
         "size": len(body.data),
-        "sha256": hashlib.sha256(body.data).hexdigest(),
+        "sha256": _sha256(body.data),
     }
     if len(body.data) <= MAX_SHOWN_DATA:
         described["data"] = base64.b64encode(body.data).decode()
     return described
+
+
+def _sha256(data: bytes) -> str:
+    if len(data) <= MAX_HASHED_HERE:
+        return _digest(data)
+    return str(gevent.get_hub().threadpool.apply(_digest, (data,)))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 _BODIES: dict[str, Callable[[pb.Packet], dict[str, Any]]] = {

@@ -28,11 +28,11 @@ Answer = Callable[[str, dict[str, Any]], Any]
 
 
 class Streaming:
-    """A result after which ``messages`` follow for as long as they come."""
+    """A result after which ``lines`` follow for as long as they come."""
 
-    def __init__(self, result: object, messages: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, result: object, lines: Iterable[bytes]) -> None:
         self.result = result
-        self.messages = messages
+        self.lines = lines
 
 
 class ControlServer:
@@ -85,25 +85,41 @@ class ControlServer:
     def _serve(self, client: socket.socket, _: object) -> None:
         client.settimeout(CLIENT_TIMEOUT)
         try:
-            answer = self._respond(_read_line(client))
-            if isinstance(answer, Streaming):
-                client.sendall(encode({"result": answer.result}))
-                _send_all(client, answer.messages)
-            else:
-                client.sendall(encode(answer))
+            answer, lines = self._respond(client)
+            client.sendall(answer)
+            if lines is not None:
+                _send_all(client, lines)
         except OSError as error:
             logger.debug("a control client went away: %s", error)
+        except Exception:
+            logger.exception("a control client cannot be told more")
 
-    def _respond(self, line: bytes) -> dict[str, Any] | Streaming:
+    def _respond(self, client: socket.socket) -> tuple[bytes, Iterable[bytes] | None]:
+        """The answer to a request, and what follows it. Whatever goes wrong with the request is an answer."""
+        line = b""
         try:
-            request = decode(line)
-            result = self._answer(request["command"], request.get("arguments", {}))
-            return result if isinstance(result, Streaming) else {"result": result}
+            line = _read_line(client)
+            return self._result(decode(line))
         except PeerNetError as error:
-            return {"error": str(error), "exit_code": exit_code_of(error)}
-        except (ValueError, KeyError, TypeError) as error:
+            return _failure(str(error), exit_code_of(error)), None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("a control request could not be understood: %r", error)
-            return {"error": f"the node does not understand the request ({error!r})", "exit_code": ExitCode.ERROR}
+            return _failure(f"the node does not understand the request ({error!r})"), None
+        except (Exception, gevent.Timeout) as error:
+            if not line:
+                raise  # the client has gone
+            logger.exception("a control request failed")
+            return _failure(f"the node failed at this request ({error!r}); its log says more"), None
+
+    def _result(self, request: dict[str, Any]) -> tuple[bytes, Iterable[bytes] | None]:
+        result = self._answer(request["command"], request.get("arguments", {}))
+        if isinstance(result, Streaming):
+            return encode({"result": result.result}), result.lines
+        return encode({"result": result}), None
+
+
+def _failure(sentence: str, exit_code: int = ExitCode.ERROR) -> bytes:
+    return encode({"error": sentence, "exit_code": exit_code})
 
 
 def _read_line(client: socket.socket) -> bytes:
@@ -118,14 +134,14 @@ def _read_line(client: socket.socket) -> bytes:
     return bytes(buffer)
 
 
-def _send_all(client: socket.socket, messages: Iterable[dict[str, Any]]) -> None:
-    """Send messages until they or the client end."""
+def _send_all(client: socket.socket, lines: Iterable[bytes]) -> None:
+    """Send lines until they or the client end."""
     sender = gevent.getcurrent()  # one of the server's pool
     # Nothing else comes from this client, so whatever comes is the end.
     watcher = gevent.spawn(_kill_at_end, client, sender)
     try:
-        for message in messages:
-            client.sendall(encode(message))
+        for line in lines:
+            client.sendall(line)
     finally:
         watcher.kill()
 

@@ -11,33 +11,38 @@ from gevent.event import Event as Flag
 
 from peernet.channel import PeerChannel
 from peernet.cli.bodies import body_of
+from peernet.cli.control import encode
 from peernet.inbound import IncomingPeerConnectionAttempt
 from peernet.network import PeerNetwork
+from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.trust import CONTROL, Decision
 from peernet.v1 import packet_pb2 as pb
 
 EventObject = dict[str, Any]
 
-# Events that wait for one listener; when it is slower than that, it misses the oldest.
-MAX_WAITING = 1000
+# Bytes that wait for one listener, as many as for stdout; when it is slower than that, it misses the oldest.
+# Those of all listeners are the same objects, so many slow ones cost hardly more than one.
+MAX_WAITING = 4 * 1024 * 1024
 
 
 class Subscription:
-    """The events from now on, for one listener. A slow one misses some and is told how many."""
+    """The events from now on, for one listener, as lines. A slow one misses some and is told how many."""
 
     def __init__(self) -> None:
-        self._events: deque[EventObject] = deque()
+        self._lines: deque[bytes] = deque()
+        self._size = 0
         self._dropped = 0
         self._filled = Flag()
         self._ended = False
 
-    def put(self, event: EventObject) -> None:
-        """Queue an event; drop the oldest if too many wait."""
-        if len(self._events) >= MAX_WAITING:
-            self._events.popleft()
+    def put(self, line: bytes) -> None:
+        """Queue an event; drop the oldest if too much waits. A single one may be larger than that."""
+        while self._lines and self._size + len(line) > MAX_WAITING:
+            self._take()
             self._dropped += 1
-        self._events.append(event)
+        self._lines.append(line)
+        self._size += len(line)
         self._filled.set()
 
     def end(self) -> None:
@@ -45,17 +50,22 @@ class Subscription:
         self._ended = True
         self._filled.set()
 
-    def __iter__(self) -> Iterator[EventObject]:
+    def __iter__(self) -> Iterator[bytes]:
         while True:
             self._filled.wait()
             self._filled.clear()
-            if self._dropped:
-                yield make_event("dropped", count=self._dropped)
-                self._dropped = 0
-            while self._events:
-                yield self._events.popleft()
+            while self._lines:  # whenever one was dropped, later ones wait
+                if self._dropped:
+                    count, self._dropped = self._dropped, 0
+                    yield encode(make_event("dropped", count=count))
+                yield self._take()
             if self._ended:
                 return
+
+    def _take(self) -> bytes:
+        line = self._lines.popleft()
+        self._size -= len(line)
+        return line
 
 
 class EventLog:
@@ -95,11 +105,13 @@ class EventLog:
             self._early.append(event)
             return
         self._show(event)
-        for subscription in self._subscriptions:
-            subscription.put(event)
+        if self._subscriptions:
+            line = encode(event)
+            for subscription in self._subscriptions:
+                subscription.put(line)
 
-    def listen(self) -> Iterator[EventObject]:
-        """The events from the first ``next()`` on."""
+    def listen(self) -> Iterator[bytes]:
+        """The events from the first ``next()`` on, as lines."""
         subscription = Subscription()
         self._subscriptions.append(subscription)
         try:
@@ -113,18 +125,8 @@ class EventLog:
             subscription.end()
 
     def _peer_added(self, channel: PeerChannel) -> None:
-        peer = channel.peer
-        self.tell(
-            make_event(
-                "peer_added",
-                peer=peer.identifier,
-                address=peer.endpoint,
-                dialled=channel.dialled,
-                trusted=channel.trusted,
-                proven=peer.proven,
-                agent=peer.agent,
-            )
-        )
+        who = _introduction(channel.peer)
+        self.tell(make_event("peer_added", **who, dialled=channel.dialled, trusted=channel.trusted))
 
     def _peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
         self.tell(
@@ -139,17 +141,8 @@ class EventLog:
         )
 
     def _pending(self, attempt: IncomingPeerConnectionAttempt) -> None:
-        peer = attempt.peer
-        self.tell(
-            make_event(
-                "pending",
-                peer=peer.identifier,
-                address=peer.endpoint,
-                proven=peer.proven,
-                agent=peer.agent,
-                decision_timeout=self._decision_timeout,
-            )
-        )
+        who = _introduction(attempt.peer)
+        self.tell(make_event("pending", **who, decision_timeout=self._decision_timeout))
 
     def _packet(self, channel: PeerChannel, packet: pb.Packet) -> None:
         kind = packet.WhichOneof("body")
@@ -171,3 +164,7 @@ class EventLog:
 def make_event(name: str, /, **fields: Any) -> EventObject:
     """An event that happens now."""
     return {"event": name, **fields, "time": round(time.time(), 3)}
+
+
+def _introduction(peer: GenericPeer) -> EventObject:
+    return {"peer": peer.identifier, "address": peer.endpoint, "proven": peer.proven, "agent": peer.agent}

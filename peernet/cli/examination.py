@@ -16,16 +16,16 @@ from peernet.identity import KEY_FILE, Identity
 
 def examine_home(home: Home) -> Iterator[Finding]:
     """Look at the folder, its key, its settings and its state files."""
-    if not home.folder.exists():
-        yield _good("home", f"{home} does not exist yet; `peernet-node init` or `run` makes it")
-        return
     yield _folder(home)
-    if (home.folder / KEY_FILE).exists():
+    if not os.path.isdir(home.folder):
+        return
+    # Not Path.exists, which itself raises if the folder cannot be searched.
+    if os.path.exists(home.folder / KEY_FILE):
         yield _attempt("key", lambda: f"{Identity.load(home.folder).identifier}")
         yield _secrecy(home.folder / KEY_FILE)
     yield _attempt("settings", lambda: _settings(home))
     for file in (home.trust_file, home.peers_file):
-        if file.exists():
+        if os.path.exists(file):
             yield _state(file)
 
 
@@ -45,8 +45,16 @@ def _attempt(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _folder(home: Home) -> Finding:
-    if not home.folder.is_dir():
+    try:
+        danger = home.danger()
+    except FileNotFoundError:
+        return _good("home", f"{home} does not exist yet; `peernet-node init` or `run` makes it")
+    except OSError as error:
+        return _bad("home", str(home.unusable(error)))
+    if not os.path.isdir(home.folder):
         return _bad("home", f"{home} is not a folder; choose another with --home")
+    if danger:
+        return _bad("home", danger)
     if not os.access(home.folder, os.W_OK | os.X_OK):
         return _bad("home", f"{home} cannot be written; change its permissions, or choose another with --home")
     return _good("home", str(home))
@@ -61,7 +69,7 @@ def _secrecy(key: Path) -> Finding:
 
 def _settings(home: Home) -> str:
     load_settings(home.config_file)
-    return f"{home.config_file} is valid" if home.config_file.exists() else "defaults"
+    return f"{home.config_file} is valid" if os.path.exists(home.config_file) else "defaults"
 
 
 def _state(file: Path) -> Finding:

@@ -20,6 +20,8 @@ from peernet.network import PeerNetwork
 # The hub's lag is measured this often, and the worst of so many measurements is shown. Seconds.
 LAG_INTERVAL = 0.25
 LAGS_KEPT = 40
+# The greenlets are counted at most this often. Seconds.
+COUNT_INTERVAL = 1.0
 
 
 class LagMeter:
@@ -45,7 +47,30 @@ class LagMeter:
             self._lags.append(max(0.0, time.monotonic() - due))
 
 
-def figures(network: PeerNetwork, home: Home, lag: LagMeter, started_at: float) -> dict[str, Any]:
+class GreenletCount:
+    """How many greenlets there are, whoever started them.
+
+    Nobody keeps count: all objects have to be looked at, which stops the hub for tens of milliseconds
+    when there are thousands of channels. So whoever asks again soon gets the same answer.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._counted_at = float("-inf")
+
+    @property
+    def latest(self) -> int:
+        """The number now, or that of less than a second ago."""
+        now = time.monotonic()
+        if now - self._counted_at >= COUNT_INTERVAL:
+            self._count = sum(isinstance(thing, greenlet.greenlet) for thing in gc.get_objects())
+            self._counted_at = now
+        return self._count
+
+
+def figures(
+    network: PeerNetwork, home: Home, lag: LagMeter, greenlets: GreenletCount, started_at: float
+) -> dict[str, Any]:
     """Everything that `status` shows, as plain values."""
     channels = network.active_peer_channels
     policy = network.policy
@@ -67,7 +92,7 @@ def figures(network: PeerNetwork, home: Home, lag: LagMeter, started_at: float) 
         "queued_bytes": sum(channel.queued_bytes for channel in channels),
         "rss": psutil.Process().memory_info().rss,
         "fds": _descriptors(),
-        "greenlets": sum(isinstance(thing, greenlet.greenlet) for thing in gc.get_objects()),
+        "greenlets": greenlets.latest,
         "hub_lag_ms": lag.worst_ms,
         "counters": dict(sorted(network.counters.items())),
     }

@@ -50,9 +50,17 @@ def _signals(node: Node) -> Iterator[None]:
             os._exit(128 + number)
         node.ask_to_stop()
 
-    watchers = [gevent.signal_handler(number, handle, number) for number in (signal.SIGTERM, signal.SIGINT)]
+    watchers = [gevent.signal_handler(number, handle, number) for number in _ending_signals()]
     try:
         yield
     finally:
         for watcher in watchers:
             watcher.cancel()
+
+
+def _ending_signals() -> list[int]:
+    numbers: list[int] = [signal.SIGTERM, signal.SIGINT]
+    # Of a terminal that is closed. Under nohup it is ignored, and must stay so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers

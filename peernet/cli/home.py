@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,8 @@ except ImportError:  # Windows
 
 # What sockaddr_un holds on every system that has it (Linux 107, macOS 103).
 MAX_SOCKET_PATH = 100
+# How long a program that means to stay waits for one that only looks, or does something short. Seconds.
+PATIENCE = 1.0
 
 
 class HeldError(HomeInUseError):
@@ -51,7 +56,12 @@ class Home:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser().absolute()
+        try:
+            self.folder = Path(folder).expanduser().absolute()
+        except (RuntimeError, OSError) as error:  # ~nobody, or the current folder is gone
+            raise HomeError(
+                f"the home folder {folder} cannot be found ({error}); choose another with --home"
+            ) from error
         self.config_file = self.folder / "config.toml"
         self.trust_file = self.folder / "trust.json"
         self.peers_file = self.folder / "peers.json"
@@ -65,22 +75,50 @@ class Home:
         """Make the folder, readable by its owner only. Idempotent.
 
         Raises:
-            HomeError: it cannot be made, or is no folder.
+            HomeError: it cannot be made, is no folder, or others can change what is in it.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            danger = self.danger()
         except OSError as error:
             raise self.unusable(error) from error
+        if danger:
+            raise HomeError(danger)
+
+    def danger(self) -> str:
+        """What lets others change what is in the folder, as a sentence; empty if nothing does.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        if not hasattr(os, "geteuid"):  # Windows
+            return ""
+        found = os.stat(self.folder)
+        if found.st_uid != os.geteuid():
+            return (
+                f"the home folder {self} belongs to another user (id {found.st_uid}), who could read and change "
+                "all that is in it; choose another with --home"
+            )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return (
+                f"others can write to the home folder {self}, and so replace what is in it; "
+                f"run `chmod go-w {self}`, or choose another with --home"
+            )
+        return ""
 
     def unusable(self, error: OSError) -> HomeError:
         """The error to raise when the folder cannot be used."""
-        if self.folder.exists() and not self.folder.is_dir():
+        # Not Path.exists, which itself raises if a folder above cannot be searched.
+        if os.path.exists(self.folder) and not os.path.isdir(self.folder):
             return HomeError(f"{self} is not a folder; choose another with --home")
         return HomeError(f"the home folder {self} cannot be used ({error.strerror}); choose another with --home")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 0.0) -> Iterator[None]:
         """Be the only one who uses this home folder, which is made if need be.
+
+        Args:
+            patience: seconds to wait for another one to be done.
 
         Raises:
             HomeInUseError: somebody else is.
@@ -89,13 +127,16 @@ class Home:
         self.create()
         descriptor = self._open_lock()
         try:
-            self._take_lock(descriptor)
+            self._wait_for_lock(descriptor, patience)
             yield
         finally:
             os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
 
     def holder(self) -> int | None:
-        """The process that uses this home folder now; 0 if it is not known which."""
+        """The process that uses this home folder now; 0 if it is not known which.
+
+        The only way to know is to take the lock for a moment, so others need some patience.
+        """
         try:
             with self.locked():
                 return None
@@ -125,10 +166,23 @@ class Home:
                 os.close(descriptor)
 
     def _open_lock(self) -> int:
+        no_links = getattr(os, "O_NOFOLLOW", 0)  # or we would empty the file that it leads to
         try:
-            return os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            return os.open(self.lock_file, os.O_RDWR | os.O_CREAT | no_links, 0o600)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise HomeError(f"{self.lock_file} is a symbolic link; remove it") from error
             raise self.unusable(error) from error
+
+    def _wait_for_lock(self, descriptor: int, patience: float) -> None:
+        ends = time.monotonic() + patience
+        while True:
+            try:
+                return self._take_lock(descriptor)
+            except HeldError:
+                if time.monotonic() >= ends:
+                    raise
+            time.sleep(0.02)
 
     def _take_lock(self, descriptor: int) -> None:
         if fcntl is None:

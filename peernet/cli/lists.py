@@ -7,7 +7,7 @@ from typing import Any
 
 from peernet.address import PeerAddress
 from peernet.cli.home import Home
-from peernet.cli.naming import Directory, is_address, network_of
+from peernet.cli.naming import Directory, is_address, listed_identifiers, network_of
 from peernet.cli.output import short
 from peernet.cli.settings import load_settings
 from peernet.cli.state import load_peers, load_trust, save_trust
@@ -65,8 +65,8 @@ def entry_of(command: str, text: str, directory: Directory) -> str:
 
 def directory_of_home(policy: IncomingPeerTrustPolicy, peers: list[KnownPeer]) -> Directory:
     """The peers that can be meant when no node runs."""
-    listed = policy.trusted_identifiers | policy.allowed_identifiers | policy.blocked_identifiers
-    return Directory([*((peer.identifier, peer.addresses) for peer in peers), *((entry, []) for entry in listed)])
+    known = ((peer.identifier, peer.addresses) for peer in peers)
+    return Directory([*known, *((identifier, []) for identifier in listed_identifiers(policy))])
 
 
 def described_peer(text: str, directory: Directory, known: Callable[[str], KnownPeer | None]) -> GenericPeer:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from peernet.address import PeerAddress, is_identifier
 from peernet.errors import AddressError, ConfigurationError
+
+if TYPE_CHECKING:
+    from peernet.trust import IncomingPeerTrustPolicy
 
 # Identifiers listed in the message about an ambiguous prefix.
 MAX_LISTED = 5
@@ -55,6 +59,11 @@ class Directory:
             listed = ", ".join(sorted(found)[:MAX_LISTED])
             raise ConfigurationError(f"{len(found)} peers can be meant ({listed}); write more of the identifier")
         return found[0]
+
+
+def listed_identifiers(policy: IncomingPeerTrustPolicy) -> frozenset[str]:
+    """The peers that are on a list of the policy."""
+    return policy.trusted_identifiers | policy.allowed_identifiers | policy.blocked_identifiers
 
 
 def is_address(text: str) -> bool:

@@ -5,33 +5,29 @@ from __future__ import annotations
 import logging
 import time
 
-import gevent
 from gevent.event import Event as Flag
 
 from peernet.cli.control_server import ControlServer
 from peernet.cli.dialing import KeptConnections
 from peernet.cli.event_log import EventLog, EventObject, make_event
-from peernet.cli.figures import LagMeter
+from peernet.cli.figures import GreenletCount, LagMeter
 from peernet.cli.home import Home
+from peernet.cli.keeping import AddressBookFile, KeptFile
 from peernet.cli.lines import line_of
 from peernet.cli.output import to_json
 from peernet.cli.requests import Requests
 from peernet.cli.settings import Settings
-from peernet.cli.state import load_peers, load_trust, save_peers, save_trust
+from peernet.cli.state import load_peers, load_trust, save_trust
 from peernet.cli.writer import LineWriter
-from peernet.errors import HomeError, PeerNetError
+from peernet.errors import PeerNetError
 from peernet.identity import Identity
-from peernet.known_peers import KnownPeers
 from peernet.network import PeerNetwork
 from peernet.text import printable
 
 logger = logging.getLogger(__name__)
 
-# How long goodbyes may take, and then the last lines of output. Seconds.
+# How long goodbyes may take. Seconds.
 STOP_TIMEOUT = 5.0
-FLUSH_TIMEOUT = 2.0
-# How often the address book is written if it has changed. Seconds.
-SAVE_INTERVAL = 10.0
 
 
 def make_network(home: Home, settings: Settings) -> PeerNetwork:
@@ -72,6 +68,7 @@ class Node:
         self._writer = writer
         self._drops_told = 0
         self._book = AddressBookFile(home, self.network.known_peers)
+        self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
         self._install_handlers()
         self.events = EventLog(self.network, self._show, writer.wait_for_room)
         self._kept = KeptConnections(self.network, self._dial_failed)
@@ -80,6 +77,7 @@ class Node:
         self.ended = Flag()
         self.started_at = time.monotonic()
         self.lag = LagMeter()
+        self.greenlets = GreenletCount()
         self._requests = Requests(self)
 
     def run(self) -> None:
@@ -111,7 +109,7 @@ class Node:
         Raises:
             HomeError: they cannot be written; they are in force all the same.
         """
-        gevent.get_hub().threadpool.apply(save_trust, (self.home.trust_file, self.network.policy))
+        self._lists.save()
 
     def _end(self) -> None:
         # In this order: nobody waits for an unread stdout, no dialling that would bring
@@ -125,6 +123,7 @@ class Node:
         self.events.end()
         self.ended.set()
         self._control.stop()
+        self._lists.settle()  # of a command that was ended just now: the home is ours until this returns
 
     def _install_handlers(self) -> None:
         """Handle the kinds that have no default: here, being shown is being handled."""
@@ -147,32 +146,3 @@ class Node:
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
         logger.info("> %s not connected: %s", address, printable(error))
         self.events.tell(make_event("dial_failed", address=address, error=str(error), retry_in=retry_in))
-
-
-class AddressBookFile:
-    """Writes the known peers to the home folder, now and then and at the end."""
-
-    def __init__(self, home: Home, known_peers: KnownPeers) -> None:
-        self._path = home.peers_file
-        self._known_peers = known_peers
-        self._changed = False
-
-    def start(self, network: PeerNetwork) -> None:
-        """Take note of changes, and save them while the network runs."""
-        network.peer_added.add(self._note)
-        network.peer_removed.add(self._note)
-        network.routines.add("save known peers", SAVE_INTERVAL, self.save)
-
-    def save(self) -> None:
-        """Save what has changed since the last time; if that fails, the log says so."""
-        if not self._changed:
-            return
-        self._changed = False
-        try:
-            gevent.get_hub().threadpool.apply(save_peers, (self._path, list(self._known_peers)))
-        except HomeError as error:
-            self._changed = True
-            logger.error("the known peers are not saved: %s", error)
-
-    def _note(self, *_: object) -> None:
-        self._changed = True

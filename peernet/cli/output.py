@@ -31,6 +31,11 @@ def short(identifier: str) -> str:
     return identifier[:SHORT]
 
 
+def shortened(row: Row) -> Row:
+    """A row about a peer, with what people need of its identifier as ``short``."""
+    return {**row, "short": short(row["identifier"])}
+
+
 def ago(unix_time: float, now: float) -> str:
     """How long ago something was, for people."""
     seconds = max(0, int(now - unix_time))

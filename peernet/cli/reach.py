@@ -7,7 +7,7 @@ from typing import Any
 from peernet.address import PeerAddress
 from peernet.channel import PeerChannel
 from peernet.cli.bodies import FORMATS
-from peernet.cli.naming import Directory, is_address
+from peernet.cli.naming import Directory, is_address, listed_identifiers
 from peernet.cli.output import short
 from peernet.deadline import Deadline
 from peernet.errors import ConnectError, ConnectTimeout, LocalProtocolError, PingTimeout
@@ -17,14 +17,12 @@ from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 
 def directory_of(network: PeerNetwork) -> Directory:
     """The peers that can be meant: connected, pending, known, or on a list of the policy."""
-    policy = network.policy
-    listed = policy.trusted_identifiers | policy.allowed_identifiers | policy.blocked_identifiers
     return Directory(
         [
             *((channel.peer.identifier, [channel.peer.endpoint]) for channel in network.active_peer_channels),
             *((attempt.peer.identifier, [attempt.peer.endpoint]) for attempt in network.inbound_connecting_peers),
             *((known.identifier, known.addresses) for known in network.known_peers),
-            *((identifier, []) for identifier in listed),
+            *((identifier, []) for identifier in listed_identifiers(network.policy)),
         ]
     )
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from peernet.channel import PeerChannel
 from peernet.cli.control_server import Streaming
-from peernet.cli.event_log import EventObject
 from peernet.cli.figures import figures
 from peernet.cli.lists import CHANGES, changed, described_peer, entry_of, explanation, known_row
 from peernet.cli.output import short
@@ -48,7 +47,7 @@ class Requests:
 
     def status(self) -> Arguments:
         node = self._node
-        return figures(self._network, node.home, node.lag, node.started_at)
+        return figures(self._network, node.home, node.lag, node.greenlets, node.started_at)
 
     def stop(self) -> Streaming:
         self._node.ask_to_stop()
@@ -122,7 +121,7 @@ class Requests:
                 f"{short(identifier)} only claims its identifier, because TLS is off; run both nodes without --insecure"
             )
 
-    def _wait_for_end(self) -> Iterator[EventObject]:
+    def _wait_for_end(self) -> Iterator[bytes]:
         """Nothing, at the very end: whoever asked to stop sees the connection close when it is done."""
         self._node.ended.wait()
         yield from ()

@@ -179,6 +179,10 @@ def _addresses(value: Any) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"it must be a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # from the environment, which may hold any bytes
+        raise ConfigurationError("it is not UTF-8 text") from error
     return value
 
 

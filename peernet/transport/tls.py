@@ -21,6 +21,9 @@ from peernet.identity import Identity, identifier_of
 from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
 
+# A node that has no room, or blocks an address, hangs up before it says a word.
+HUNG_UP = "the other side hung up during the TLS handshake: it may be busy, or block this address, or not speak TLS"
+
 
 class TlsContext:
     """What all TLS connections of one identity share."""
@@ -148,6 +151,8 @@ def _handshake(connection: SSL.Connection, tcp: TcpTransport) -> None:
         except SSL.WantWriteError:
             tcp.wait_writable()
         except SSL.Error as error:
+            if _is_end(error) or isinstance(error, SSL.SysCallError):
+                raise TransportError(HUNG_UP) from error
             raise TransportError(f"the TLS handshake failed: {_text(error)}") from error
 
 

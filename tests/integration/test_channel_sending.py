@@ -45,7 +45,7 @@ def test_try_send_refuses_at_once_when_the_outbox_is_full(stuck: Meeting) -> Non
     fill(stuck.to_bob)
     with pytest.raises(OutboxFullError, match="full"):
         stuck.to_bob.try_send(CHUNK)
-    assert stuck.to_bob.queued_bytes >= 3 * 1024 * 1024
+    assert stuck.to_bob.session.kept_bytes >= 3 * 1024 * 1024
 
 
 def test_the_outbox_is_bounded_in_packets_too(stuck: Meeting) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,14 +31,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def make(name: str, *arguments: str, config: str = "") -> NodeProcess:
             home = tmp_path / name
             if config:
-                home.mkdir(exist_ok=True)
+                home.mkdir(mode=0o700, exist_ok=True)
                 (home / "config.toml").write_text(config)
             return stack.enter_context(NodeProcess(home, *arguments))
 
         yield make
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_node_politely(start: Start, number: int) -> None:
     alice = start("alice")
     bob = start("bob", "--connect", alice.address)
@@ -57,6 +59,68 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     host, _, port = alice.address.rpartition("@")[2].rpartition(":")
     wait_until(lambda: not accepts(host, int(port)), 5, "the first signal to be heeded")
     assert alice.terminate() == 128 + signal.SIGTERM
+
+
+def test_under_nohup_the_end_of_the_terminal_is_no_reason_to_end(tmp_path: Path) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    arguments = [*COMMAND, "--home", str(tmp_path / "home"), "run", "-o", "jsonl"]
+    with subprocess.Popen(
+        [sys.executable, "-c", ignoring, *arguments], stdout=subprocess.PIPE, env=clean_environment()
+    ) as node:
+        assert node.stdout is not None
+        assert b"ready" in node.stdout.readline()
+        node.send_signal(signal.SIGHUP)
+        assert command(tmp_path / "home", "status").code == 0
+        assert command(tmp_path / "home", "stop").code == 0
+        assert node.wait(10) == 0
+
+
+def test_many_changes_at_once_are_all_kept(start: Start, tmp_path: Path) -> None:
+    alice = start("alice")
+    networks = [f"10.{number}.0.0/16" for number in range(16)]
+    with ThreadPoolExecutor(8) as threads:
+        assert {done.code for done in threads.map(lambda entry: alice.command("block", entry), networks)} == {0}
+    kept = json.loads((tmp_path / "alice" / "trust.json").read_bytes())
+    assert sorted(kept["blocked_networks"]) == sorted(networks)
+    assert alice.log == ""
+
+
+def test_a_save_that_fails_is_one_sentence(start: Start, tmp_path: Path) -> None:
+    alice = start("alice")
+    (tmp_path / "alice" / "trust.json").mkdir()
+    done = alice.command("block", "10.0.0.0/8")
+    assert done.code == ExitCode.ERROR
+    assert "cannot write" in done.err
+    assert alice.terminate() == 0
+    assert "Traceback" not in alice.log
+
+
+def test_whoever_is_turned_away_is_told_in_the_log(tmp_path: Path) -> None:
+    home, log = tmp_path / "home", tmp_path / "log"
+    assert command(home, "block", "127.0.0.0/8").code == 0
+    arguments = [*COMMAND, "--home", str(home), "-v", "run", "-o", "jsonl"]
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=stderr, env=clean_environment()) as node,
+    ):
+        assert node.stdout is not None
+        ready = json.loads(node.stdout.readline())
+        host, _, port = ready["addresses"][0].rpartition("@")[2].rpartition(":")
+        assert accepts(host, int(port))
+        wait_until(lambda: "not received: blocked_networks" in log.read_text(), 5, "the log to tell")
+        assert command(home, "stop").code == 0
+        assert node.stdout.read() == b""  # it is no event
+
+
+def test_a_peer_whose_packets_wait_for_the_reader_can_be_disconnected(start: Start, tmp_path: Path) -> None:
+    alice = start("alice", config="[limits]\nclose_timeout = 0.5\n")
+    bob = start("bob", "--connect", alice.address)
+    for _ in range(14):  # more than waits for stdout, which nobody reads
+        assert bob.command("send", alice.identifier, "x" * 100_000, "--no-wait").code == 0
+    assert alice.command("disconnect", bob.identifier).code == 0
+    assert alice.command("stop").code == 0
 
 
 def accepts(host: str, port: int) -> bool:
@@ -194,7 +258,7 @@ def test_without_tls_nobody_can_be_trusted(start: Start) -> None:
 
 
 def test_damaged_state_is_set_aside_and_the_node_starts(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "alice").mkdir()
+    (tmp_path / "alice").mkdir(mode=0o700)
     (tmp_path / "alice" / "peers.json").write_text("junk")
     alice = start("alice")
     assert alice.terminate() == 0

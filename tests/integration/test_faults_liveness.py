@@ -87,7 +87,7 @@ def test_a_peer_that_has_promised_rare_heartbeats_gets_more_patience(node: PeerN
 
 
 def test_a_peer_whose_process_is_stopped_is_dead(networks: Networks) -> None:
-    node = networks(config=config(**MORTAL))
+    node = networks(config=config(**MORTAL, session_ttl=0))
     removed = node.peer_removed.add(Recorder())
     with undisturbed(networks, node) as neighbour:
         process = gevent.subprocess.Popen(
@@ -97,7 +97,7 @@ def test_a_peer_whose_process_is_stopped_is_dead(networks: Networks) -> None:
             assert process.stdout.readline() == b"connected\n"
             channel = node.active_peer_channels[-1]
             heard = channel.last_received
-            wait_until(lambda: channel.last_received > heard + 1, what="a second of heartbeats")
+            wait_until(lambda: channel.last_received > heard + 0.5, what="half a second of heartbeats")
             process.send_signal(signal.SIGSTOP)
             assert removed.wait_for(1) == [(channel, Reason.TIMEOUT)]
             neighbour.is_served()
@@ -202,9 +202,9 @@ def test_a_peer_that_reads_slowly_is_not_cut_off(networks: Networks) -> None:
     policy = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
     meeting = meet(networks, config=config(write_timeout=0.4), policy=policy)
     meeting.bob.handlers["data_transmission"] = lambda channel, packet: gevent.sleep(0.02)
-    for _ in range(60):
+    for _ in range(45):
         meeting.to_bob.send(CHUNK)
-    wait_until(lambda: meeting.to_alice.received == 60, 10)
+    wait_until(lambda: meeting.to_alice.received == 45, 10)
     assert meeting.to_bob.reason is None
 
 

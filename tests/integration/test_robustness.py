@@ -40,7 +40,7 @@ def test_close_ends_in_time_although_a_callback_hangs(networks: Networks) -> Non
 
 
 def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(networks: Networks) -> None:
-    brisk = config(dead_after=0.3, heartbeat_interval=0.2, close_timeout=0.2)
+    brisk = config(dead_after=0.3, heartbeat_interval=0.2, close_timeout=0.2, session_ttl=0)
     meeting, entered = meet(networks, config=brisk), Flag()
     meeting.bob.handlers["pure_message"] = hanging(entered)
     meeting.alice.routines["liveness"].stop()
@@ -71,7 +71,7 @@ def test_a_goodbye_may_say_anything(networks: Networks) -> None:
 
 
 def test_a_listener_that_hangs_keeps_nobody_else_from_living(networks: Networks) -> None:
-    brisk = config(dead_after=0.4, heartbeat_interval=0.1)
+    brisk = config(dead_after=0.4, heartbeat_interval=0.1, session_ttl=0)
     hub = networks(config=brisk)
     mute, lively = networks(config=brisk), networks(config=brisk)
     hub.peer_removed.add(lambda channel, reason: gevent.sleep(1.5))

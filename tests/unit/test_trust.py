@@ -361,3 +361,9 @@ def test_the_first_authority_is_locked_in_for_good() -> None:
 def test_a_policy_that_locks_no_authority_cannot_be_locked() -> None:
     with pytest.raises(TrustPolicyConflictError, match="first_single_locking_authority=True"):
         BootstrapTrustPolicy(allow_authority=True).locked_to(ALICE)
+
+
+@pytest.mark.parametrize("wrong", [{"allow_enhanced_packet_exchange": "no"}, {"incoming_peer_placement": "queue"}])
+def test_a_text_where_a_switch_is_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="takes a"):
+        IncomingPeerTrustPolicy(**wrong)

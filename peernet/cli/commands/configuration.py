@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -47,7 +48,7 @@ def show(session: Session) -> None:
 def path(session: Session) -> None:
     """Print the path of the file of settings, which need not exist."""
     file = session.home.config_file
-    session.output.done(str(file), {"path": str(file), "exists": file.exists()})
+    session.output.done(str(file), {"path": str(file), "exists": os.path.exists(file)})
 
 
 @config.command()
@@ -59,7 +60,7 @@ def validate(session: Session) -> None:
     except ConfigurationError as error:
         raise CheckFailedError(str(error)) from error
     file = session.home.config_file
-    found = "is valid" if file.exists() else "does not exist, and need not: everything has its default"
+    found = "is valid" if os.path.exists(file) else "does not exist, and need not: everything has its default"
     session.output.done(f"{file} {found}", {"path": str(file), "valid": True})
 
 

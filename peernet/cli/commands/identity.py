@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from peernet.cli.base import NodeCommand
@@ -16,14 +18,15 @@ def init(session: Session) -> None:
     What is there already is kept. Commands that need a key make it by themselves, so this is for
     knowing the identifier before the node runs, and for having a file to edit.
     """
+    from peernet.cli.home import PATIENCE
     from peernet.cli.settings import TEMPLATE
     from peernet.cli.state import write_atomically
     from peernet.identity import Identity
 
     home = session.home
-    with home.locked():
+    with home.locked(PATIENCE):
         identity = Identity.load_or_create(home.folder)
-        if not home.config_file.exists():
+        if not os.path.lexists(home.config_file):
             write_atomically(home.config_file, TEMPLATE.encode())
     session.output.record({"identifier": identity.identifier, "home": str(home), "settings": str(home.config_file)})
 

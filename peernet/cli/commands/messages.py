@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import click
 
 from peernet.cli import control
-from peernet.cli.base import NodeCommand, peer_argument, timeout_option
+from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
 from peernet.cli.failures import ControlTimeout, TimeIsUp
 from peernet.cli.lines import line_of
 from peernet.cli.output import short, to_json
@@ -22,10 +22,12 @@ EVENTS = ("peer_added", "peer_removed", "packet", "refused", "pending", "trust_c
 
 @click.command(cls=NodeCommand)
 @peer_argument
-@click.argument("text", required=False)
+@click.argument("text", required=False, callback=check_text)
 @click.option("-d", "--data", type=click.File("rb"), help="Send this file as a data_transmission; - is stdin.")
-@click.option("--name", help="What to call the data; by default the file's name.")
-@click.option("-n", "--network", metavar="NAME", help="Without a running node: the network to join.")
+@click.option("--name", callback=check_text, help="What to call the data; by default the file's name.")
+@click.option(
+    "-n", "--network", metavar="NAME", callback=check_text, help="Without a running node: the network to join."
+)
 @click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the peer has dealt with it.")
 @timeout_option
@@ -99,9 +101,13 @@ def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise PacketTooBigError(f"the data does not fit into one packet of {limit} bytes (max_frame); send less")
     from_file = file.name not in ("-", "<stdin>")
+    if name is None:
+        name = Path(file.name).name if from_file else ""
+        if not is_sendable(name):
+            raise click.UsageError("the file's name is not UTF-8 text; give the data another with --name.")
     return {
         "data": data,
-        "name": name if name is not None else Path(file.name).name if from_file else "",
+        "name": name,
         "format": "file" if from_file else "misc_data",
     }
 

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from peernet.cli import control
-from peernet.cli.base import NodeCommand, check_addresses, timeout_option
+from peernet.cli.base import NodeCommand, check_addresses, check_text, timeout_option
+from peernet.cli.home import PATIENCE
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import PLACEMENTS, load_settings
 
@@ -29,7 +30,9 @@ from peernet.cli.settings import PLACEMENTS, load_settings
     callback=check_addresses,
     help="Keep a connection to this peer.",
 )
-@click.option("-n", "--network", metavar="NAME", help="Talk only to peers that give the same name.")
+@click.option(
+    "-n", "--network", metavar="NAME", callback=check_text, help="Talk only to peers that give the same name."
+)
 @click.option("--insecure", is_flag=True, default=None, help="Plain TCP, where nobody can prove who they are.")
 @click.option(
     "--placement", type=click.Choice(PLACEMENTS), help="Inbound peers: let them in, or hold them until `accept`."
@@ -38,7 +41,7 @@ from peernet.cli.settings import PLACEMENTS, load_settings
 def run(session: Session, /, **flags: Any) -> None:
     """Run the node in the foreground.
 
-    It runs until SIGTERM, Ctrl-C, or `stop`, and prints one line for each event: `ready` first, then
+    It runs until SIGTERM, SIGHUP, Ctrl-C, or `stop`, and prints one line for each event: `ready` first, then
     peers that come and go, packets, and what was refused. Peers given with --connect are dialled for
     ever, so they need not be up yet. The options can also be set as PEERNET_LISTEN, PEERNET_CONNECT,
     PEERNET_NETWORK, PEERNET_INSECURE and PEERNET_PLACEMENT (lists separated by spaces), or in
@@ -48,7 +51,7 @@ def run(session: Session, /, **flags: Any) -> None:
     session.prepare()
     from peernet.cli.foreground import run_in_foreground
 
-    with session.home.locked():
+    with session.home.locked(PATIENCE):
         run_in_foreground(session, settings)
 
 

@@ -10,7 +10,7 @@ import click
 from peernet.cli import control
 from peernet.cli.base import NodeCommand, peer_argument, timeout_option
 from peernet.cli.failures import NotRunningError
-from peernet.cli.output import ago, short
+from peernet.cli.output import ago, short, shortened
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
 
@@ -35,7 +35,7 @@ def peers(session: Session) -> None:
     output = session.output
     if output.for_people:
         now = time.time()
-        rows = [{**row, "short": short(row["identifier"]), "seen": ago(row["last_seen"], now)} for row in rows]
+        rows = [{**shortened(row), "seen": ago(row["last_seen"], now)} for row in rows]
     output.rows(rows, COLUMNS, if_none="no peers are known yet; `peernet-node connect` makes the first")
 
 

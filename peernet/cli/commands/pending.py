@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from peernet.cli import control
-from peernet.cli.base import NodeCommand, peer_argument
-from peernet.cli.output import short
+from peernet.cli.base import NodeCommand, check_text, peer_argument
+from peernet.cli.output import shortened
 from peernet.cli.session import Session, pass_session
 
 COLUMNS = {"short": "PEER", "address": "ADDRESS", "proven": "PROVEN", "agent": "AGENT"}
@@ -19,7 +19,7 @@ def pending(session: Session) -> None:
     output = session.output
     rows = control.call(session.home, "pending")
     if output.for_people:
-        rows = [{**row, "short": short(row["identifier"])} for row in rows]
+        rows = [shortened(row) for row in rows]
     output.rows(rows, COLUMNS, if_none="nobody is waiting")
 
 
@@ -34,7 +34,7 @@ def accept(session: Session, peer: str) -> None:
 
 @click.command(cls=NodeCommand)
 @peer_argument
-@click.option("-m", "--message", default="", help="One sentence for the peer's log.")
+@click.option("-m", "--message", default="", callback=check_text, help="One sentence for the peer's log.")
 @pass_session
 def reject(session: Session, peer: str, message: str) -> None:
     """Refuse the pending PEER and tell it so."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import json
 
+import gevent
 import pytest
+from gevent.monkey import get_original
 
-from peernet.cli.bodies import MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
+from peernet.cli import bodies, event_log, figures
+from peernet.cli.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
 from peernet.cli.event_log import MAX_WAITING, Subscription, make_event
 from peernet.cli.lines import line_of
 from peernet.cli.output import ago, to_json
+from peernet.identity import Identity
+from peernet.network import PeerNetwork
 from peernet.v1 import packet_pb2 as pb
 
+get_ident = get_original("_thread", "get_ident")
 SOMEBODY = "a" * 52
 
 
@@ -80,13 +86,79 @@ def test_every_event_has_a_line_that_no_terminal_acts_on(event: dict[str, object
 
 def test_a_slow_listener_misses_the_oldest_events_and_is_told() -> None:
     subscription = Subscription()
-    for number in range(MAX_WAITING + 5):
-        subscription.put({"number": number})
+    lines = [b"%8d" % number + b"x" * (MAX_WAITING // 10 - 8) for number in range(15)]
+    for line in lines:
+        subscription.put(line)
     subscription.end()
     first, *rest = list(subscription)
-    assert (first["event"], first["count"]) == ("dropped", 5)
-    assert rest[0] == {"number": 5}
-    assert len(rest) == MAX_WAITING
+    dropped = json.loads(first)
+    assert (dropped["event"], dropped["count"]) == ("dropped", 5)
+    assert rest == lines[5:]
+
+
+def test_a_listener_that_stays_slow_is_told_each_time_before_the_next_event() -> None:
+    subscription = Subscription()
+    half = b"x" * (MAX_WAITING // 2)
+    for _ in range(3):
+        subscription.put(half)
+    reader = iter(subscription)
+    assert json.loads(next(reader))["count"] == 1
+    assert next(reader) == half
+    for _ in range(3):
+        subscription.put(half)
+    assert json.loads(next(reader))["count"] == 2
+
+
+def test_an_event_larger_than_the_queue_is_still_told() -> None:
+    subscription = Subscription()
+    subscription.put(b"small")
+    subscription.put(b"x" * (MAX_WAITING + 1))
+    subscription.end()
+    first, second = subscription
+    assert json.loads(first)["count"] == 1
+    assert len(second) == MAX_WAITING + 1
+
+
+def test_an_event_is_encoded_once_for_all_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    monkeypatch.setattr(event_log, "encode", lambda event: encoded.append(event) or b"line")
+    network = PeerNetwork(identity=Identity.generate())
+    log = event_log.EventLog(network, lambda event: None, lambda: None)
+    log.begin(make_event("ready"))
+    assert encoded == []  # nobody listens
+    lines: list[bytes] = []
+    listeners = [gevent.spawn(lambda: lines.extend(log.listen())) for _ in range(3)]
+    gevent.sleep(0)
+    log.tell(make_event("dropped", count=1))
+    log.end()
+    gevent.joinall(listeners, raise_error=True)
+    assert lines == [b"line"] * 3
+    assert len(encoded) == 1
+
+
+def test_large_data_is_hashed_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def digest(data: bytes) -> str:
+        threads.append(get_ident())
+        return "hash"
+
+    monkeypatch.setattr(bodies, "_digest", digest)
+    for size in (MAX_HASHED_HERE, MAX_HASHED_HERE + 1):
+        packet = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * size))
+        assert body_of("data_transmission", packet)["sha256"] == "hash"
+    assert threads[0] == get_ident() != threads[1]
+
+
+def test_greenlets_are_counted_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+    now = [100.0]
+    monkeypatch.setattr(figures.gc, "get_objects", lambda: walks.append(1) or [gevent.getcurrent()])
+    monkeypatch.setattr(figures.time, "monotonic", lambda: now[0])
+    count = figures.GreenletCount()
+    assert [count.latest, count.latest, len(walks)] == [1, 1, 1]
+    now[0] += figures.COUNT_INTERVAL
+    assert [count.latest, len(walks)] == [1, 2]
 
 
 def test_ago() -> None:

@@ -15,6 +15,7 @@ from peernet._version import __version__
 from peernet.cli import cli
 from peernet.cli.failures import ExitCode
 from peernet.cli.settings import DEFAULTS, variable_of
+from tests.unit.cli.denial import deny_access_below
 
 SOMEBODY = "s" * 52
 Run = Callable[..., Result]
@@ -138,6 +139,38 @@ def test_wrong_usage(run: Run, command: tuple[str, ...]) -> None:
     assert "Error: " in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("send", "abc", "\udcff"),
+        ("send", "abc", "--data", "-", "--name", "\udcff"),
+        ("send", "abc", "text", "--network", "\udcff"),
+        ("reject", "abc", "--message", "\udcff"),
+        ("run", "--network", "\udcff"),
+    ],
+)
+def test_text_that_is_no_utf_8_is_refused(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert result.exit_code == ExitCode.USAGE
+    assert "it is not UTF-8 text" in result.stderr
+
+
+def test_a_file_whose_name_is_no_utf_8_needs_another_name(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "data\udcff"
+    file.write_bytes(b"x")
+    result = run("send", "127.0.0.1:1", "--data", str(file))
+    assert result.exit_code == ExitCode.USAGE
+    assert "give the data another with --name" in result.stderr
+    assert "not UTF-8" not in run("send", "127.0.0.1:1", "--data", str(file), "--name", "data").stderr
+
+
+def test_a_network_name_from_the_environment_that_is_no_utf_8(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEERNET_NETWORK", "\udcff")
+    result = run("config", "show")
+    assert result.exit_code == ExitCode.ERROR
+    assert "PEERNET_NETWORK: network: it is not UTF-8 text" in result.stderr
+
+
 def test_trust_without_a_node_is_kept(run: Run) -> None:
     assert run("trust", SOMEBODY).output == f"{SOMEBODY[:12]} is trusted\n"
     assert run("trust", SOMEBODY[:5]).output.endswith("was trusted already\n")
@@ -215,6 +248,37 @@ def test_doctor(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == ExitCode.CHECK_FAILED
     assert "chmod 600" in result.output
     assert "key permissions, trust.json" in result.stderr
+
+
+def test_doctor_finds_a_home_that_others_can_change(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o777)
+    result = run("doctor")
+    assert result.exit_code == ExitCode.CHECK_FAILED
+    assert "chmod go-w" in result.output
+    for command in (["init"], ["trust", SOMEBODY], ["run"]):
+        result = run(*command)
+        assert result.exit_code == ExitCode.ERROR
+        assert "chmod go-w" in result.stderr
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_home_in_a_folder_that_cannot_be_searched(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "closed"
+    run("init")  # so that all is imported that these commands need
+    run("doctor")
+    deny_access_below(closed, monkeypatch)
+    home = closed / "home"
+    for command in (["init"], ["trust", SOMEBODY], ["id"], ["config", "show"], ["explain", SOMEBODY], ["peers"]):
+        result = run(*command, home=home)
+        assert isinstance(result.exception, SystemExit), command
+        assert result.exit_code == ExitCode.ERROR
+        assert result.stderr.startswith("Error: ")
+        assert "Permission denied" in result.stderr
+    result = run("doctor", home=home)
+    assert result.exit_code == ExitCode.CHECK_FAILED
+    assert "cannot be used (Permission denied)" in result.output
+    assert json.loads(run("config", "path", "-o", "json", home=home).output)["exists"] is False
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

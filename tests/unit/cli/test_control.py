@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import gevent
 import gevent.socket
 import pytest
 
-from peernet.cli import control
+from peernet.cli import control, control_server
 from peernet.cli.control_server import ControlServer, Streaming
 from peernet.cli.failures import ControlTimeout, ExitCode, NodeFailure, NotRunningError, TimeIsUp
 from peernet.cli.home import Home
@@ -71,6 +72,67 @@ def test_nonsense_is_answered_and_does_no_harm(home: Home, serve: Callable[..., 
     assert control.call(home, "x") == {}
 
 
+def ask_raw(home: Home, request: bytes) -> dict[str, Any]:
+    with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        return control.decode(client.makefile("rb").readline())
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("x"), OSError(28, "full"), RuntimeError("x"), AssertionError("x"), gevent.Timeout(0.1)]
+)
+def test_whatever_fails_inside_a_request_is_answered_and_logged(
+    home: Home,
+    serve: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+) -> None:
+    def answer(command: str, arguments: dict[str, Any]) -> None:
+        raise error
+
+    serve(answer)
+    with caplog.at_level(logging.ERROR), pytest.raises(NodeFailure, match="failed at this request") as caught:
+        control.call(home, "x")
+    assert caught.value.exit_code == ExitCode.ERROR
+    assert "a control request failed" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_answer_that_is_no_json_is_an_error(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: {"what": object()})
+    with pytest.raises(NodeFailure):
+        control.call(home, "x")
+
+
+def test_a_request_that_is_too_long_is_told_so(
+    home: Home, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "MAX_LINE", 100)
+    serve(lambda command, arguments: "fine")
+    assert "may have 100 bytes" in ask_raw(home, b"x" * 200)["error"]
+
+
+def test_a_request_nested_too_deeply_is_not_understood(home: Home, serve: Callable[..., None]) -> None:
+    serve(lambda command, arguments: "fine")
+    assert "does not understand" in ask_raw(home, b"[" * 100_000 + b"\n")["error"]
+
+
+def test_a_stream_that_breaks_down_is_logged(
+    home: Home, serve: Callable[..., None], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def lines() -> Iterator[bytes]:
+        yield b"{}\n"
+        raise RuntimeError("no more")
+
+    serve(lambda command, arguments: Streaming(None, lines()))
+    assert list(control.stream(home, "listen", 5)) == [{}]
+    assert "cannot be told more" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_whoever_hangs_up_does_no_harm(home: Home, serve: Callable[..., None]) -> None:
     serve(lambda command, arguments: "fine")
     with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
@@ -80,21 +142,21 @@ def test_whoever_hangs_up_does_no_harm(home: Home, serve: Callable[..., None]) -
 
 
 def test_a_stream(home: Home, serve: Callable[..., None]) -> None:
-    serve(lambda command, arguments: Streaming(None, ({"n": number} for number in range(3))))
+    serve(lambda command, arguments: Streaming(None, (control.encode({"n": number}) for number in range(3))))
     assert list(control.stream(home, "listen", 5)) == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_a_stream_ends_when_the_time_is_up_and_the_server_notices(home: Home, serve: Callable[..., None]) -> None:
     ended = gevent.event.Event()
 
-    def messages() -> Iterator[dict[str, Any]]:
+    def lines() -> Iterator[bytes]:
         try:
             gevent.event.Event().wait()
-            yield {}
+            yield b"{}\n"
         finally:
             ended.set()
 
-    serve(lambda command, arguments: Streaming(None, messages()))
+    serve(lambda command, arguments: Streaming(None, lines()))
     with pytest.raises(TimeIsUp):
         list(control.stream(home, "listen", 0.02))
     assert ended.wait(5)

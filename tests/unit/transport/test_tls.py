@@ -120,7 +120,7 @@ def test_a_server_with_an_accepted_key_is_known_by_it(make: Any, context_for: An
 
 
 def refused(wrapping: Any) -> None:
-    with pytest.raises(TransportError, match="the TLS handshake failed: "):
+    with pytest.raises(TransportError, match="TLS handshake"):
         wrapping.get(timeout=scaled(5))
 
 
