@@ -92,6 +92,8 @@ class EventLog:
         network.packet_received.add(self._packet)
         network.packet_refused.add(self._refused)
         network.trust_changed.add(self._trust_changed)
+        network.channel_reconnecting.add(lambda channel: self._connection_changed("reconnecting", channel))
+        network.channel_resumed.add(lambda channel: self._connection_changed("resumed", channel))
 
     def begin(self, ready: EventObject) -> None:
         """Tell the first event, and whatever has happened before it was known."""
@@ -156,6 +158,9 @@ class EventLog:
         sender = {"from": channel.peer.identifier}
         self.tell(make_event("refused", kind=kind, **sender, rule=decision.rule, why=decision.why))
         self._pace()
+
+    def _connection_changed(self, name: str, channel: PeerChannel) -> None:
+        self.tell(make_event(name, peer=channel.peer.identifier, address=channel.peer.endpoint))
 
     def _trust_changed(self, channel: PeerChannel) -> None:
         self.tell(make_event("trust_changed", peer=channel.peer.identifier, trusted=channel.trusted))

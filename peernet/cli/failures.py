@@ -7,6 +7,7 @@ from enum import IntEnum
 from peernet.errors import (
     ChannelClosedError,
     ConnectTimeout,
+    DeliveryFailed,
     IdentityMismatchError,
     PeerNetError,
     PingTimeout,
@@ -54,7 +55,7 @@ class NodeFailure(PeerNetError):
 
 
 # Reasons of a closed channel that mean "no" rather than "broken".
-REFUSALS = frozenset({"blocked", "not_allowed", "rejected", "decision_timeout"})
+REFUSALS = frozenset({"blocked", "not_allowed", "rejected", "decision_timeout", "not_permitted", "unhandled"})
 
 CODES: dict[type[PeerNetError], ExitCode] = {
     NotRunningError: ExitCode.NOT_RUNNING,
@@ -74,6 +75,6 @@ def exit_code_of(error: PeerNetError) -> int:
     """The exit code for an error."""
     if isinstance(error, NodeFailure):
         return error.exit_code
-    if isinstance(error, ChannelClosedError) and str(error.reason) in REFUSALS:
+    if isinstance(error, (ChannelClosedError, DeliveryFailed)) and str(error.reason) in REFUSALS:
         return ExitCode.REFUSED
     return CODES.get(type(error), ExitCode.ERROR)

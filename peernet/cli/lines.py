@@ -62,6 +62,14 @@ def _trust_changed(event: Fields) -> str:
     return f"{short(event['peer'])} is now {'trusted' if event['trusted'] else 'untrusted'}"
 
 
+def _reconnecting(event: Fields) -> str:
+    return f"{short(event['peer'])}: the connection is lost, the channel waits for another one"
+
+
+def _resumed(event: Fields) -> str:
+    return f"{short(event['peer'])}: connected again, nothing is lost"
+
+
 def _dial_failed(event: Fields) -> str:
     after = "given up" if event["retry_in"] is None else f"next attempt in {event['retry_in']:g} s"
     return f"{printable(event['address'])}: {printable(event['error'], MAX_TEXT)} ({after})"
@@ -79,6 +87,8 @@ _LINES: dict[str, Callable[[Fields], str]] = {
     "refused": _refused,
     "pending": _pending,
     "trust_changed": _trust_changed,
+    "reconnecting": _reconnecting,
+    "resumed": _resumed,
     "dial_failed": _dial_failed,
     "dropped": _dropped,
 }

@@ -20,6 +20,7 @@ from peernet.cli.settings import Settings
 from peernet.cli.state import load_peers, load_trust, save_trust
 from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
+from peernet.handlers import ignore
 from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.text import printable
@@ -45,6 +46,8 @@ def make_network(home: Home, settings: Settings) -> PeerNetwork:
         config=settings.limits,
         insecure=settings.insecure,
     )
+    for kind in ("data_transmission", "collection_share"):
+        network.handlers[kind] = ignore  # the events show them, and that is what they are for
     for known in load_peers(home.peers_file):
         network.known_peers.restore(known)
     return network

@@ -12,6 +12,7 @@ from peernet.cli.output import short
 from peernet.deadline import Deadline
 from peernet.errors import ConnectError, ConnectTimeout, LocalProtocolError, PingTimeout
 from peernet.network import PeerNetwork
+from peernet.reasons import Reason
 from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 
 
@@ -54,13 +55,16 @@ def say(network: PeerNetwork, peer: str, message: dict[str, Any], timeout: float
     Raises:
         ConnectError, ChannelError: it could not be sent.
         PingTimeout: it was sent, and the peer has not dealt with it in time.
+        DeliveryFailed: the peer has refused it, or the session has ended.
     """
     deadline = Deadline(timeout)
     channel = reach(network, peer, timeout)
     body = _message(message)
-    channel.send(body, timeout=deadline.remaining)
-    if confirm:
+    receipt = channel.send(body, timeout=deadline.remaining)
+    if confirm and receipt.reason is Reason.NO_SESSION:
         _await_turn(channel, deadline, timeout)
+    elif confirm and not receipt.wait(deadline.cap(timeout)):
+        raise _not_dealt_with(channel, timeout)
     return {
         "sent": True,
         "peer": channel.peer.identifier,
@@ -90,14 +94,18 @@ def _message(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPac
 
 
 def _await_turn(channel: PeerChannel, deadline: Deadline, timeout: float) -> None:
-    """Packets are dealt with in order, so an answer to a ping says that all before it are."""
+    """For peers without sessions: packets are dealt with in order, so an answered ping says that all before it are."""
     try:
         channel.ping(deadline.cap(timeout))
     except PingTimeout as error:
-        raise PingTimeout(
-            f"sent, but {short(channel.peer.identifier)} has not dealt with it within {timeout:g} s; "
-            "it may be busy, or still has to accept this node"
-        ) from error
+        raise _not_dealt_with(channel, timeout) from error
+
+
+def _not_dealt_with(channel: PeerChannel, timeout: float) -> PingTimeout:
+    return PingTimeout(
+        f"sent, but {short(channel.peer.identifier)} has not dealt with it within {timeout:g} s; "
+        "it may be busy or away, or still has to accept this node"
+    )
 
 
 def _dial_known(network: PeerNetwork, identifier: str, deadline: Deadline) -> PeerChannel:

@@ -67,7 +67,7 @@ def test_data_is_refused_until_the_sender_is_trusted(nodes: tuple[NodeProcess, N
     data = bytes(range(256)) * 8
     file = tmp_path / "picture.bin"
     file.write_bytes(data)
-    assert bob.command("send", alice.identifier, "--data", str(file)).code == 0
+    assert bob.command("send", alice.identifier, "--data", str(file)).code == 4
     refused = alice.wait_for("refused", 10, kind="data_transmission", rule="allow_enhanced_packet_exchange")
     assert refused["from"] == bob.identifier
     assert alice.command("trust", bob.identifier).code == 0

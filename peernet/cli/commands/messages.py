@@ -17,7 +17,18 @@ from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
 from peernet.errors import PacketTooBigError
 
-EVENTS = ("peer_added", "peer_removed", "packet", "refused", "pending", "trust_changed", "dial_failed", "dropped")
+EVENTS = (
+    "peer_added",
+    "peer_removed",
+    "reconnecting",
+    "resumed",
+    "packet",
+    "refused",
+    "pending",
+    "trust_changed",
+    "dial_failed",
+    "dropped",
+)
 
 
 @click.command(cls=NodeCommand)
@@ -29,7 +40,7 @@ EVENTS = ("peer_added", "peer_removed", "packet", "refused", "pending", "trust_c
     "-n", "--network", metavar="NAME", callback=check_text, help="Without a running node: the network to join."
 )
 @click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
-@click.option("--no-wait", is_flag=True, help="Do not wait until the peer has dealt with it.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the peer has acknowledged it; the default.")
 @timeout_option
 @pass_session
 def send(
@@ -37,16 +48,16 @@ def send(
 ) -> None:
     """Send TEXT, or data, to PEER.
 
-    Succeeds when PEER has dealt with the packet, which includes refusing its kind: a peer takes data only
-    from those it trusts. With no node running on this home, PEER is dialled for the moment with the
-    home's identity: one packet, and goodbye.
+    Succeeds when PEER has acknowledged the packet. Exits with 4 if PEER refuses it (a peer takes data only
+    from those it trusts), with 5 if the time is over, with 1 if it was lost. With no node running on this
+    home, PEER is dialled for the moment with the home's identity: one packet, and goodbye.
     """
     if (text is None) == (data is None):
         raise click.UsageError("give either TEXT or --data FILE.")
     flags = {"network": options["network"], "insecure": options["insecure"]}
     settings = load_settings(session.home.config_file, flags)
     message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
-    confirm = not options["no_wait"]
+    confirm = options["wait"]
 
     def otherwise() -> dict[str, Any]:
         session.prepare()
