@@ -553,9 +553,14 @@ class PeerChannel:
 
     def _wait_for_link(self) -> bool:
         """Wait while reconnecting. Returns whether there is a link to read from."""
-        while self.state is ChannelState.RECONNECTING:
-            self._wait_for_change(None)
-        return self.state in (ChannelState.OPEN, ChannelState.CLOSING) and self._link.alive
+        while not (self.state is ChannelState.OPEN and self._link.alive):
+            if self.state is ChannelState.RECONNECTING:
+                self._wait_for_change(None)
+            elif self.state is ChannelState.OPEN:  # it broke before anybody has read from it
+                self._lose(self._link, Reason.CONNECTION_LOST, str(self._link.broken or "the connection was cut"))
+            else:
+                return self.state is ChannelState.CLOSING and self._link.alive
+        return True
 
     def _read(self, link: Link) -> None:
         """Read from a link until it, or the channel, ends."""
