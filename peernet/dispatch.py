@@ -233,8 +233,12 @@ class Dispatcher:
 
     def _settle(self, session: Session[Receipt], acknowledged: int) -> None:
         settled = session.release(acknowledged)
-        for receipt in settled:
-            receipt.settle(session.verdict(receipt.sequence))
+        if session.has_verdicts:
+            for receipt in settled:
+                receipt.settle(session.verdict(receipt.sequence))
+        else:
+            for receipt in settled:
+                receipt.settle()
         if settled:
             self._channel.on_settled()
 

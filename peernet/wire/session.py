@@ -250,6 +250,11 @@ class Session(Generic[K]):
         """Why the peer has refused a packet that it has acknowledged; ``None`` if it has not."""
         return self._verdicts.pop(number, None) if self._verdicts else None
 
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether the peer has refused packets whose :meth:`verdict` was not asked for."""
+        return bool(self._verdicts)
+
     # Receiving.
 
     def receive(self) -> bool:

@@ -20,6 +20,7 @@ from peernet.wire.packets import (
     encode_frame,
     encode_header,
     peek,
+    peek_numbers,
 )
 from tests.unit.wire.samples import BODIES, IDENTIFIER, packets
 
@@ -314,3 +315,10 @@ def test_whatever_comes_is_a_kind_or_a_protocol_error_and_parsing_never_changes_
         reason = None
         assert packet.WhichOneof("body") == (None if kind is UNKNOWN else kind.name)
     assert reason in (None, Reason.BAD_PACKET)
+
+
+@pytest.mark.parametrize(("sequence", "acknowledged"), [(0, 0), (7, 0), (0, 300), (2**64 - 1, 1)])
+def test_the_numbers_of_a_packet_are_read_without_its_body(sequence: int, acknowledged: int) -> None:
+    packet = pb.Packet(sequence=sequence, acknowledged=acknowledged, request_id=5, source_origin_identifier="x")
+    packet.data_transmission.data = b"\x08\x01\x10\x02"
+    assert peek_numbers(packet.SerializeToString()) == (sequence, acknowledged)

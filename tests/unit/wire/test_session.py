@@ -211,6 +211,7 @@ class TestRefusals:
         one = session()
         keep(one, 3)
         one.note_refusals([(2, Reason.NOT_PERMITTED)])
+        assert one.has_verdicts
         one.release(3)
         assert [one.verdict(number) for number in (1, 2, 3)] == [None, Reason.NOT_PERMITTED, None]
 
