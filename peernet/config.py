@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
@@ -97,10 +98,30 @@ class NetworkConfig:
         Raises:
             ConfigurationError: an unknown name or an impossible value.
         """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigurationError(f"unknown limit {unknown[0]!r}; `peernet-node limits` lists them all")
+        mistakes = find_mistakes(values)
+        if mistakes:
+            raise ConfigurationError(mistakes[0])
         return cls(**values)
+
+
+def find_mistakes(values: dict[str, Any]) -> list[str]:
+    """A sentence for each thing that is wrong with what is to become a :class:`NetworkConfig`."""
+    fields = {field.name: field for field in dataclasses.fields(NetworkConfig)}
+    mistakes = [
+        f"unknown limit {name!r}; `peernet-node limits` lists them all" for name in sorted(set(values) - set(fields))
+    ]
+    for name, field in fields.items():
+        try:
+            _check_value(field, values.get(name, field.default))
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        return mistakes
+    try:
+        NetworkConfig(**values)
+    except ConfigurationError as error:  # values that contradict each other
+        return [str(error)]
+    return []
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,8 @@ def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if not value >= least:  # also refuses NaN
         raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {value!r}")
     if value > most:
-        raise ConfigurationError(f"{field.name} must be at most {most:.0f} {unit}, not {value!r}")
+        bound = f"at most {most:.0f} {unit}" if most < sys.float_info.max else f"a finite number of {unit}"
+        raise ConfigurationError(f"{field.name} must be {bound}, not {reprlib.repr(value)}")
 
 
 def _check_order(config: NetworkConfig, *names: str) -> None:
