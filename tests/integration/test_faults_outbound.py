@@ -282,7 +282,7 @@ def test_a_refusal_tells_the_reason_and_when_to_come_back(node: PeerNetwork) -> 
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [("one", "two"), ("", "test"), ("test", "test ")],
+    [("one", "two"), ("tes", "test"), ("test", "test ")],
 )
 def test_two_real_nodes_of_different_networks_part_with_the_reason(networks: Networks, ours: str, theirs: str) -> None:
     alice, bob = networks(network_name=ours), networks(network_name=theirs)
