@@ -74,6 +74,11 @@ TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
 }
 
 
+# Looking a member up in its class takes as long as a call (CPython 3.11), and these
+# are asked for every packet.
+_OPEN = ChannelState.OPEN
+
+
 class ChannelOwner(Protocol):
     """What a channel needs of the network it belongs to."""
 
@@ -133,6 +138,7 @@ class PeerChannel:
         self._handlers: PacketHandleProtocol | None = None
         self._owner = owner
         self._config = owner.config
+        self._packet_received = owner.packet_received
         self._link = Link(transport, connection, owner.config, self._broken)
         self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
@@ -224,7 +230,7 @@ class PeerChannel:
     def send_encoded(self, encoded: Encoded, timeout: float | None) -> None:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
         kind, prefix, content = encoded
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             raise self._closed_error()
         if kind.control:
             raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
@@ -286,7 +292,7 @@ class PeerChannel:
             ChannelClosedError: the channel is not open, or ended before the answer came.
         """
         self._check_not_own_greenlet("ping")
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             raise self._closed_error()
         self._pings += 1
         request, answered = self._pings, Flag()
@@ -353,7 +359,7 @@ class PeerChannel:
             elif not self.ended_by_peer:
                 self._link.discard_until_end()
         except RemoteProtocolError as error:
-            if self.state is ChannelState.OPEN:
+            if self.state is _OPEN:
                 self._owner.counters[error.reason] += 1
                 logger.info("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
                 self._begin_closing(error.reason, str(error))
@@ -420,7 +426,7 @@ class PeerChannel:
 
     def _handle(self, frame: Frame) -> bool:
         """Take one frame through the gates to its callback. Returns whether to go on."""
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             return False  # closed by somebody else since the last frame
         kind = peek(frame)
         if not kind.bulk:  # an open connection may always carry the bulk kinds
@@ -433,7 +439,7 @@ class PeerChannel:
             self._count("unknown_kind")
         else:
             self._refuse(kind.name)
-        return self.state is ChannelState.OPEN
+        return self.state is _OPEN
 
     def _handle_control(self, kind: str, packet: pb.Packet) -> None:
         if kind == "heartbeat":
@@ -462,8 +468,8 @@ class PeerChannel:
                 f"a packet of kind {kind} claims to be from {printable(origin)}", Reason.ORIGIN_MISMATCH
             )
         self.received += 1
-        if self._owner.packet_received.listeners:
-            self._owner.packet_received.fire(self, packet)
+        if self._packet_received.listeners:
+            self._packet_received.fire(self, packet)
         callback = find_callback(kind, self._handlers, self._owner.handlers)
         if callback is None:
             return self._count("unhandled")
@@ -507,7 +513,7 @@ class PeerChannel:
                 raise self._closed_error()
             if deadline.expired:
                 raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly")
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             raise self._closed_error()
 
     # Ending.

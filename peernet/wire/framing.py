@@ -22,13 +22,14 @@ MAX_AHEAD = 256 * 1024
 MAX_SPARE = 2 * MAX_AHEAD  # a buffer up to this size is kept for the next large frame
 
 
-_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+SHORT_VARINTS = [bytes([value]) for value in range(0x80)]
+"""The varints of one byte, for those who cannot afford a call."""
 
 
 def encode_varint(value: int) -> bytes:
     """The varint of a value that is not negative."""
     if value < 0x80:
-        return _ONE_BYTE[value]
+        return SHORT_VARINTS[value]
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
