@@ -41,7 +41,7 @@ class NetworkConfig:
     # libp2p allow 4 KiB frames there; 10 s is what syncthing and RabbitMQ wait).
     max_handshake_frame: int = _limit(4 * KIB, "bytes", "connection closed: frame_too_big", least=512, most=16 * KIB)
     handshake_timeout: float = _limit(10.0, "seconds", "connection closed: handshake_timeout", least=0.1)
-    max_handshakes: int = _limit(64, "connections", "new connection refused: busy", least=1)
+    max_handshakes: int = _limit(64, "connections", "new connection closed unheard, counted as busy", least=1)
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
 
     # Pending decisions hold a socket each.
