@@ -84,6 +84,10 @@ TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
 }
 
 
+# Looking a member up in its class takes as long as a call (CPython 3.11), and these
+# are asked for every packet.
+_OPEN = ChannelState.OPEN
+
 # Where packets are accepted.
 SENDABLE = (ChannelState.OPEN, ChannelState.RECONNECTING)
 
@@ -255,7 +259,7 @@ class PeerChannel:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
         kind, prefix, content = encoded
         size = len(prefix) + len(content)
-        if self.state is not ChannelState.OPEN or not kind.bulk or size > self._max_frame:
+        if self.state is not _OPEN or not kind.bulk or size > self._max_frame:
             self._check_sendable(kind, size)
         outbox, session = self._link.outbox, self._session
         if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes or (session and session.full):
@@ -263,14 +267,14 @@ class PeerChannel:
         if session is None:
             return self._send_unnumbered(encoded, size)
         envelope = b""
-        if session.handled != session.told and not session.refused and self.state is ChannelState.OPEN:
+        if session.handled != session.told and not session.refused and self.state is _OPEN:
             envelope = _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())
         header = encode_header(encoded, envelope)
         if len(content) <= SMALL:
             header, content = header + content, b""
         receipt = Receipt(self, header, content, size)
         session.keep(receipt)
-        if self.state is ChannelState.OPEN:
+        if self.state is _OPEN:
             self._link.outbox.put(header, content)
         return receipt
 
@@ -326,7 +330,7 @@ class PeerChannel:
         self.check_not_own_greenlet("ping")
         if self.state is ChannelState.RECONNECTING:
             raise PingTimeout(f"{self!r} has no connection now")
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             raise self._closed_error()
         began = time.monotonic()
         answered = self._pings.ask(self._link, timeout)
@@ -418,7 +422,7 @@ class PeerChannel:
 
     def detach(self, why: str) -> None:
         """Give the present connection up; the session waits for another one."""
-        if self.state is ChannelState.OPEN:
+        if self.state is _OPEN:
             self._lose(self._link, Reason.CONNECTION_LOST, why)
 
     def end(self, reason: Reason, text: str = "") -> None:
@@ -432,7 +436,7 @@ class PeerChannel:
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
         link, deadline = self._link, Deadline(timeout)
-        if self.state is not ChannelState.OPEN:
+        if self.state is not _OPEN:
             return False
         heard, unread = link.last_received, link.unread
         link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
@@ -553,10 +557,10 @@ class PeerChannel:
 
     def _wait_for_link(self) -> bool:
         """Wait while reconnecting. Returns whether there is a link to read from."""
-        while not (self.state is ChannelState.OPEN and self._link.alive):
+        while not (self.state is _OPEN and self._link.alive):
             if self.state is ChannelState.RECONNECTING:
                 self._wait_for_change(None)
-            elif self.state is ChannelState.OPEN:  # it broke before anybody has read from it
+            elif self.state is _OPEN:  # it broke before anybody has read from it
                 self._lose(self._link, Reason.CONNECTION_LOST, str(self._link.broken or "the connection was cut"))
             else:
                 return self.state is ChannelState.CLOSING and self._link.alive
@@ -565,7 +569,7 @@ class PeerChannel:
     def _read(self, link: Link) -> None:
         """Read from a link until it, or the channel, ends."""
         self._held, dispatcher = link, self._dispatcher
-        dispatcher.connection, dispatcher.reading = link.connection, self.state is ChannelState.OPEN
+        dispatcher.connection, dispatcher.reading = link.connection, self.state is _OPEN
         try:
             if link.read(dispatcher.handle, dispatcher.took_long):
                 self._lose(link, Reason.CONNECTION_LOST, "the stream ended without a goodbye")
@@ -592,7 +596,7 @@ class PeerChannel:
 
     def _blame(self, link: Link, error: RemoteProtocolError) -> None:
         """The peer has broken the protocol."""
-        if self.state is ChannelState.OPEN and link is self._link:
+        if self.state is _OPEN and link is self._link:
             self._owner.counters[error.reason] += 1
             logger.info("= %s broke the protocol: %s", self.peer.identifier[:8], printable(error))
             self._begin_closing(error.reason, str(error))
@@ -621,13 +625,13 @@ class PeerChannel:
     def _has_room(self) -> bool:
         """Whether the next packet need not wait."""
         outbox, session = self._link.outbox, self._session
-        blocked = self.state is ChannelState.OPEN and outbox.full and not outbox.broken
+        blocked = self.state is _OPEN and outbox.full and not outbox.broken
         return not blocked and not (session is not None and session.full)
 
     def _holds_in_reserve(self, size: int) -> bool:
         """Whether a packet fits into the part that is kept for callbacks."""
         config, outbox, session = self._config, self._link.outbox, self._session
-        if self.state is ChannelState.OPEN and not outbox.holds_in_reserve(size):
+        if self.state is _OPEN and not outbox.holds_in_reserve(size):
             return False
         return session is None or (
             len(session.kept) < session.max_packets + config.session_reserve_packets
@@ -661,7 +665,7 @@ class PeerChannel:
             if deadline.expired:
                 raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly, or is away")
             outbox = self._link.outbox
-            if self.state is ChannelState.OPEN and outbox.full:
+            if self.state is _OPEN and outbox.full:
                 outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.remaining)
@@ -678,7 +682,7 @@ class PeerChannel:
         if link.broken is not None:
             self._spawn_ending(self._lose, link, Reason.CONNECTION_LOST, str(link.broken))
         elif (stalled := max(outbox.stalled_for, self._full_for(now))) > config.write_timeout:
-            resumable = self._session is not None and self.state is ChannelState.OPEN
+            resumable = self._session is not None and self.state is _OPEN
             reason = Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER
             self._spawn_ending(self._cut, link, reason)
         elif now - link.last_received > self.patience and not link.has_news(now):
@@ -705,7 +709,7 @@ class PeerChannel:
         self._owner.counters[reason] += 1
         link.put_control(goodbye_packet(reason))
         link.outbox.flush()
-        if reason in CONNECTION_ONLY and self.state is ChannelState.OPEN:
+        if reason in CONNECTION_ONLY and self.state is _OPEN:
             self._lose(link, reason, reason.sentence)
         else:
             self.end(reason)
@@ -715,7 +719,7 @@ class PeerChannel:
     def _lose(self, link: Link, reason: Reason, text: str) -> None:
         """A connection is gone. With a session the channel waits for another one; without it ends."""
         link.abort()
-        if link is not self._link or self.state is not ChannelState.OPEN:
+        if link is not self._link or self.state is not _OPEN:
             return
         self._dispatcher.reading = False
         if self._session is None:
@@ -805,7 +809,7 @@ class PeerChannel:
         self.connected_at = time.monotonic()
 
     def _is_open_on(self, link: Link) -> bool:
-        return link is self._link and self.state is ChannelState.OPEN
+        return link is self._link and self.state is _OPEN
 
     def _replace_link(self, link: Link) -> None:
         if self._link is not self._held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
@@ -40,7 +41,7 @@ class NetworkConfig:
     # libp2p allow 4 KiB frames there; 10 s is what syncthing and RabbitMQ wait).
     max_handshake_frame: int = _limit(4 * KIB, "bytes", "connection closed: frame_too_big", least=512, most=16 * KIB)
     handshake_timeout: float = _limit(10.0, "seconds", "connection closed: handshake_timeout", least=0.1)
-    max_handshakes: int = _limit(64, "connections", "new connection refused: busy", least=1)
+    max_handshakes: int = _limit(64, "connections", "new connection closed unheard, counted as busy", least=1)
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
 
     # Pending decisions hold a socket each.
@@ -113,10 +114,30 @@ class NetworkConfig:
         Raises:
             ConfigurationError: an unknown name or an impossible value.
         """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigurationError(f"unknown limit {unknown[0]!r}; `peernet-node limits` lists them all")
+        mistakes = find_mistakes(values)
+        if mistakes:
+            raise ConfigurationError(mistakes[0])
         return cls(**values)
+
+
+def find_mistakes(values: dict[str, Any]) -> list[str]:
+    """A sentence for each thing that is wrong with what is to become a :class:`NetworkConfig`."""
+    fields = {field.name: field for field in dataclasses.fields(NetworkConfig)}
+    mistakes = [
+        f"unknown limit {name!r}; `peernet-node limits` lists them all" for name in sorted(set(values) - set(fields))
+    ]
+    for name, field in fields.items():
+        try:
+            _check_value(field, values.get(name, field.default))
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        return mistakes
+    try:
+        NetworkConfig(**values)
+    except ConfigurationError as error:  # values that contradict each other
+        return [str(error)]
+    return []
 
 
 @dataclass(frozen=True)
@@ -153,7 +174,8 @@ def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if not value >= least:  # also refuses NaN
         raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {value!r}")
     if value > most:
-        raise ConfigurationError(f"{field.name} must be at most {most:.0f} {unit}, not {value!r}")
+        bound = f"at most {most:.0f} {unit}" if most < sys.float_info.max else f"a finite number of {unit}"
+        raise ConfigurationError(f"{field.name} must be {bound}, not {reprlib.repr(value)}")
 
 
 def _check_order(config: NetworkConfig, *names: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.hub import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -34,3 +35,22 @@ def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> A
     except Exception:
         logger.exception("the greenlet %s failed", name)
         return None
+
+
+def let_others_run() -> None:
+    """Wait until the event loop has looked at every socket once, without making it wait itself.
+
+    ``gevent.sleep(0)`` is not that: the loop may run fifty callbacks before it polls,
+    so a busy greenlet that pauses with it delays everybody's input fifty turns. An
+    async watcher fires only after a poll.
+    """
+    hub = gevent.get_hub()
+    waiter: Any = Waiter(hub)
+    watcher = hub.loop.async_()
+    watcher.start(waiter.switch, None)
+    watcher.send()
+    try:
+        waiter.get()
+    finally:
+        watcher.stop()
+        watcher.close()

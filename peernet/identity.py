@@ -128,7 +128,11 @@ def _load_key(path: Path) -> ed25519.Ed25519PrivateKey:
         raise IdentityError(f"no key at {path}; `peernet-node init` makes one") from error
     except OSError as error:
         raise IdentityError(f"cannot read the key {path}: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except TypeError as error:  # what a missing password is called there
+        raise IdentityError(
+            f"the key {path} is encrypted; store it without a password, readable by its owner only"
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise IdentityError(
             f"the key {path} is damaged; restore it from a backup, or move it away to start with a new identity"
         ) from error

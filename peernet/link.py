@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import TransportError
+from peernet.greenlets import let_others_run
 from peernet.outbox import Outbox
 from peernet.transport.base import Transport
 from peernet.wire.connection import Connection, ConnectionState
@@ -106,7 +107,7 @@ class Link:
         with gevent.Timeout(self._config.close_timeout, False):  # type: ignore[arg-type]  # ends in silence
             try:
                 while self._transport.recv():
-                    gevent.sleep(0)  # a peer that never stops sending must not keep the timeout from firing
+                    let_others_run()  # a peer that never stops sending must not keep the timeout from firing
             except TransportError:
                 return  # it has ended, which is all we wait for
 
@@ -212,4 +213,4 @@ class Link:
             # Not until it has drained: two peers who each wait for the other to read
             # would wait for ever.
             self.outbox.wait_for_room(PAUSE)
-        gevent.sleep(0)
+        let_others_run()

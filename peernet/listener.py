@@ -9,7 +9,7 @@ import gevent
 from gevent import socket
 
 from peernet.address import PeerAddress, endpoint
-from peernet.greenlets import spawn
+from peernet.greenlets import let_others_run, spawn
 from peernet.transport.tcp import describe, host_and_port, listen
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Listener:
             backoff, in_a_row = MIN_BACKOFF, in_a_row + 1
             self._hand_over(sock, host_and_port(remote))
             if in_a_row % PER_TURN == 0:
-                gevent.sleep(0)
+                let_others_run()
 
     def _hand_over(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         try:

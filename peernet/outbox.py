@@ -107,8 +107,11 @@ class Outbox:
         if self.bytes >= EAGER:
             self.flush()
         elif not self._scheduled:
+            # The first packet leaves at once; those that follow before the hub has its
+            # turn leave together.
             self._scheduled = True
             gevent.get_hub().loop.run_callback(self._flush_scheduled)
+            self.flush()
 
     def flush(self) -> None:
         """Write what the transport takes now."""

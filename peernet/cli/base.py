@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import click
 
 from peernet.address import PeerAddress
-from peernet.cli.failures import exit_code_of
-from peernet.cli.naming import check_peer
+from peernet.cli.failures import ExitCode, exit_code_of
+from peernet.cli.naming import check_listen, check_peer, network_of
 from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
-from peernet.errors import AddressError, PeerNetError
+from peernet.errors import AddressError, ConfigurationError, PeerNetError
 
 # Unknown at import: how long a whole connection may take.
 DEFAULT_TIMEOUT = 10.0
@@ -49,12 +54,48 @@ class NodeGroup(click.Group):
     command_class = NodeCommand
     group_class = type
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with _system_errors_told():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PeerNetError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(exit_code_of(error))
+
+
+@contextmanager
+def _system_errors_told() -> Iterator[None]:
+    """Where the errors of the system end that no command expects, such as those of writing to stdout."""
+    try:
+        yield
+    except OSError as error:
+        _fail(error)
+
+
+def _fail(error: OSError) -> NoReturn:
+    what = f"{error.filename}: {error.strerror}" if error.filename else f"cannot write to stdout ({error.strerror})"
+    advice = "; make room" if error.errno == errno.ENOSPC else ""
+    with suppress(OSError):  # stderr may be as full
+        click.echo(f"Error: {what}{advice}", err=True)
+    _discard_output()
+    sys.exit(ExitCode.ERROR)
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: Python would try to write it once more at the end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+                continue
+            with suppress(OSError, ValueError):  # a test's stream has no descriptor
+                os.dup2(nowhere, stream.fileno())
+    finally:
+        os.close(nowhere)
 
 
 SECONDS = click.FloatRange(min=0.001, max=86400)
@@ -66,6 +107,24 @@ def check_peer_argument(_: click.Context, __: click.Parameter, value: str) -> st
         return check_peer(value)
     except AddressError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def check_entry(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Callback for an argument that names a peer or a network."""
+    try:
+        return value if network_of(value) else check_peer(value)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def check_listen_addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback for an option that takes addresses to listen on."""
+    try:
+        for value in values:
+            check_listen(value)
+    except AddressError as error:
+        raise click.BadParameter(str(error)) from error
+    return values
 
 
 def check_addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,14 +16,19 @@ from typing import Any, TypeVar
 
 from peernet.cli.failures import ControlTimeout, NodeFailure, NotRunningError, TimeIsUp
 from peernet.cli.home import Home
+from peernet.deadline import Deadline
 from peernet.errors import HomeInUseError
 
 # A frame of 1 MiB is 1.4 MiB in base64, and limits can be raised.
 MAX_LINE = 64 * 1024 * 1024
-# How much longer than the node itself the command waits for the node's answer. Seconds.
-GRACE = 5.0
-# How long a command waits for another one that uses the same home without a node. Seconds.
+# How long the node may take for what needs no waiting. Seconds.
+ANSWER_TIMEOUT = 5.0
+# How much longer than the node the command waits: the node's answer says more than "too late". Seconds.
+GRACE = 0.5
+# How long a command waits, at most, for another one that uses the same home without a node. Seconds.
 PATIENCE = 5.0
+# What the node gets when nothing is left: it then says itself what could not be done in time. Seconds.
+LEAST_TIME = 0.001
 
 Result = TypeVar("Result")
 
@@ -45,7 +50,7 @@ def decode(line: bytes) -> dict[str, Any]:
     return message
 
 
-def call(home: Home, command: str, timeout: float = 5.0, arguments: dict[str, Any] | None = None) -> Any:
+def call(home: Home, command: str, timeout: float = ANSWER_TIMEOUT, arguments: dict[str, Any] | None = None) -> Any:
     """Have the running node do something.
 
     Args:
@@ -74,7 +79,7 @@ def stream(home: Home, command: str, timeout: float | None) -> Iterator[dict[str
         NotRunningError, NodeFailure: as :func:`call`.
     """
     ends = None if timeout is None else time.monotonic() + timeout
-    with _asked(home, command, {}, GRACE) as (lines, _):
+    with _asked(home, command, {}, ANSWER_TIMEOUT) as (lines, _):
         while True:
             try:
                 line = lines.read(None if ends is None else ends - time.monotonic())
@@ -93,8 +98,8 @@ def stop(home: Home, timeout: float) -> None:
         NotRunningError: there was none.
     """
     ends = time.monotonic() + timeout
-    with _asked(home, "stop", {}, GRACE) as (lines, answer):
-        lines.read(timeout)  # the node keeps this connection open until it has said all goodbyes
+    with _asked(home, "stop", {}, timeout) as (lines, answer):
+        lines.read(ends - time.monotonic())  # the node keeps this connection open until it has said all goodbyes
     while home.holder() == answer["pid"]:
         if time.monotonic() >= ends:
             raise ControlTimeout(f"the node on {home} is still stopping; `peernet-node status` tells when it is gone")
@@ -106,13 +111,20 @@ def ask_or(
 ) -> Result:
     """Have the running node do something, or do it here, alone on the home, if there is none.
 
+    Args:
+        timeout: seconds for all of it; ``otherwise`` keeps to them by itself.
+
     Raises:
         HomeInUseError: something that is no node uses the home for too long.
     """
-    ends = time.monotonic() + PATIENCE
+    deadline = Deadline(timeout)
+    ends = time.monotonic() + min(PATIENCE, timeout)
     while True:
+        left = max(LEAST_TIME, deadline.cap(timeout))
+        if "timeout" in arguments:
+            arguments = {**arguments, "timeout": left}
         try:
-            return call(home, command, timeout, arguments)  # type: ignore[no-any-return]
+            return call(home, command, left, arguments)  # type: ignore[no-any-return]
         except NotRunningError:
             try:
                 with home.locked():
@@ -160,26 +172,27 @@ class _Lines:
 @contextmanager
 def _asked(home: Home, command: str, arguments: dict[str, Any], timeout: float) -> Iterator[tuple[_Lines, Any]]:
     """The connection on which the answer came, and the result in it."""
-    with closing(_connect(home)) as sock:
+    deadline = Deadline(timeout)
+    with closing(_connect(home, timeout)) as sock:
         lines = _Lines(sock, home)
         try:
-            sock.settimeout(timeout)
+            sock.settimeout(max(LEAST_TIME, deadline.cap(timeout)))
             sock.sendall(encode({"command": command, "arguments": arguments}))
         except TimeoutError:
             raise ControlTimeout(f"the node on {home} does not take requests; is it overloaded?") from None
         except ConnectionError:
             pass  # it may have said why
-        yield lines, _result(lines.read(timeout), home)
+        yield lines, _result(lines.read(deadline.remaining), home)
 
 
-def _connect(home: Home) -> socket.socket:
+def _connect(home: Home, timeout: float) -> socket.socket:
     missing = NotRunningError(f"no node is running on {home}; start one with `peernet-node --home {home} run`")
     if not hasattr(socket, "AF_UNIX"):
         raise missing
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with home.socket_address() as address:
-            sock.settimeout(GRACE)
+            sock.settimeout(timeout)
             sock.connect(address)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         sock.close()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from peernet.cli.home import Home
 from peernet.cli.settings import load_settings
+from peernet.cli.state import DAMAGES, check_peers, check_trust
 from peernet.environment import Finding
-from peernet.errors import PeerNetError
+from peernet.errors import HomeError, PeerNetError
 from peernet.identity import KEY_FILE, Identity
 
 
@@ -22,11 +22,11 @@ def examine_home(home: Home) -> Iterator[Finding]:
     # Not Path.exists, which itself raises if the folder cannot be searched.
     if os.path.exists(home.folder / KEY_FILE):
         yield _attempt("key", lambda: f"{Identity.load(home.folder).identifier}")
-        yield _secrecy(home.folder / KEY_FILE)
+        yield _secrecy(home)
     yield _attempt("settings", lambda: _settings(home))
-    for file in (home.trust_file, home.peers_file):
+    for file, check in ((home.trust_file, check_trust), (home.peers_file, check_peers)):
         if os.path.exists(file):
-            yield _state(file)
+            yield _state(file, check)
 
 
 def _good(name: str, message: str) -> Finding:
@@ -52,7 +52,7 @@ def _folder(home: Home) -> Finding:
     except OSError as error:
         return _bad("home", str(home.unusable(error)))
     if not os.path.isdir(home.folder):
-        return _bad("home", f"{home} is not a folder; choose another with --home")
+        return _bad("home", f"{home} is a file, not a folder; choose another with --home")
     if danger:
         return _bad("home", danger)
     if not os.access(home.folder, os.W_OK | os.X_OK):
@@ -60,11 +60,17 @@ def _folder(home: Home) -> Finding:
     return _good("home", str(home))
 
 
-def _secrecy(key: Path) -> Finding:
-    mode = key.stat().st_mode & 0o777
-    if os.name == "posix" and mode & 0o077:
-        return _bad("key permissions", f"others can read the key; run `chmod 600 {key}`")
-    return _good("key permissions", f"{mode:o}")
+def key_exposure(home: Home) -> str:
+    """What lets others read the private key, as a sentence; empty if nothing does."""
+    key = home.folder / KEY_FILE
+    if os.name == "posix" and key.stat().st_mode & 0o077:
+        return f"others can read the key; run `chmod 600 {key}`"
+    return ""
+
+
+def _secrecy(home: Home) -> Finding:
+    exposure = key_exposure(home)
+    return _bad("key permissions", exposure) if exposure else _good("key permissions", "only the owner can read it")
 
 
 def _settings(home: Home) -> str:
@@ -72,9 +78,11 @@ def _settings(home: Home) -> str:
     return f"{home.config_file} is valid" if os.path.exists(home.config_file) else "defaults"
 
 
-def _state(file: Path) -> Finding:
+def _state(file: Path, check: Callable[[Path], object]) -> Finding:
     try:
-        json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        check(file)
+    except (OSError, HomeError) as error:
+        return _bad(file.name, str(error))
+    except DAMAGES as error:
         return _bad(file.name, f"{file} cannot be read ({error}); the next run sets it aside and starts without it")
     return _good(file.name, "can be read")

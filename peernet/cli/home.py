@@ -106,11 +106,26 @@ class Home:
             )
         return ""
 
+    def check_folder(self) -> None:
+        """Pass if this is a folder, or could become one.
+
+        Raises:
+            HomeError: it is a file, or below one.
+        """
+        try:
+            if stat.S_ISDIR(os.stat(self.folder).st_mode):
+                return
+        except NotADirectoryError as error:
+            raise self.unusable(error) from error
+        except OSError:
+            return  # whoever needs it says so
+        raise self.unusable(NotADirectoryError())
+
     def unusable(self, error: OSError) -> HomeError:
         """The error to raise when the folder cannot be used."""
         # Not Path.exists, which itself raises if a folder above cannot be searched.
         if os.path.exists(self.folder) and not os.path.isdir(self.folder):
-            return HomeError(f"{self} is not a folder; choose another with --home")
+            return HomeError(f"{self} is a file, not a folder; choose another with --home")
         return HomeError(f"the home folder {self} cannot be used ({error.strerror}); choose another with --home")
 
     @contextmanager
@@ -191,5 +206,12 @@ class Home:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HeldError(self, os.pread(descriptor, 20, 0)) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            note = str(os.getpid()).encode()
+            os.ftruncate(
+                descriptor, os.pwrite(descriptor, note, 0)
+            )  # in this order: it fits even when the disk is full
+        except OSError as error:
+            raise HomeError(
+                f"cannot write {self.lock_file} ({error.strerror}); make room, or choose another --home"
+            ) from error

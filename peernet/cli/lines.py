@@ -34,7 +34,8 @@ def _peer_added(event: Fields) -> str:
 
 def _peer_removed(event: Fields) -> str:
     who = "said by the peer" if event["by_peer"] else "noticed here"
-    return f"{short(event['peer'])}: {event['reason']} ({who})"
+    message = f": {printable(event['message'], MAX_TEXT)}" if event["message"] else ""
+    return f"{short(event['peer'])}: {event['reason']} ({who}){message}"
 
 
 def _packet(event: Fields) -> str:

@@ -11,7 +11,7 @@ from peernet.cli.naming import Directory, is_address, listed_identifiers, networ
 from peernet.cli.output import short
 from peernet.cli.settings import load_settings
 from peernet.cli.state import load_peers, load_trust, save_trust
-from peernet.errors import ConfigurationError
+from peernet.errors import ConfigurationError, UnprovenPeerError
 from peernet.known_peers import KnownPeer
 from peernet.peer import GenericPeer
 from peernet.trust import Decision, HasTrust, IncomingPeerTrustPolicy
@@ -46,6 +46,13 @@ def changed(policy: IncomingPeerTrustPolicy, command: str, entry: str) -> Incomi
     return CHANGES[command](policy, entry)
 
 
+def unprovable() -> UnprovenPeerError:
+    """The error to raise when somebody is to be trusted by a node on which nobody can prove who they are."""
+    return UnprovenPeerError(
+        "TLS is off on this node (insecure), so nobody can prove who they are or be trusted; run it without --insecure"
+    )
+
+
 def _check_not_blocked(policy: IncomingPeerTrustPolicy, identifier: str) -> IncomingPeerTrustPolicy:
     if identifier in policy.blocked_identifiers:
         name = short(identifier)
@@ -69,11 +76,20 @@ def directory_of_home(policy: IncomingPeerTrustPolicy, peers: list[KnownPeer]) -
     return Directory([*known, *((identifier, []) for identifier in listed_identifiers(policy))])
 
 
-def described_peer(text: str, directory: Directory, known: Callable[[str], KnownPeer | None]) -> GenericPeer:
-    """The peer that is meant when it is not connected: what is known of it, and otherwise the best case."""
+def described_peer(
+    text: str, directory: Directory, known: Callable[[str], KnownPeer | None], *, proven: bool
+) -> GenericPeer:
+    """The peer that is meant when it is not connected: what is known of it, and otherwise the best case.
+
+    Args:
+        text: what the user wrote.
+        directory: who can be meant.
+        known: looks a peer up.
+        proven: whether a peer that connects has to prove who it is.
+    """
     if is_address(text) and PeerAddress.parse(text).identifier is None:
         where = PeerAddress.parse(text)
-        return GenericPeer("", where.host, where.port)
+        return GenericPeer("", where.host, where.port, proven)
     identifier = directory.identifier(text)
     entry = known(identifier)
     if is_address(text):
@@ -82,7 +98,7 @@ def described_peer(text: str, directory: Directory, known: Callable[[str], Known
         where = PeerAddress.parse(entry.addresses[0])
     else:
         where = PeerAddress("", 0)
-    return GenericPeer(identifier, where.host, where.port)
+    return GenericPeer(identifier, where.host, where.port, proven)
 
 
 def explanation(policy: IncomingPeerTrustPolicy, peer: GenericPeer, channel: HasTrust | None = None) -> dict[str, Any]:
@@ -106,6 +122,8 @@ def change_home(home: Home, command: str, text: str) -> dict[str, Any]:
     Raises:
         PeerNetError: nothing is meant, or the file cannot be written.
     """
+    if command == "trust" and load_settings(home.config_file).insecure:
+        raise unprovable()
     policy = load_trust(home.trust_file)
     entry = entry_of(command, text, directory_of_home(policy, load_peers(home.peers_file)))
     after = changed(policy, command, entry)
@@ -119,17 +137,18 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: nobody is meant.
     """
-    policy = load_settings(home.config_file).applied_to(load_trust(home.trust_file))
-    peers = load_peers(home.peers_file)
+    settings = load_settings(home.config_file)
+    policy = settings.applied_to(load_trust(home.trust_file, look_only=True))
+    peers = load_peers(home.peers_file, look_only=True)
     known = {peer.identifier: peer for peer in peers}
-    peer = described_peer(text, directory_of_home(policy, peers), known.get)
+    peer = described_peer(text, directory_of_home(policy, peers), known.get, proven=not settings.insecure)
     return explanation(policy, peer)
 
 
 def peers_of_home(home: Home) -> list[dict[str, Any]]:
     """The known peers of a home on which no node runs, as plain values."""
-    trusted = load_trust(home.trust_file).trusted_identifiers
-    return [known_row(peer, peer.identifier in trusted) for peer in load_peers(home.peers_file)]
+    trusted = load_trust(home.trust_file, look_only=True).trusted_identifiers
+    return [known_row(peer, peer.identifier in trusted) for peer in load_peers(home.peers_file, look_only=True)]
 
 
 def known_row(known: KnownPeer, trusted: bool) -> dict[str, Any]:

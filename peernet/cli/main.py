@@ -10,10 +10,21 @@ from peernet.cli.commands import checks, configuration, identity, messages, node
 from peernet.cli.session import Session, pass_session
 
 
+def _check_home(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value == "":  # of a variable in a script that is not set; click takes an empty PEERNET_HOME as not set
+        raise click.BadParameter("it is empty; give a folder, or leave it out for the default one.")
+    return value
+
+
 @click.group(cls=NodeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="peernet-node %(version)s")
 @click.option(
-    "--home", metavar="FOLDER", envvar="PEERNET_HOME", show_envvar=True, help="Where the node keeps its data."
+    "--home",
+    metavar="FOLDER",
+    envvar="PEERNET_HOME",
+    show_envvar=True,
+    callback=_check_home,
+    help="Where the node keeps its data.",
 )
 @click.option("-v", "--verbose", count=True, help="Log more to stderr; twice for even more.")
 @pass_session

@@ -13,43 +13,55 @@ from peernet.cli.node import make_network
 from peernet.cli.reach import ping, say
 from peernet.cli.settings import Settings
 from peernet.cli.state import save_peers
+from peernet.deadline import Deadline
 from peernet.errors import HomeError
 from peernet.network import PeerNetwork
+
+# What is left for the goodbye when the time is up: enough to write it, not to wait for the peer. Seconds.
+LEAST_GOODBYE = 0.1
 
 logger = logging.getLogger(__name__)
 
 
 def send_once(
-    home: Home, settings: Settings, peer: str, message: dict[str, Any], timeout: float, confirm: bool
+    home: Home,
+    settings: Settings,
+    peer: str,
+    message: dict[str, Any],
+    timeout: float,
+    confirm: bool,
+    deadline: Deadline,
 ) -> dict[str, Any]:
     """Dial a peer, send it one message, say goodbye. The caller has locked the home.
 
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings) as network:
-        return say(network, peer, message, timeout, confirm)
+    with _network(home, settings, deadline) as network:
+        return say(network, peer, message, timeout, confirm, deadline)
 
 
-def ping_once(home: Home, settings: Settings, peer: str, timeout: float, count: int) -> list[dict[str, Any]]:
+def ping_once(
+    home: Home, settings: Settings, peer: str, timeout: float, count: int, deadline: Deadline
+) -> list[dict[str, Any]]:
     """Dial a peer, ping it, say goodbye. The caller has locked the home.
 
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings) as network:
-        return ping(network, peer, timeout, count)
+    with _network(home, settings, deadline) as network:
+        return ping(network, peer, timeout, count, deadline)
 
 
 @contextmanager
-def _network(home: Home, settings: Settings) -> Iterator[PeerNetwork]:
+def _network(home: Home, settings: Settings, deadline: Deadline) -> Iterator[PeerNetwork]:
     """A network that accepts nobody, stopped at the end; whom it met is remembered."""
-    network = make_network(home, replace(settings, listen=()))
+    network = make_network(home, replace(settings, listen=()), changes_lists=False)
     network.start()
     try:
         yield network
     finally:
-        network.stop(settings.limits.close_timeout)
+        network.stop(max(LEAST_GOODBYE, deadline.cap(settings.limits.close_timeout)))
     try:
         save_peers(home.peers_file, network.known_peers)
     except HomeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from peernet.errors import AddressError, ConfigurationError
 if TYPE_CHECKING:
     from peernet.trust import IncomingPeerTrustPolicy
 
+# What the beginning of an identifier looks like.
+_BEGINNING = re.compile(r"[A-Za-z2-7]{1,52}\Z")
 # Identifiers listed in the message about an ambiguous prefix.
 MAX_LISTED = 5
 
@@ -95,6 +98,19 @@ def check_peer(text: str) -> str:
     """
     if is_address(text):
         PeerAddress.parse(text)
-    elif not text.isalnum():
+    elif not _BEGINNING.match(text):
         raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port")
+    return text
+
+
+def check_listen(text: str) -> str:
+    """The text, if it is an address that a node could listen on.
+
+    Raises:
+        AddressError: it is not.
+    """
+    try:
+        PeerAddress.parse(text)
+    except AddressError as error:
+        raise AddressError(f"{text!r} is not an address to listen on; write host:port or [ipv6]:port") from error
     return text

@@ -10,6 +10,7 @@ from gevent.event import Event as Flag
 from peernet.cli.control_server import ControlServer
 from peernet.cli.dialing import KeptConnections
 from peernet.cli.event_log import EventLog, EventObject, make_event
+from peernet.cli.examination import key_exposure
 from peernet.cli.figures import GreenletCount, LagMeter
 from peernet.cli.home import Home
 from peernet.cli.keeping import AddressBookFile, KeptFile
@@ -31,18 +32,26 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 5.0
 
 
-def make_network(home: Home, settings: Settings) -> PeerNetwork:
+def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) -> PeerNetwork:
     """The network of a home folder with all that it remembers; not started.
+
+    Args:
+        home: the folder, which the caller has locked.
+        settings: what to run it with.
+        changes_lists: whether the lists may be written; if not, a damaged file of them stays where it is.
 
     Raises:
         PeerNetError: the home or a setting cannot be used.
     """
     identity = Identity.load_or_create(home.folder)
+    exposure = key_exposure(home)
+    if exposure:
+        logger.warning("%s", exposure)
     network = PeerNetwork(
         identity=identity,
         listen=settings.listen,
         network_name=settings.network,
-        policy=settings.applied_to(load_trust(home.trust_file)),
+        policy=settings.applied_to(load_trust(home.trust_file, look_only=not changes_lists)),
         config=settings.limits,
         insecure=settings.insecure,
     )

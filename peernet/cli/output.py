@@ -36,6 +36,11 @@ def shortened(row: Row) -> Row:
     return {**row, "short": short(row["identifier"])}
 
 
+def duration(seconds: float) -> str:
+    """A time for people, such as ``2 s`` or ``0.25 s``."""
+    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
+
+
 def ago(unix_time: float, now: float) -> str:
     """How long ago something was, for people."""
     seconds = max(0, int(now - unix_time))

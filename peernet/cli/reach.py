@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peernet.address import PeerAddress
 from peernet.channel import PeerChannel
 from peernet.cli.bodies import FORMATS
 from peernet.cli.naming import Directory, is_address, listed_identifiers
-from peernet.cli.output import short
+from peernet.cli.output import duration, short
 from peernet.deadline import Deadline
-from peernet.errors import ConnectError, ConnectTimeout, LocalProtocolError, PingTimeout
+from peernet.errors import (
+    ChannelClosedError,
+    ConnectError,
+    ConnectTimeout,
+    DeliveryFailed,
+    LocalProtocolError,
+    PingTimeout,
+)
 from peernet.network import PeerNetwork
 from peernet.reasons import Reason
+from peernet.text import printable
 from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 
 
@@ -45,26 +55,38 @@ def reach(network: PeerNetwork, peer: str, timeout: float) -> PeerChannel:
     return network.channel_to(identifier) or _dial_known(network, identifier, Deadline(timeout))
 
 
-def say(network: PeerNetwork, peer: str, message: dict[str, Any], timeout: float, confirm: bool) -> dict[str, Any]:
+def say(
+    network: PeerNetwork,
+    peer: str,
+    message: dict[str, Any],
+    timeout: float,
+    confirm: bool,
+    deadline: Deadline | None = None,
+) -> dict[str, Any]:
     """Send a message described by plain values, and wait until the peer has dealt with it.
 
     Args:
+        network: the node that sends.
+        peer: who gets it.
         message: ``text``, or ``data`` as bytes with ``name`` and ``format``.
+        timeout: seconds for all of it.
         confirm: wait for the peer.
+        deadline: when these seconds end, if they have begun already.
 
     Raises:
         ConnectError, ChannelError: it could not be sent.
         PingTimeout: it was sent, and the peer has not dealt with it in time.
         DeliveryFailed: the peer has refused it, or the session has ended.
     """
-    deadline = Deadline(timeout)
-    channel = reach(network, peer, timeout)
+    deadline = deadline or Deadline(timeout)
+    channel = reach(network, peer, deadline.cap(timeout))
     body = _message(message)
-    receipt = channel.send(body, timeout=deadline.remaining)
-    if confirm and receipt.reason is Reason.NO_SESSION:
-        _await_turn(channel, deadline, timeout)
-    elif confirm and not receipt.wait(deadline.cap(timeout)):
-        raise _not_dealt_with(channel, timeout)
+    with _told_why(channel):
+        receipt = channel.send(body, timeout=deadline.remaining)
+        if confirm and receipt.reason is Reason.NO_SESSION:
+            _await_turn(channel, deadline, timeout)
+        elif confirm and not receipt.wait(deadline.cap(timeout)):
+            raise _not_dealt_with(channel, timeout)
     return {
         "sent": True,
         "peer": channel.peer.identifier,
@@ -74,17 +96,34 @@ def say(network: PeerNetwork, peer: str, message: dict[str, Any], timeout: float
     }
 
 
-def ping(network: PeerNetwork, peer: str, timeout: float, count: int) -> list[dict[str, Any]]:
+def ping(
+    network: PeerNetwork, peer: str, timeout: float, count: int, deadline: Deadline | None = None
+) -> list[dict[str, Any]]:
     """Ping a peer some times, and return what came of it as plain values.
 
     Raises:
         ConnectError: it cannot be reached.
         PingTimeout: it did not answer in time.
     """
-    deadline = Deadline(timeout)
-    channel = reach(network, peer, timeout)
-    seconds = [channel.ping(deadline.cap(timeout)) for _ in range(count)]
+    deadline = deadline or Deadline(timeout)
+    channel = reach(network, peer, deadline.cap(timeout))
+    try:
+        with _told_why(channel):
+            seconds = [channel.ping(deadline.cap(timeout)) for _ in range(count)]
+    except PingTimeout as error:
+        raise PingTimeout(f"{short(channel.peer.identifier)} did not answer within {duration(timeout)}") from error
     return [{"peer": channel.peer.identifier, "seconds": each} for each in seconds]
+
+
+@contextmanager
+def _told_why(channel: PeerChannel) -> Iterator[None]:
+    """Where a closed channel is told of, with what the peer has said about it."""
+    try:
+        yield
+    except (ChannelClosedError, DeliveryFailed) as error:
+        if not channel.reason_text or error.reason is not channel.reason:
+            raise
+        raise type(error)(f"{error} ({printable(channel.reason_text)})", error.reason) from error
 
 
 def _message(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPacket:
@@ -103,7 +142,7 @@ def _await_turn(channel: PeerChannel, deadline: Deadline, timeout: float) -> Non
 
 def _not_dealt_with(channel: PeerChannel, timeout: float) -> PingTimeout:
     return PingTimeout(
-        f"sent, but {short(channel.peer.identifier)} has not dealt with it within {timeout:g} s; "
+        f"sent, but {short(channel.peer.identifier)} has not dealt with it within {duration(timeout)}; "
         "it may be busy or away, or still has to accept this node"
     )
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from peernet.channel import PeerChannel
 from peernet.cli.control_server import Streaming
 from peernet.cli.figures import figures
-from peernet.cli.lists import CHANGES, changed, described_peer, entry_of, explanation, known_row
+from peernet.cli.lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
 from peernet.cli.output import short
 from peernet.cli.reach import directory_of, ping, reach, say
-from peernet.errors import ConfigurationError, UnprovenPeerError
+from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 
 if TYPE_CHECKING:
     from peernet.cli.node import Node
@@ -82,7 +82,8 @@ class Requests:
         return ping(self._network, peer, timeout, count)
 
     def pending(self) -> list[Arguments]:
-        return [attempt.peer.to_dict() for attempt in self._network.inbound_connecting_peers]
+        waiting = [attempt.peer for attempt in self._network.inbound_connecting_peers]
+        return [{"peer": peer.identifier, **peer.to_dict()} for peer in waiting]
 
     def accept(self, peer: str) -> Arguments:
         identifier = directory_of(self._network).identifier(peer)
@@ -96,9 +97,14 @@ class Requests:
 
     def explain(self, peer: str) -> Arguments:
         directory = directory_of(self._network)
-        described = described_peer(peer, directory, self._network.known_peers.get)
+        proven = not self._network.insecure
+        described = described_peer(peer, directory, self._network.known_peers.get, proven=proven)
         channel = self._network.channel_to(described.identifier)
-        return explanation(self._network.policy, channel.peer if channel else described, channel)
+        if channel is not None:
+            described = channel.peer
+        elif described.identifier in self._network.inbound_connecting_peers:
+            described = self._network.inbound_connecting_peers[described.identifier].peer
+        return explanation(self._network.policy, described, channel)
 
     def _change_list(self, command: str, entry: str) -> Arguments:
         entry = entry_of(command, entry, directory_of(self._network))
@@ -111,11 +117,16 @@ class Requests:
             self._network.untrust(entry)
         else:
             self._network.policy = after
-        self._node.save_trust()
+        try:
+            self._node.save_trust()
+        except HomeError as error:
+            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
         return {"done": command, "entry": entry, "changed": after != before}
 
     def _check_proven(self, identifier: str) -> None:
         channel = self._network.channel_to(identifier)
+        if channel is None and self._network.insecure:
+            raise unprovable()
         if channel is not None and not channel.peer.proven:
             raise UnprovenPeerError(
                 f"{short(identifier)} only claims its identifier, because TLS is off; run both nodes without --insecure"

@@ -36,7 +36,18 @@ class Session:
 
     @cached_property
     def home(self) -> Home:
-        """The home folder; it need not exist."""
+        """The home folder; it need not exist.
+
+        Raises:
+            HomeError: it is no folder.
+        """
+        home = self.unchecked_home
+        home.check_folder()
+        return home
+
+    @property
+    def unchecked_home(self) -> Home:
+        """The home folder, whatever it is."""
         return Home(self.folder or default_folder())
 
     @property

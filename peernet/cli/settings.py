@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peernet.address import PeerAddress
-from peernet.config import NetworkConfig
+from peernet.cli.naming import check_listen
+from peernet.config import NetworkConfig, find_mistakes
 from peernet.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from peernet.trust import IncomingPeerTrustPolicy
 
+TABLES = ("node", "limits")
 PLACEMENTS = ("event", "queue", "both")
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -47,6 +49,18 @@ TEMPLATE = """\
 [limits]
 # max_inbound = 128              # `peernet-node limits` lists all of them
 """
+
+
+class SettingsError(ConfigurationError):
+    """Settings that cannot work.
+
+    Attributes:
+        mistakes: a sentence about each of them; the message is the first.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__(mistakes[0])
+        self.mistakes = mistakes
 
 
 @dataclass(frozen=True)
@@ -90,22 +104,36 @@ def load_settings(
         environment: ``os.environ`` if not given.
 
     Raises:
-        ConfigurationError: a value that cannot work; the message says where it comes from.
+        SettingsError: values that cannot work; the message says where the first comes from.
     """
-    file = read_config(config_file)
     environment = os.environ if environment is None else environment
+    file = read_config(config_file)
+    mistakes = _unknown_names(file, config_file)
+    node, limits = (table if isinstance(table := file.get(name, {}), dict) else {} for name in TABLES)
     values, sources = {}, {}
-    for name, default in DEFAULTS.items():
-        variable = variable_of(name)
-        if flags and flags.get(name) not in (None, ()):
-            values[name], sources[name] = flags[name], "flag"
-        elif variable in environment:
-            values[name], sources[name] = _checked(name, _split(name, environment[variable]), variable), "environment"
-        elif name in file["node"]:
-            values[name], sources[name] = _checked(name, file["node"][name], str(config_file)), "file"
-        else:
-            values[name], sources[name] = default, "default"
-    return Settings(**values, limits=_limits(file["limits"], config_file), sources=sources)
+    for name in DEFAULTS:
+        try:
+            values[name], sources[name] = _value(name, flags or {}, environment, node, config_file)
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    mistakes += [f"{config_file}, [limits]: {mistake}" for mistake in find_mistakes(limits)]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return Settings(**values, limits=NetworkConfig.from_mapping(limits), sources=sources)
+
+
+def _value(
+    name: str, flags: Mapping[str, Any], environment: Mapping[str, str], node: Mapping[str, Any], config_file: Path
+) -> tuple[Any, str]:
+    """The value of a setting in force, and where it comes from."""
+    variable = variable_of(name)
+    if flags.get(name) not in (None, ()):
+        return flags[name], "flag"
+    if environment.get(variable, "").strip():  # an empty one counts as not set, as for --home and --output
+        return _checked(name, _split(name, environment[variable]), variable), "environment"
+    if name in node:
+        return _checked(name, node[name], str(config_file)), "file"
+    return DEFAULTS[name], "default"
 
 
 def variable_of(name: str) -> str:
@@ -113,23 +141,29 @@ def variable_of(name: str) -> str:
     return f"PEERNET_{name.upper()}"
 
 
-def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The tables of ``config.toml``, both of which may be empty.
+def _unknown_names(file: Mapping[str, Any], path: Path) -> list[str]:
+    """A sentence for each name that does not belong where it stands."""
+    mistakes = []
+    for name, value in file.items():
+        if name in TABLES:
+            if not isinstance(value, dict):
+                mistakes.append(f"{path}: {name} is a table; write [{name}] on a line of its own, and its values below")
+        elif isinstance(value, dict):
+            mistakes.append(f"{path}: there is no table [{name}]; there are [node] and [limits]")
+        else:
+            mistakes.append(f"{path}: {name} stands in no table; put it below [node] or [limits]")
+    node = file.get("node")
+    unknown = [name for name in node if name not in DEFAULTS] if isinstance(node, dict) else []
+    listed = ", ".join(DEFAULTS)
+    return mistakes + [f"{path}: there is no setting {name!r} in [node]; there are {listed}" for name in unknown]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What is in ``config.toml``; nothing if there is no such file.
 
     Raises:
-        ConfigurationError: it cannot be read, is no TOML, or has tables or settings that do not exist.
+        ConfigurationError: it cannot be read, or is no TOML.
     """
-    content = _parse_toml(path)
-    for table, value in content.items():
-        if table not in ("node", "limits") or not isinstance(value, dict):
-            raise ConfigurationError(f"{path}: there is no table [{table}]; there are [node] and [limits]")
-    for name in content.get("node", ()):
-        if name not in DEFAULTS:
-            raise ConfigurationError(f"{path}: there is no setting {name!r} in [node]; there are {', '.join(DEFAULTS)}")
-    return {"node": content.get("node", {}), "limits": content.get("limits", {})}
-
-
-def _parse_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode()
     except (FileNotFoundError, NotADirectoryError):
@@ -148,13 +182,6 @@ def _parse_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
 
 
-def _limits(values: dict[str, Any], path: Path) -> NetworkConfig:
-    try:
-        return NetworkConfig.from_mapping(values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}, [limits]: {error}") from error
-
-
 def _split(name: str, text: str) -> Any:
     if isinstance(DEFAULTS[name], tuple):
         return text.split()
@@ -168,12 +195,21 @@ def _checked(name: str, value: Any, source: str) -> Any:
         raise ConfigurationError(f"{source}: {name}: {error}") from error
 
 
+def _listen_addresses(value: Any) -> tuple[str, ...]:
+    return tuple(map(check_listen, _texts(value)))
+
+
 def _addresses(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        PeerAddress.parse(text)
+    return tuple(texts)
+
+
+def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ConfigurationError('it must be a list of texts, such as ["127.0.0.1:7400"]')
-    for entry in value:
-        PeerAddress.parse(entry)
-    return tuple(value)
+    return value
 
 
 def _text(value: Any) -> str:
@@ -200,7 +236,7 @@ def _placement(value: Any) -> str:
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "listen": _addresses,
+    "listen": _listen_addresses,
     "connect": _addresses,
     "network": _text,
     "insecure": _switch,

@@ -23,14 +23,21 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 # Many times what the largest address book takes; a file beyond it is not ours.
 MAX_FILE = 64 * 1024 * 1024
+# What reading a file raises that somebody has changed by hand, or that is another one altogether.
+DAMAGES = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 LISTS = tuple(field.name for field in fields(IncomingPeerTrustPolicy) if isinstance(field.default, frozenset))
 
 Content = TypeVar("Content")
 
 
-def load_trust(path: Path) -> IncomingPeerTrustPolicy:
-    """The policy with the lists kept in ``path``; the default policy if there is no such file."""
-    return _load(path, _parse_trust, IncomingPeerTrustPolicy())
+def load_trust(path: Path, *, look_only: bool = False) -> IncomingPeerTrustPolicy:
+    """The policy with the lists kept in ``path``; the default policy if there is no such file.
+
+    Args:
+        path: the file.
+        look_only: leave a damaged file where it is.
+    """
+    return _load(path, check_trust, IncomingPeerTrustPolicy(), look_only)
 
 
 def save_trust(path: Path, policy: IncomingPeerTrustPolicy) -> None:
@@ -42,9 +49,14 @@ def save_trust(path: Path, policy: IncomingPeerTrustPolicy) -> None:
     _save(path, {name: sorted(getattr(policy, name)) for name in LISTS})
 
 
-def load_peers(path: Path) -> list[KnownPeer]:
-    """The known peers kept in ``path``, the one not seen for longest first; none if there is no such file."""
-    return _load(path, _parse_peers, [])
+def load_peers(path: Path, *, look_only: bool = False) -> list[KnownPeer]:
+    """The known peers kept in ``path``, the one not seen for longest first; none if there is no such file.
+
+    Args:
+        path: the file.
+        look_only: leave a damaged file where it is.
+    """
+    return _load(path, check_peers, [], look_only)
 
 
 def save_peers(path: Path, peers: Iterable[KnownPeer]) -> None:
@@ -100,15 +112,18 @@ def _save(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, json.dumps({"version": VERSION, **content}, indent=1).encode() + b"\n")
 
 
-def _load(path: Path, parse: Callable[[dict[str, Any]], Content], default: Content) -> Content:
+def _load(path: Path, parse: Callable[[Path], Content], default: Content, look_only: bool) -> Content:
     try:
-        return parse(_read(path))
+        return parse(path)
     except FileNotFoundError:
         return default
     except OSError as error:
         raise HomeError(f"cannot read {path} ({error.strerror}); check its permissions") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        _set_aside(path, error)
+    except DAMAGES as error:
+        if look_only:
+            logger.warning("%s is damaged (%s); going on as if it were empty, as the next `run` will", path, error)
+        else:
+            _set_aside(path, error)
         return default
 
 
@@ -116,7 +131,10 @@ def _read(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_FILE:
         raise ValueError(f"it is larger than {MAX_FILE} bytes")
     content = json.loads(path.read_bytes())
-    if content["version"] > VERSION:
+    version = content["version"]
+    if type(version) is not int or version < 1:
+        raise ValueError(f"there is no version {version!r} of it")
+    if version > VERSION:
         raise HomeError(f"{path} was written by a newer peernet; update this one")
     return dict(content)
 
@@ -137,13 +155,25 @@ def _set_aside(path: Path, error: Exception) -> None:
     )
 
 
-def _parse_trust(content: dict[str, Any]) -> IncomingPeerTrustPolicy:
+def check_trust(path: Path) -> IncomingPeerTrustPolicy:
+    """What is in a file of lists.
+
+    Raises:
+        HomeError: a newer peernet has written it.
+        OSError: it cannot be read.
+        ValueError: or another of :data:`DAMAGES`: it is damaged.
+    """
+    content = _read(path)
+    unknown = sorted(set(content) - {"version", *LISTS})
+    if unknown:
+        raise ValueError(f"there is no list {unknown[0]!r}")
     lists: dict[str, Any] = {name: frozenset(content.get(name, ())) for name in LISTS}
     return IncomingPeerTrustPolicy(**lists)
 
 
-def _parse_peers(content: dict[str, Any]) -> list[KnownPeer]:
-    return [_parse_peer(entry) for entry in content["peers"]]
+def check_peers(path: Path) -> list[KnownPeer]:
+    """What is in a file of known peers; raises as :func:`check_trust`."""
+    return [_parse_peer(entry) for entry in _read(path)["peers"]]
 
 
 def _parse_peer(entry: dict[str, Any]) -> KnownPeer:

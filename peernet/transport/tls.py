@@ -21,6 +21,8 @@ from peernet.identity import Identity, identifier_of
 from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
 
+SHORT_RECORD = 2 * 1024
+
 # A node that has no room, or blocks an address, hangs up before it says a word.
 HUNG_UP = "the other side hung up during the TLS handshake: it may be busy, or block this address, or not speak TLS"
 
@@ -75,6 +77,9 @@ class TlsTransport:
 
     def recv(self) -> bytes:
         data: bytes = self._read(self._connection.recv, RECORD_SIZE) or b""
+        # After a short record there is seldom another one; asking at once would cost a
+        # failing read per round trip, waiting costs a stream of them one pass of the loop.
+        self._drained = len(data) < SHORT_RECORD
         return data
 
     def recv_into(self, buffer: memoryview) -> int:

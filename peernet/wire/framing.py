@@ -19,15 +19,17 @@ MAX_VARINT = 5
 # until bytes arrive (CVE-2015-3641 was a buffer per header).
 MIN_AHEAD = 16 * 1024
 MAX_AHEAD = 256 * 1024
+MAX_SPARE = 2 * MAX_AHEAD  # a buffer up to this size is kept for the next large frame
 
 
-_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+SHORT_VARINTS = [bytes([value]) for value in range(0x80)]
+"""The varints of one byte, for those who cannot afford a call."""
 
 
 def encode_varint(value: int) -> bytes:
     """The varint of a value that is not negative."""
     if value < 0x80:
-        return _ONE_BYTE[value]
+        return SHORT_VARINTS[value]
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -47,7 +49,7 @@ class FrameDecoder:
             holds from the next frame on.
     """
 
-    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "max_frame")
+    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "_spare", "max_frame")
 
     def __init__(self, max_frame: int) -> None:
         self.max_frame = max_frame
@@ -56,6 +58,7 @@ class FrameDecoder:
         self._body: bytearray | None = None  # the large frame under way
         self._filled = 0  # how much of it is there
         self._length = 0  # how much of it there will be
+        self._spare: bytearray | None = None  # the buffer of the one before, to be used again
 
     @property
     def buffered(self) -> int:
@@ -87,13 +90,18 @@ class FrameDecoder:
     def frames(self) -> Iterator[bytes | bytearray]:
         """The frames that are complete, each exactly once. May be left and called again.
 
+        A frame that is a ``bytearray`` is yours only until you ask for the next one.
+
         Raises:
             RemoteProtocolError: ``frame_too_big``, as soon as the length is known.
         """
         if self._body is not None:
             if self._filled < self._length:
                 return
-            yield self._take_body()
+            body = self._take_body()
+            yield body
+            if len(body) <= MAX_SPARE:
+                self._spare = body
         data, position = self._rest, self._position
         end = len(data)
         while position < end:
@@ -114,11 +122,19 @@ class FrameDecoder:
                 break
             self._position = position = stop
             yield data[start:stop]
+        if position:
+            self._spare = None  # small frames have followed: the large ones seem to be over
         self._rest, self._position = data[position:], 0
 
     def _begin_body(self, received: bytes, length: int) -> None:
-        self._body = bytearray(received)
         self._filled, self._length = len(received), length
+        spare, self._spare = self._spare, None
+        if spare is None or len(spare) < len(received):
+            self._body = bytearray(received)
+        else:  # it was paid for with bytes received before
+            del spare[length:]
+            spare[: len(received)] = received
+            self._body = spare
         self._rest, self._position = b"", 0
 
     def _take_body(self) -> bytearray:

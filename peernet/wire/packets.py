@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.framing import encode_varint
+from peernet.wire.framing import SHORT_VARINTS, encode_varint
 
 # Field numbers of Packet: below it the envelope, from it on bodies (packet.proto).
 FIRST_BODY_FIELD = 16
@@ -79,6 +79,9 @@ _ENVELOPE = re.compile(
     re.DOTALL,
 ).match
 
+# Bound once: to find the method in the class takes as long as parsing a small packet.
+_parse = pb.Packet.FromString
+
 Encoded = tuple[Kind, bytes, bytes]
 """A body as it stands in a packet: its kind, its tag and length, its content. The two
 parts are not joined, so that a large content is never copied."""
@@ -100,7 +103,8 @@ def encode_body(body: Message) -> Encoded:
         ) from None
     except EncodeError as error:
         raise LocalProtocolError(f"{type(body).__name__} cannot be serialised: {error}") from error
-    return kind, tag + encode_varint(len(content)), content
+    size = len(content)
+    return kind, tag + (SHORT_VARINTS[size] if size < 0x80 else encode_varint(size)), content
 
 
 def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
@@ -108,7 +112,8 @@ def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
     _, prefix, content = encoded
     if envelope:
         prefix = envelope + prefix
-    return encode_varint(len(prefix) + len(content)) + prefix
+    size = len(prefix) + len(content)
+    return (SHORT_VARINTS[size] if size < 0x80 else encode_varint(size)) + prefix
 
 
 def encode_frame(body: Message, envelope: bytes = b"") -> bytes:
@@ -155,7 +160,7 @@ def decode(frame: bytes | bytearray) -> pb.Packet:
         RemoteProtocolError: ``bad_packet``.
     """
     try:
-        return pb.Packet.FromString(frame)  # type: ignore[arg-type]  # bytearray works, and saves a copy
+        return _parse(frame)  # type: ignore[arg-type]  # bytearray works, and saves a copy
     except (DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"a packet cannot be parsed: {error}", Reason.BAD_PACKET) from error
 

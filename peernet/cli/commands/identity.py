@@ -15,19 +15,24 @@ from peernet.cli.session import Session, pass_session
 def init(session: Session) -> None:
     """Make the home folder, a key, and settings.
 
-    What is there already is kept. Commands that need a key make it by themselves, so this is for
+    What is there already is kept. `run`, `send` and `ping` make a key by themselves, so this is for
     knowing the identifier before the node runs, and for having a file to edit.
     """
     from peernet.cli.home import PATIENCE
     from peernet.cli.settings import TEMPLATE
     from peernet.cli.state import write_atomically
-    from peernet.identity import Identity
+    from peernet.identity import CERTIFICATE_FILE, KEY_FILE, Identity
 
     home = session.home
-    with home.locked(PATIENCE):
-        identity = Identity.load_or_create(home.folder)
-        if not os.path.lexists(home.config_file):
-            write_atomically(home.config_file, TEMPLATE.encode())
+    home.create()
+    files = (home.folder / KEY_FILE, home.folder / CERTIFICATE_FILE, home.config_file)
+    if all(map(os.path.lexists, files)):
+        identity = Identity.load(home.folder)  # nothing to write, so whoever uses the home may go on
+    else:
+        with home.locked(PATIENCE):
+            identity = Identity.load_or_create(home.folder)
+            if not os.path.lexists(home.config_file):
+                write_atomically(home.config_file, TEMPLATE.encode())
     session.output.record({"identifier": identity.identifier, "home": str(home), "settings": str(home.config_file)})
 
 

@@ -15,6 +15,7 @@ from peernet.cli.lines import line_of
 from peernet.cli.output import short, to_json
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
+from peernet.deadline import Deadline
 from peernet.errors import PacketTooBigError
 
 EVENTS = (
@@ -58,12 +59,13 @@ def send(
     settings = load_settings(session.home.config_file, flags)
     message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
     confirm = options["wait"]
+    deadline = Deadline(timeout)
 
     def otherwise() -> dict[str, Any]:
         session.prepare()
         from peernet.cli.momentary import send_once
 
-        return send_once(session.home, settings, peer, message, timeout, confirm)
+        return send_once(session.home, settings, peer, message, timeout, confirm, deadline)
 
     arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
     result = control.ask_or(session.home, otherwise, "send", timeout, arguments)

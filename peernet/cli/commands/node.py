@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from peernet.cli import control
-from peernet.cli.base import NodeCommand, check_addresses, check_text, timeout_option
+from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, check_text, timeout_option
 from peernet.cli.home import PATIENCE
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import PLACEMENTS, load_settings
@@ -19,7 +19,7 @@ from peernet.cli.settings import PLACEMENTS, load_settings
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
-    callback=check_addresses,
+    callback=check_listen_addresses,
     help="Accept connections here; port 0 lets the system choose.",
 )
 @click.option(

@@ -13,6 +13,7 @@ from peernet.cli.failures import NotRunningError
 from peernet.cli.output import ago, short, shortened
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
+from peernet.deadline import Deadline
 
 COLUMNS = {
     "short": "PEER",
@@ -74,12 +75,14 @@ def ping(session: Session, peer: str, count: int, timeout: float) -> None:
 
 
 def _pings(session: Session, peer: str, count: int, timeout: float) -> list[dict[str, Any]]:
+    deadline = Deadline(timeout)
+
     def otherwise() -> list[dict[str, Any]]:
         session.prepare()
         from peernet.cli.momentary import ping_once
 
         settings = load_settings(session.home.config_file)
-        return ping_once(session.home, settings, peer, timeout, count)
+        return ping_once(session.home, settings, peer, timeout, count, deadline)
 
     arguments = {"peer": peer, "timeout": timeout, "count": count}
     return control.ask_or(session.home, otherwise, "ping", timeout, arguments)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from peernet.cli import control
-from peernet.cli.base import NodeCommand, peer_argument
+from peernet.cli.base import NodeCommand, check_entry, peer_argument
 from peernet.cli.failures import NotRunningError
 from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
@@ -41,7 +41,7 @@ def untrust(session: Session, peer: str) -> None:
 
 
 @click.command(cls=NodeCommand)
-@click.argument("entry", metavar="PEER|NETWORK")
+@click.argument("entry", metavar="PEER|NETWORK", callback=check_entry)
 @click.option("--remove", is_flag=True, help="Take it off the allowlist.")
 @pass_session
 def allow(session: Session, entry: str, remove: bool) -> None:
@@ -55,7 +55,7 @@ def allow(session: Session, entry: str, remove: bool) -> None:
 
 
 @click.command(cls=NodeCommand)
-@click.argument("entry", metavar="PEER|NETWORK")
+@click.argument("entry", metavar="PEER|NETWORK", callback=check_entry)
 @pass_session
 def block(session: Session, entry: str) -> None:
     """Never let a peer or a network in.
@@ -66,7 +66,7 @@ def block(session: Session, entry: str) -> None:
 
 
 @click.command(cls=NodeCommand)
-@click.argument("entry", metavar="PEER|NETWORK")
+@click.argument("entry", metavar="PEER|NETWORK", callback=check_entry)
 @pass_session
 def unblock(session: Session, entry: str) -> None:
     """Take a peer or a network off the blocklist."""

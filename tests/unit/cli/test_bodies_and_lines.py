@@ -66,6 +66,7 @@ EVENTS = [
     make_event("ready", identifier=SOMEBODY, addresses=["peer://x"]),
     make_event("peer_added", peer=SOMEBODY, address="h:1", dialled=True, trusted=False, proven=False, agent=""),
     make_event("peer_removed", peer=SOMEBODY, address="h:1", reason="closed", by_peer=True, message=""),
+    make_event("peer_removed", peer=SOMEBODY, address="h:1", reason="rejected", by_peer=True, message="not\x1b today"),
     make_event("packet", kind="pure_message", **{"from": SOMEBODY}, body={"message": "\x1b[31mred"}),
     make_event("packet", kind="data_transmission", **{"from": SOMEBODY}, body={"size": 5, "name": "\x07"}),
     make_event("refused", kind="identifier", **{"from": SOMEBODY}, rule="r", why="because"),
@@ -82,6 +83,13 @@ def test_every_event_has_a_line_that_no_terminal_acts_on(event: dict[str, object
     line = line_of(event)
     assert line.isprintable()
     assert str(event["event"]) in line
+
+
+def test_what_a_peer_said_when_it_left_is_shown() -> None:
+    event = make_event(
+        "peer_removed", peer=SOMEBODY, address="h:1", reason="rejected", by_peer=True, message="not today"
+    )
+    assert line_of(event).endswith(": rejected (said by the peer): not today")
 
 
 def test_a_slow_listener_misses_the_oldest_events_and_is_told() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from click.testing import CliRunner, Result
 from peernet._version import __version__
 from peernet.cli import cli
 from peernet.cli.failures import ExitCode
+from peernet.cli.home import Home, default_folder
 from peernet.cli.settings import DEFAULTS, variable_of
 from tests.unit.cli.denial import deny_access_below
 
@@ -123,6 +128,10 @@ def test_what_needs_a_node_says_how_to_start_one(run: Run, command: tuple[str, .
         ("send", "a@b", "text"),
         ("send", "abc", "--data", "/nonexistent"),
         ("send", "abc", "text", "--timeout", "0"),
+        ("block", "10.0.0.1/8"),
+        ("allow", "10.0.0.300"),
+        ("unblock", "n0tanidentifier"),
+        ("trust", "a" * 53),
         ("run", "--listen", "nowhere"),
         ("run", "--connect", "nowhere"),
         ("run", "--placement", "floor"),
@@ -137,6 +146,56 @@ def test_wrong_usage(run: Run, command: tuple[str, ...]) -> None:
     result = run(*command)
     assert result.exit_code == ExitCode.USAGE
     assert "Error: " in result.stderr
+
+
+def test_an_empty_home_is_wrong_usage_and_an_empty_variable_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(cli, ["--home", "", "config", "path"])
+    assert result.exit_code == ExitCode.USAGE
+    assert "it is empty" in result.stderr
+    for name in ("PEERNET_HOME", "PEERNET_OUTPUT"):
+        monkeypatch.setenv(name, "")
+    assert CliRunner().invoke(cli, ["config", "path"]).output == f"{Home(default_folder()).config_file}\n"
+
+
+def test_what_is_no_address_to_listen_on_is_called_so(run: Run) -> None:
+    assert "'nowhere' is not an address to listen on; write host:port" in run("run", "--listen", "nowhere").stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have it")
+@pytest.mark.parametrize("arguments", [("limits",), ("--help",), ("config", "show", "-o", "json")], ids=" ".join)
+def test_a_stdout_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "peernet", "--home", str(tmp_path), *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == ExitCode.ERROR
+    assert done.stderr == "Error: cannot write to stdout (No space left on device); make room\n"
+
+
+@pytest.mark.parametrize("command", ["init", "run"])
+def test_a_full_disk_is_one_sentence(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwrite", no_space)
+    result = run(command)
+    assert result.exit_code == ExitCode.ERROR
+    assert "lock (No space left on device); make room, or choose another --home" in result.stderr
+
+
+def test_an_error_of_the_system_that_nobody_expects_names_the_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Home, "locked", no_space)
+    result = run("init")
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stderr == "Error: the file: No space left on device; make room\n"
+
+
+def no_space(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the file")
+
+
+def test_init_with_nothing_to_write_succeeds_while_the_home_is_in_use(run: Run, tmp_path: Path) -> None:
+    made = run("init").output
+    with Home(tmp_path / "home").locked():
+        assert run("init").output == made
+        (tmp_path / "home" / "config.toml").unlink()
+        assert "uses the home folder" in run("init").stderr
 
 
 @pytest.mark.parametrize(
@@ -184,6 +243,29 @@ def test_trust_without_a_node_is_kept(run: Run) -> None:
         "changed": True,
     }
     assert run("untrust", SOMEBODY).output.endswith("was not trusted\n")
+
+
+def test_without_tls_nobody_is_said_to_be_trusted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("trust", SOMEBODY)
+    monkeypatch.setenv("PEERNET_INSECURE", "yes")
+    result = run("trust", SOMEBODY)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "nobody can prove who they are or be trusted" in result.stderr
+    rows = {row["about"]: row for row in json.loads(run("explain", SOMEBODY, "-o", "json").output)["decisions"]}
+    assert (rows["trusted"]["allowed"], rows["trusted"]["rule"]) == (False, "unproven_identifier")
+    assert rows["data_transmission"]["allowed"] is False
+    assert run("untrust", SOMEBODY).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("explain", SOMEBODY), ("peers",)], ids=" ".join)
+def test_looking_leaves_damaged_files_where_they_are(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    for name in ("trust.json", "peers.json"):
+        (tmp_path / "home" / name).write_text("junk")
+    result = run(*command)
+    assert result.exit_code == 0
+    assert "trust.json is damaged" in result.stderr
+    assert sorted(file.name for file in (tmp_path / "home").iterdir()) == ["peers.json", "trust.json"]
 
 
 def test_block_and_allow_take_networks_and_peers(run: Run) -> None:
@@ -235,6 +317,13 @@ def test_config_validate(run: Run) -> None:
     assert result.exit_code == ExitCode.CHECK_FAILED
     assert "no setting 'x'" in result.stderr
     assert run("run").exit_code == ExitCode.ERROR
+    Path(made["settings"]).write_text("y = 1\n[node]\nx = 1\nplacement = 1\n[limits]\nmax_pending = 0\nz = 1\n")
+    told = run("config", "validate").stderr.splitlines()
+    for line, mistake in zip(
+        told, ("y stands", "'x' in", "placement:", "unknown limit 'z'", "max_pending"), strict=True
+    ):
+        assert line.startswith("Error: ")
+        assert mistake in line
 
 
 def test_doctor(run: Run, tmp_path: Path) -> None:
@@ -288,10 +377,19 @@ def test_completion(run: Run, shell: str) -> None:
 
 def test_a_home_that_is_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for command in (["init"], ["trust", SOMEBODY], ["run"]):
+    for command in (
+        ["init"],
+        ["trust", SOMEBODY],
+        ["run"],
+        ["peers"],
+        ["status"],
+        ["id"],
+        ["limits"],
+        ["explain", SOMEBODY],
+    ):
         result = run(*command, home=tmp_path / "file")
         assert result.exit_code == ExitCode.ERROR
-        assert "is not a folder; choose another" in result.stderr
+        assert "is a file, not a folder; choose another" in result.stderr
 
 
 def test_a_damaged_key_is_refused_and_kept(run: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from peernet.cli import control, control_server
 from peernet.cli.control_server import ControlServer, Streaming
 from peernet.cli.failures import ControlTimeout, ExitCode, NodeFailure, NotRunningError, TimeIsUp
 from peernet.cli.home import Home
-from peernet.errors import ConnectTimeout
+from peernet.errors import ConnectTimeout, HomeInUseError
 
 
 @pytest.fixture
@@ -186,6 +187,13 @@ def test_a_node_that_does_not_answer(home: Home, serve: Callable[..., None], mon
 def test_without_a_node_it_is_done_here_alone(home: Home) -> None:
     assert control.ask_or(home, home.holder, "x", 1, {}) is not None
     assert home.holder() is None
+
+
+def test_the_time_for_waiting_counts_too(home: Home) -> None:
+    began = time.monotonic()
+    with home.locked(), pytest.raises(HomeInUseError):
+        control.ask_or(home, lambda: "here", "x", 0.1, {})
+    assert time.monotonic() - began < 1
 
 
 def test_while_somebody_else_uses_the_home_it_waits(

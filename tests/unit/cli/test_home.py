@@ -91,7 +91,7 @@ def test_a_folder_in_one_that_cannot_be_searched_is_refused(tmp_path: Path, monk
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(HomeError, match="is not a folder; choose another"), Home(file).locked():
+    with pytest.raises(HomeError, match="is a file, not a folder; choose another"), Home(file).locked():
         raise AssertionError("it was used")
 
 

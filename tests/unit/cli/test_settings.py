@@ -34,6 +34,12 @@ def test_lists_and_switches_in_the_environment(tmp_path: Path) -> None:
     assert settings.insecure is True
 
 
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    environment = {"PEERNET_LISTEN": "", "PEERNET_INSECURE": "", "PEERNET_NETWORK": " "}
+    settings = load_settings(tmp_path / "none", environment=environment)
+    assert settings == load_settings(tmp_path / "none", environment={})
+
+
 def test_limits_come_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[limits]\nmax_inbound = 3\n")
@@ -53,10 +59,13 @@ def test_the_template_is_valid(tmp_path: Path) -> None:
     [
         ("junk", "not valid TOML"),
         ("[nodes]\n", r"no table \[nodes\]"),
-        ("node = 5\n", r"no table \[node\]"),
+        ("node = 5\n", r"node is a table; write \[node\] on a line of its own"),
+        ("limits = 5\n", r"limits is a table; write \[limits\] on a line of its own"),
+        ("max_inbound = 5\n", "max_inbound stands in no table"),
+        ("[limits]\nbackoff_cap = inf\n", "backoff_cap must be a finite number of seconds, not inf$"),
         ("[node]\nlissen = 5\n", "no setting 'lissen'"),
         ("[node]\nlisten = 5\n", "listen: it must be a list"),
-        ('[node]\nlisten = ["nowhere"]\n', "not a peer address"),
+        ('[node]\nlisten = ["nowhere"]\n', "not an address to listen on"),
         ("[node]\nnetwork = 5\n", "network: it must be a text"),
         ('[node]\ninsecure = "maybe"\n', "true or false"),
         ('[node]\nplacement = "x"\n', "one of event, queue, both"),

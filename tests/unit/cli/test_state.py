@@ -48,6 +48,9 @@ def test_no_file_means_defaults(tmp_path: Path) -> None:
         b'{"version": 1, "trusted_identifiers": ["nobody"]}',
         b'{"version": 1, "trusted_identifiers": 5}',
         b'{"version": "1"}',
+        b'{"version": 0}',
+        b'{"version": true}',
+        b'{"version": 1, "trusted": []}',
         b"[" * 100_000,
     ],
 )

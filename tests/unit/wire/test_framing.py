@@ -326,3 +326,41 @@ def test_a_large_frame_is_returned_without_another_copy() -> None:
             count = len(buffer)
         decoder.buffer_updated(count)
     assert next(decoder.frames()) is body
+
+
+def receive_large(decoder: FrameDecoder, frame: bytes) -> bytes:
+    """Feed a frame the way a link does, and return a copy of it."""
+    decoder.receive_data(frame[:20_000])
+    position = 20_000
+    while not (bodies := [bytes(body) for body in decoder.frames()]):
+        with decoder.get_buffer() as buffer:
+            count = min(len(buffer), len(frame) - position)
+            buffer[:count] = frame[position : position + count]
+        decoder.buffer_updated(count)
+        position += count
+    return bodies[0]
+
+
+@pytest.mark.parametrize("second", [100_000, 60_000, 150_000])
+def test_the_buffer_of_a_large_frame_serves_the_next_one(second: int) -> None:
+    decoder = FrameDecoder(1 << 20)
+    frames = [encode_varint(size) + bytes([number]) * size for number, size in enumerate((100_000, second), start=1)]
+    assert receive_large(decoder, frames[0]) == frames[0][3:]
+    buffer = decoder._spare
+    assert receive_large(decoder, frames[1]) == frames[1][3:]
+    assert decoder._spare is buffer is not None
+
+
+def test_the_buffer_of_a_large_frame_is_not_kept_when_small_ones_follow() -> None:
+    decoder = FrameDecoder(1 << 20)
+    decoder.receive_data(encode_varint(100_000) + bytes(20_000))
+    assert list(decoder.frames()) == []
+    while decoder.buffered < 100_000:
+        with decoder.get_buffer() as buffer:
+            count = len(buffer)
+        decoder.buffer_updated(count)
+    assert [len(frame) for frame in decoder.frames()] == [100_000]
+    assert decoder._spare is not None
+    decoder.receive_data(b"\x01x")
+    assert list(decoder.frames()) == [b"x"]
+    assert decoder._spare is None
