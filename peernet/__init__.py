@@ -13,7 +13,8 @@ from peernet._version import __version__
 
 if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
-    from peernet.channel import ChannelState, PeerChannel
+    from peernet.channel import PeerChannel
+    from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.network import Outcome, PeerNetwork
     from peernet.peer import GenericPeer, IPeer
     from peernet.reasons import Reason
+    from peernet.receipts import Receipt
     from peernet.routines import NetworkRoutines
     from peernet.trust import (
         BootstrapTrustPolicy,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
 # Public name -> the module it lives in.
 _HOME = {
     "PeerAddress": "address",
-    "ChannelState": "channel",
+    "ChannelState": "channel_state",
     "PeerChannel": "channel",
     "NetworkConfig": "config",
     "limits": "config",
@@ -57,6 +59,7 @@ _HOME = {
     "GenericPeer": "peer",
     "IPeer": "peer",
     "Reason": "reasons",
+    "Receipt": "receipts",
     "NetworkRoutines": "routines",
     "BootstrapTrustPolicy": "trust",
     "Decision": "trust",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import gevent
 from gevent.event import Event as Flag
@@ -26,6 +27,19 @@ LONG = 0.25
 Frame = bytes | bytearray
 
 
+class Reader(Protocol):
+    """What a link tells whoever reads from it, besides the frames."""
+
+    def rest(self) -> None:
+        """No frame is there for now."""
+
+    def end_turn(self) -> None:
+        """Others have their turn now."""
+
+    def took_long(self) -> None:
+        """The frame handled last has taken :data:`LONG` or more."""
+
+
 class Link:
     """A transport with its protocol state and its outbox.
 
@@ -36,6 +50,7 @@ class Link:
         connection: which packets may travel now.
         outbox: what waits to be written.
         last_received: monotonic seconds when bytes last arrived.
+        received_bytes: how many bytes have arrived.
         alive: whether it has not been aborted or released.
         broken: what the outbox met, if that is why.
         handling: whether frames are being handled, and not waited for.
@@ -50,6 +65,7 @@ class Link:
         "handling",
         "last_received",
         "outbox",
+        "received_bytes",
     )
 
     def __init__(
@@ -67,13 +83,14 @@ class Link:
         self.broken: TransportError | None = None
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = time.monotonic()
+        self.received_bytes = 0
 
-    def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
+    def read(self, reader: Reader, handle: Callable[[Frame], bool]) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
 
         Args:
+            reader: is told when turns end.
             handle: takes a frame.
-            took_long: called after a frame for which ``handle`` has needed :data:`LONG` or more.
 
         Returns:
             Whether the stream has ended.
@@ -93,10 +110,12 @@ class Link:
                     return False
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
-                    if took_long is not None and monotonic() >= turn_ends + LONG:
-                        took_long()
+                    if monotonic() >= turn_ends + LONG:
+                        reader.took_long()
+                    reader.end_turn()
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+            reader.rest()
             self.outbox.flush()
             self.handling = False
             if not self._receive():
@@ -154,6 +173,11 @@ class Link:
         """Bytes that have arrived and were not read."""
         return self._transport.unread()
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that has arrived seems to be read."""
+        return self._transport.drained
+
     def has_news(self, now: float) -> bool:
         """Whether bytes wait to be read, so that silence is ours and not the peer's.
 
@@ -203,6 +227,7 @@ class Link:
             with buffer:
                 count = self._transport.recv_into(buffer)
             decoder.buffer_updated(count)
+        self.received_bytes += count
         self.last_received = time.monotonic()
         return count
 

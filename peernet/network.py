@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline

@@ -95,15 +95,20 @@ class Outbox:
     def put(self, header: bytes, content: bytes) -> None:
         """Queue one packet, without looking at the limits."""
         if len(content) > LARGE:
-            self._large += 1
             # The header travels with as much content as fills a TLS record with it.
             first = RECORD_SIZE - len(header)
+            self._large += 1
             self._parts.append(header + content[:first])
-            self._parts.append(memoryview(content)[first:])
+            self.bytes += RECORD_SIZE
+            self.put_frame(memoryview(content)[first:])
         else:
-            self._parts.append(header + content)
+            self.put_frame(header + content)
+
+    def put_frame(self, frame: bytes | memoryview) -> None:
+        """:meth:`put` for a packet that is in one part."""
+        self._parts.append(frame)
         self.packets += 1
-        self.bytes += len(header) + len(content)
+        self.bytes += len(frame)
         if self.bytes >= EAGER:
             self.flush()
         elif not self._scheduled:

@@ -13,7 +13,8 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.greenlets import spawn

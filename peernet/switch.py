@@ -10,11 +10,12 @@ from collections.abc import Callable
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
+from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
-from peernet.dispatch import AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.greenlets import spawn
@@ -69,7 +70,7 @@ class Switch:
         self.channel_reconnecting = Event("channel_reconnecting")
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
-        self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
+        self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 

@@ -28,6 +28,10 @@ class Transport(Protocol):
     def identifier(self) -> str | None:
         """The identifier that the other end has proven; ``None`` on plain transports."""
 
+    @property
+    def drained(self) -> bool:
+        """Whether the last read seems to have taken all that had arrived."""
+
     def recv(self) -> bytes:
         """The next bytes; waits for them. Empty at the end of the stream.
 

@@ -59,6 +59,10 @@ class MemoryTransport:
         self._incoming = incoming
         self._outgoing = outgoing
 
+    @property
+    def drained(self) -> bool:
+        return not self._incoming.data
+
     def recv(self) -> bytes:
         return self._incoming.read(READ_SIZE)
 

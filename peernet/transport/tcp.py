@@ -40,7 +40,7 @@ class TcpTransport:
         self._readable: Any = None
         self._writable: Any = None
         self._when_writable: tuple[Callable[[], None], ...] = ()
-        self._drained = True  # the last read took all there was
+        self.drained = True  # the last read took all there was
         self.closed = False
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -50,30 +50,30 @@ class TcpTransport:
     def recv(self) -> bytes:
         while True:
             # Asking first would cost a failing system call per message on a quiet connection.
-            if self._drained:
+            if self.drained:
                 self.wait_readable()
             try:
                 data: bytes = self.socket.recv(READ_SIZE)
             except BlockingIOError:
-                self._drained = True
+                self.drained = True
                 continue
             except OSError as error:
                 raise broken(error) from error
-            self._drained = len(data) < READ_SIZE
+            self.drained = len(data) < READ_SIZE
             return data
 
     def recv_into(self, buffer: memoryview) -> int:
         while True:
-            if self._drained:
+            if self.drained:
                 self.wait_readable()
             try:
                 count: int = self.socket.recv_into(buffer)
             except BlockingIOError:
-                self._drained = True
+                self.drained = True
                 continue
             except OSError as error:
                 raise broken(error) from error
-            self._drained = count < len(buffer)
+            self.drained = count < len(buffer)
             return count
 
     def send(self, data: bytes | memoryview) -> int:

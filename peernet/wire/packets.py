@@ -129,6 +129,16 @@ def encode_envelope(sequence: int = 0, acknowledged: int = 0, request_id: int = 
     ).SerializeToString()
 
 
+def peek_bare(frame: bytes | bytearray) -> Kind | None:
+    """The kind of a packet whose envelope is empty, as that of most is; ``None`` for every other frame."""
+    size = len(frame)
+    if size > 2 and frame[1] == 1:
+        length = frame[2]
+        if length + 3 == size if length < 0x80 else _fills_rest(frame, 2):
+            return _BY_TAG.get(frame[0])
+    return None
+
+
 def peek(frame: bytes | bytearray) -> Kind:
     """The kind of the packet in a frame, from its envelope alone.
 
@@ -138,12 +148,9 @@ def peek(frame: bytes | bytearray) -> Kind:
     Raises:
         RemoteProtocolError: ``bad_packet``: no body, more than one, or broken bytes.
     """
-    size = len(frame)
-    if size > 2 and frame[1] == 1:  # most packets have an empty envelope
-        kind = _BY_TAG.get(frame[0])
-        length = frame[2]
-        if kind is not None and (length + 3 == size if length < 0x80 else _fills_rest(frame, 2)):
-            return kind
+    kind = peek_bare(frame)
+    if kind is not None:
+        return kind
     match = _ENVELOPE(frame)
     if match is not None:
         start = match.end()

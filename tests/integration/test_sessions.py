@@ -12,7 +12,8 @@ import gevent
 import pytest
 
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import ChannelClosedError, DeliveryFailed, OutboxFullError, SelfWaitError, SendTimeout
 from peernet.identity import Identity
