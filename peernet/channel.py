@@ -678,6 +678,7 @@ class PeerChannel:
 
     def _look_after(self, link: Link, now: float) -> None:
         config, outbox = self._config, link.outbox
+        link.look_for_news(now)
         quiet_for = now - outbox.last_progress
         if link.broken is not None:
             self._spawn_ending(self._lose, link, Reason.CONNECTION_LOST, str(link.broken))
@@ -685,7 +686,7 @@ class PeerChannel:
             resumable = self._session is not None and self.state is _OPEN
             reason = Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER
             self._spawn_ending(self._cut, link, reason)
-        elif now - link.last_received > self.patience and not link.has_news(now):
+        elif now - link.last_received > self.patience and not link.crowded:
             self._spawn_ending(self._cut, link, Reason.TIMEOUT)
         elif not outbox.bytes and (
             quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))

@@ -167,14 +167,22 @@ def test_received_bytes_are_a_sign_of_life(setup: Setup, monkeypatch: pytest.Mon
     assert setup.link.last_received == later
 
 
-def test_bytes_that_nobody_reads_are_a_sign_of_life(setup: Setup) -> None:
+def test_bytes_that_come_while_nobody_reads_are_a_sign_of_life(setup: Setup) -> None:
     before = setup.link.last_received
-    assert not setup.link.has_news(before + 1)
+    setup.link.look_for_news(before + 1)
     assert setup.link.last_received == before
-    setup.far.send(b"x")
-    for later in (2, 3):
-        assert setup.link.has_news(before + later)
+    for later in (2, 4):
+        setup.far.send(b"x")
+        setup.link.look_for_news(before + later)
+        setup.link.look_for_news(before + later + 1)
         assert setup.link.last_received == before + later
+
+
+def test_a_peer_may_be_kept_from_sending_by_what_nobody_reads(setup: Setup) -> None:
+    setup.far.send(b"x")
+    assert not setup.link.crowded
+    fill(setup.far)
+    assert setup.link.crowded
 
 
 def test_a_control_packet_is_queued_and_moves_the_state(setup: Setup) -> None:
