@@ -158,9 +158,7 @@ def _judge(title: str, results: list[dict[str, Any]], *, one_channel: bool) -> l
     most = 1 if one_channel else None
     return [
         none_of(f"{title}: dials that failed, in {len(results)} rounds", sum(one["failed"] for one in results)),
-        none_of(
-            f"{title}: rounds that did not end with one channel, the same", sum(not one["same"] for one in results)
-        ),
+        none_of(f"{title}: rounds that did not end with one channel", sum(not one["same"] for one in results)),
         Figure(f"{title}: longest time until usable", max(one["took"] for one in results), "s", at_most=LIMIT),
         none_of(f"{title}: lives not told exactly once", sum(one["odd"] for one in results)),
         Figure(f"{title}: most channels in a round", max(one["channels"] for one in results), at_most=most),

@@ -65,7 +65,7 @@ def all_of(what: str, count: int, total: int) -> Figure:
 def show(value: float | None, unit: str = "") -> str:
     """A number with its unit, as precise as makes sense."""
     if value is None:
-        return "–"
+        return "-"
     number = f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
     return f"{number} {unit}".strip()
 
