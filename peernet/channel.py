@@ -54,6 +54,9 @@ DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # A peer may promise heartbeats so rare that it counts as dead only after this many
 # times our own limit; more would let it hide its death.
 MAX_PATIENCE = 10
+# Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
+# looks himself for less after this time: a peer may stop in between. Seconds.
+LOOK_AGAIN = 0.1
 # Content up to here is joined with its header at once; larger content stays where it lies.
 SMALL = 32 * 1024
 # The request that nobody waits for: it asks for any sign of life.
@@ -668,7 +671,7 @@ class PeerChannel:
             if self.state is _OPEN and outbox.full:
                 outbox.wait_for_room(deadline.remaining)
             else:
-                self._wait_for_change(deadline.remaining)
+                self._wait_for_change(deadline.cap(LOOK_AGAIN))
             if self.state not in SENDABLE:
                 raise self._closed_error()
         if self._session is None and self._link.outbox.broken:
