@@ -20,7 +20,7 @@ from peernet.receipts import ReceiptBook
 from peernet.text import printable
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.connection import Connection
+from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import UNKNOWN, Kind, decode, peek, peek_bare, peek_numbers
 from peernet.wire.session import Session
 
@@ -116,8 +116,8 @@ class Dispatcher:
         Raises:
             RemoteProtocolError: the peer has broken the protocol.
         """
-        if not self.reading:
-            return False  # the channel has left this state, or this link, since the last frame
+        if not self.reading:  # the channel has left this state, or this link, since the last frame
+            return self._connection.state is ConnectionState.LEAVING and self.handle_last(frame)
         kind = peek_bare(frame)
         session = self._session
         if kind is None or not kind.bulk or (session is not None and session.duplicates):

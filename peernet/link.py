@@ -53,12 +53,13 @@ class Link:
         received_bytes: how many bytes have arrived.
         alive: whether it has not been aborted or released.
         broken: what the outbox met, if that is why.
-        handling: whether frames are being handled, and not waited for.
+        handling: whether nobody waits for bytes: frames are being handled, or :meth:`read` was not called yet.
     """
 
     __slots__ = (
         "_config",
         "_transport",
+        "_unread",
         "alive",
         "broken",
         "connection",
@@ -77,9 +78,10 @@ class Link:
     ) -> None:
         self._transport = transport
         self._config = config
+        self._unread = 0  # when we last looked
         self.connection = connection
         self.alive = True
-        self.handling = False
+        self.handling = True
         self.broken: TransportError | None = None
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = time.monotonic()
@@ -178,17 +180,22 @@ class Link:
         """Whether all that has arrived seems to be read."""
         return self._transport.drained
 
-    def has_news(self, now: float) -> bool:
-        """Whether bytes wait to be read, so that silence is ours and not the peer's.
+    def look_for_news(self, now: float) -> None:
+        """Take note of bytes that have come while nobody reads them: they are a sign of life as well."""
+        if self.handling:
+            unread = self._transport.unread()
+            if unread > self._unread:
+                self.last_received = now
+            self._unread = unread
 
-        A peer whose bytes we do not take may be kept from sending more. If its machine
-        dies meanwhile, what we send finds no acknowledgement (TCP_USER_TIMEOUT); if its
-        process dies, the end of the stream stands behind the bytes.
+    @property
+    def crowded(self) -> bool:
+        """Whether the peer may be kept from sending by what is not read, so that its silence says nothing.
+
+        If its machine dies meanwhile, or the way there, what we send finds no
+        acknowledgement (TCP_USER_TIMEOUT); if its process dies, it is answered with a reset.
         """
-        if not self._transport.unread():
-            return False
-        self.last_received = now
-        return True
+        return self._transport.crowded()
 
     def forgive(self, seconds: float) -> None:
         """Do not count that many seconds in which this process itself was not able to read or write."""

@@ -46,13 +46,14 @@ class Liveness:
 
     def examine(self, link: Link, session: Session | None, now: float) -> Reason | None:
         """Why a link must be given up now, if it must. Else sends a heartbeat when it is time for one."""
+        link.look_for_news(now)
         if link.broken is not None:
             return Reason.CONNECTION_LOST
         stalled = max(link.outbox.stalled_for, self._full_for(session, now))
         if stalled > self._config.write_timeout:
             away = session is not None and link.silent_for(stalled, now)
             return Reason.TIMEOUT if away else Reason.SLOW_PEER
-        if now - link.last_received > self.patience and not link.has_news(now):
+        if now - link.last_received > self.patience and not link.crowded:
             return Reason.TIMEOUT
         if self._is_time_to_speak(link, now):
             link.put_control(pb.HeartbeatPacket())

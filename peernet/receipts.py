@@ -147,7 +147,7 @@ class ReceiptBook:
 
     def refuse(self, sequence: int, reason: Reason) -> None:
         """The peer says that a packet has reached no callback. Numbers that are settled, or were not given, are not."""
-        page = (self._pages or {}).get(sequence - sequence % PAGE)
+        page = (self._pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
         if page is not None and sequence > self.settled:
             page.refused = page.refused or {}
             page.refused[sequence] = reason
@@ -156,7 +156,7 @@ class ReceiptBook:
     def settle(self, acknowledged: int) -> None:
         """The peer has acknowledged up to a number."""
         first, self.settled = self.settled + 1, max(self.settled, acknowledged)
-        for page in range(first - first % PAGE, self.settled - self.settled % PAGE, PAGE):
+        for page in range(first & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
             (self._pages or {}).pop(page, None)
         if self._watched:
             for sequence in range(first, self.settled + 1):

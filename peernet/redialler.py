@@ -83,7 +83,8 @@ class Redialler:
             record.failures = 0
         pause = random.uniform(0, self._config.backoff_base)
         while True:
-            since = time.monotonic() - record.dialled_at
+            # Whoever made the connection that is lost: its channel may be new, and have no record of it.
+            since = time.monotonic() - max(record.dialled_at, channel.connected_at)
             gevent.sleep(max(pause, self._config.redial_interval - since))
             with self._turns:
                 if channel.state is not ChannelState.RECONNECTING:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from peernet.channel import PeerChannel
 
 DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
+# Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
+# looks himself for less after this time: a peer may stop in between. Seconds.
+LOOK_AGAIN = 0.1
 # The tag of Packet.acknowledged.
 _ACKNOWLEDGED = b"\x10"
 
@@ -172,7 +175,7 @@ class Sender:
             if self.attached and self.outbox.full:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
-                self._wait_for_change(deadline.remaining)
+                self._wait_for_change(deadline.cap(LOOK_AGAIN))
             if self._channel.state not in SENDABLE:
                 raise self._channel.closed_error()
         self._check_unbroken()

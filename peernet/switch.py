@@ -275,12 +275,22 @@ class Switch:
         dialled = (channel for channel in self.channels if channel.dialled)
         return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
 
+    def _find_claimant(self, where: PeerAddress) -> PeerChannel | None:
+        """The channel to a peer without TLS that says it listens at an address, if nobody knows who does."""
+        if where.identifier is not None:
+            return None
+        claims = (one for one in self.channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses)
+        return next(claims, None)
+
     def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
-        """The open channel that :meth:`find` finds, as soon as there is one; at most ``timeout`` seconds from now."""
+        """The open channel to the peer at an address that has just refused a second one, as soon as there is one.
+
+        Waits at most ``timeout`` seconds for it.
+        """
         arrived = Flag()
 
         def open_one() -> PeerChannel | None:
-            found = self.find(where)
+            found = self.find(where) or self._find_claimant(where)
             return found if found is not None and found.state is ChannelState.OPEN else None
 
         def look(channel: PeerChannel) -> None:

@@ -54,6 +54,9 @@ class Transport(Protocol):
     def unread(self) -> int:
         """Bytes that have arrived and were not read; a sign of life while nobody reads. 0 if not known."""
 
+    def crowded(self) -> bool:
+        """Whether so much is unread that the other end may not be able to send more. ``True`` if not known."""
+
     def ended(self) -> bool:
         """Whether the other end has gone, without reading. May be ``False`` while unread bytes hide it."""
 

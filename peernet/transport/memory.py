@@ -77,6 +77,9 @@ class MemoryTransport:
     def unread(self) -> int:
         return len(self._incoming.data)
 
+    def crowded(self) -> bool:
+        return len(self._incoming.data) >= CAPACITY
+
     def ended(self) -> bool:
         return self._incoming.ended and not self._incoming.data
 

@@ -107,6 +107,9 @@ class TlsTransport:
     def unread(self) -> int:
         return self._tcp.unread()
 
+    def crowded(self) -> bool:
+        return self._tcp.crowded()
+
     def ended(self) -> bool:
         return self._tcp.ended()
 

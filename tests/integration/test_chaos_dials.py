@@ -1,0 +1,21 @@
+"""Two peers that dial each other at the same moment."""
+
+from __future__ import annotations
+
+from tests.integration.meetings import Networks
+from tests.support import wait_until
+from tools.chaos import dials
+
+
+def test_simultaneous_dials_make_one_channel() -> None:
+    figures = dials.run(seed=1, **dials.SHORT)
+    assert [figure for figure in figures if figure.missed] == []
+
+
+def test_without_tls_or_identifier_a_dial_finds_the_channel_that_the_other_side_has_made(networks: Networks) -> None:
+    one, other = networks(insecure=True), networks(insecure=True)
+    there = one.connect(other.addresses[0])
+    wait_until(lambda: other.active_peer_channels)
+    back = other.connect(one.addresses[0], timeout=60)
+    assert other.active_peer_channels == [back]
+    assert one.active_peer_channels == [there]
