@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -16,6 +15,7 @@ from gevent.pool import Group
 from google.protobuf.message import Message
 from greenlet import greenlet
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dispatch import Dispatcher, DispatchOwner
@@ -301,7 +301,7 @@ class PeerChannel:
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
         self._move(ChannelState.OPEN)
-        self.opened_at = self._link.last_received = time.monotonic()
+        self.opened_at = self._link.last_received = clock.monotonic()
         self.refresh_permissions()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
@@ -332,13 +332,13 @@ class PeerChannel:
             raise PingTimeout(f"{self!r} has no connection now")
         if self.state is not _OPEN:
             raise self._closed_error()
-        began = time.monotonic()
+        began = clock.monotonic()
         answered = self._pings.ask(self._link, timeout)
         if answered is None and self._closed.is_set():
             raise self._closed_error()
         if not answered:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
-        return time.monotonic() - began
+        return clock.monotonic() - began
 
     def close(
         self,
@@ -728,7 +728,7 @@ class PeerChannel:
         logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
         self._session.detach()
         self._full_at = None
-        self._expires_at = time.monotonic() + self._config.session_ttl
+        self._expires_at = clock.monotonic() + self._config.session_ttl
         self._move(ChannelState.RECONNECTING)
         self._pings.give_up()
         self._tell_of_change()
@@ -806,7 +806,7 @@ class PeerChannel:
     def _take_hello(self, hello: pb.HelloPacket) -> None:
         self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
         self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
-        self.connected_at = time.monotonic()
+        self.connected_at = clock.monotonic()
 
     def _is_open_on(self, link: Link) -> bool:
         return link is self._link and self.state is _OPEN

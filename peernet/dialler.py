@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import gevent
 
+from peernet import chance
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
@@ -94,7 +94,7 @@ def backoff(config: NetworkConfig, failures: int) -> float:
     Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
     """
     longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
-    return random.uniform(config.backoff_base, longest)
+    return chance.uniform(config.backoff_base, longest)
 
 
 def _may_pass(error: ConnectError) -> bool:

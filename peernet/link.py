@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import TransportError
@@ -66,7 +66,7 @@ class Link:
         self.handling = False
         self.broken: TransportError | None = None
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
-        self.last_received = time.monotonic()
+        self.last_received = clock.monotonic()
 
     def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
@@ -83,7 +83,7 @@ class Link:
             RemoteProtocolError: a frame is too big, or what ``handle`` raises.
         """
         frames = self.connection.decoder.frames
-        monotonic = time.monotonic
+        monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
         while True:
@@ -203,7 +203,7 @@ class Link:
             with buffer:
                 count = self._transport.recv_into(buffer)
             decoder.buffer_updated(count)
-        self.last_received = time.monotonic()
+        self.last_received = clock.monotonic()
         return count
 
     def _rest(self) -> None:

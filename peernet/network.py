@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.channel import ChannelState, PeerChannel
@@ -222,7 +222,7 @@ class PeerNetwork:
             self._stopped.set()
             raise
         self._switch.closing = False
-        self._ticked_at = time.monotonic()
+        self._ticked_at = clock.monotonic()
         self.routines.start()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -445,7 +445,7 @@ class PeerNetwork:
         return min(1.0, shortest, config.session_ttl / 4 or 1.0)
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         # How long this process stood still, because a callback blocked it or the system was
         # busy: that much silence is not the peers' fault.
         lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)

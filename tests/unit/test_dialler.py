@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 
-from peernet import dialler
+from peernet import chance, dialler
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.dialler import Dialler
@@ -50,7 +49,7 @@ class World:
         self.config = NetworkConfig(backoff_base=1.0, backoff_cap=5.0)
         monkeypatch.setattr(dialler, "dial", self.dial)
         monkeypatch.setattr(gevent, "sleep", self.pauses.append)
-        monkeypatch.setattr(random, "uniform", self.uniform)
+        monkeypatch.setattr(chance, "uniform", self.uniform)
 
     def uniform(self, least: float, most: float) -> float:
         assert least == self.config.backoff_base
