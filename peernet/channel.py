@@ -759,7 +759,7 @@ class PeerChannel:
 
     def _reap(self) -> None:
         """Have the link freed, even if a callback never returns."""
-        if self._released:
+        if self._released or self._freed is not None:  # or somebody sees to it already
             return
         self._freed = Flag()
         if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
