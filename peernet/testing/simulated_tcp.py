@@ -177,19 +177,19 @@ class SimulatedTcp:
         Raises:
             TransportError: the connection broke.
         """
-        while len(self._arrived) < least and not self._ended:
-            self._check()
+        while len(self._arrived) < least and not self._ended and not self._error:
             self._readable.clear()
             self._readable.wait()
-        if not self._arrived:
-            self._check()
+        if self._error and len(self._arrived) < least and not self._ended:
+            raise self._broken()
         data = bytes(self._arrived[:most])
         del self._arrived[:most]
         self._incoming.take(len(data))
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        self._check()
+        if self._error:
+            raise self._broken()
         if self._finished:
             raise TransportError("the connection is closed")
         piece = bytes(data[: self._outgoing.window])
@@ -245,10 +245,14 @@ class SimulatedTcp:
         self._outgoing.drop()
         self._readable.set()
 
+    def vanish(self) -> None:
+        """The host of this end has failed."""
+        self._closed = self._finished = True
+        self.fail("this machine has failed")
+
     def _end(self) -> None:
         self._ended = True
         self._readable.set()
 
-    def _check(self) -> None:
-        if self._error and not self._ended:
-            raise TransportError(f"the connection broke: {self._error}")
+    def _broken(self) -> TransportError:
+        return TransportError(f"the connection broke: {self._error}")

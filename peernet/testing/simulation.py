@@ -40,7 +40,8 @@ class Occurrence:
 
     Attributes:
         at: simulated seconds since the beginning.
-        what: ``added``, ``removed``, ``reconnecting`` or ``resumed``, of a channel; ``cut`` or ``mended``, of links.
+        what: ``added``, ``removed``, ``reconnecting`` or ``resumed``, of a channel; ``crashed`` or ``restarted``, of
+            the node; ``cut`` or ``mended``, of links.
         where: the node that has seen it; ``None`` for the wire.
         more: the other node, with the reason if the channel is gone; for the wire, how many links.
     """
@@ -79,7 +80,7 @@ class SimulatedNetwork:
         self.random = Random(f"{seed} scenario")
         self.log: list[Occurrence] = []
         self._hosts = [_host(number) for number in range(nodes)]
-        self._identities = Random(f"{seed} identities")
+        self._seed = seed
         self._options = options
         self._wire = Wire(Random(f"{seed} wire"), latency)
         self._time = VirtualTime(Random(f"{seed} peernet"))
@@ -90,9 +91,12 @@ class SimulatedNetwork:
 
     def __enter__(self) -> SimulatedNetwork:
         self._time.__enter__()
+        identities = Random(f"{self._seed} identities")
         try:
             for number in range(len(self._hosts)):
-                self._add_node(number)
+                key = Ed25519PrivateKey.from_private_bytes(identities.randbytes(32))
+                self.nodes.append(self._make_node(number, Identity(key)))
+                self.nodes[-1].start()
         except BaseException:
             self._end()
             raise
@@ -163,6 +167,21 @@ class SimulatedNetwork:
             raise ConnectError(f"not connected after {timeout} s: {len(apart)} pairs of nodes, {apart[:10]}")
         return self.now - began
 
+    def crash(self, node: int) -> None:
+        """Let the power of a node's machine fail: it says no goodbye and loses what it had in memory."""
+        self._note("crashed", node, "")
+        self._wire.switch_off(self._hosts[node])
+        self.nodes[node].stop(0)
+
+    def restart(self, node: int) -> PeerNetwork:
+        """Start a node that has crashed, as a new network with the same identity and address and no callbacks."""
+        crashed = self.nodes[node]
+        self.nodes[node] = self._make_node(node, crashed.identity)
+        self._wire.switch_on(self._hosts[node])
+        self.nodes[node].start()
+        self._note("restarted", node, "")
+        return self.nodes[node]
+
     # The wire.
 
     def cut(self, one: int, other: int) -> None:
@@ -226,15 +245,13 @@ class SimulatedNetwork:
 
     # How it is done.
 
-    def _add_node(self, number: int) -> None:
+    def _make_node(self, number: int, identity: Identity) -> PeerNetwork:
         host = self._hosts[number]
-        identity = Identity(Ed25519PrivateKey.from_private_bytes(self._identities.randbytes(32)))
         listen = [PeerAddress(host, PORT).endpoint]
         network = PeerNetwork(identity, listen, ways=SimulatedWays(self._wire, host), **self._options)
         self._numbers[identity.identifier] = number
         self._watch(number, network)
-        self.nodes.append(network)
-        network.start()
+        return network
 
     def _watch(self, number: int, network: PeerNetwork) -> None:
         def note(what: str, channel: PeerChannel, reason: Reason | None = None) -> None:

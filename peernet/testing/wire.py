@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
+from weakref import WeakValueDictionary
 
 import gevent
 
@@ -31,12 +32,16 @@ class Wire:
         self._random = random
         self._latency = latency
         self._cuts: set[frozenset[str]] = set()
+        self._off: set[str] = set()
+        self._ends: dict[str, WeakValueDictionary[int, SimulatedTcp]] = {}  # of connections, by host
         self._listeners: dict[tuple[str, int], Accepted] = {}
         self._waiting: dict[Stream, None] = {}  # a set that keeps its order
-        self._ports = count()
+        self._connections = count()
 
     def is_up(self, one: str, other: str) -> bool:
         """Whether packets get through between two hosts."""
+        if self._off and (one in self._off or other in self._off):
+            return False
         return not self._cuts or frozenset((one, other)) not in self._cuts
 
     def cut(self, links: Iterable[tuple[str, str]]) -> None:
@@ -46,9 +51,18 @@ class Wire:
     def mend(self, links: Iterable[tuple[str, str]]) -> None:
         """Let packets through again between these pairs of hosts."""
         self._cuts.difference_update(map(frozenset, links))
-        for stream in list(self._waiting):
-            if stream.up:
-                stream.resume()
+        self._resume()
+
+    def switch_off(self, host: str) -> None:
+        """Take a host off the wire at once, as a power failure does: it says nothing, and forgets its connections."""
+        self._off.add(host)
+        for end in list(self._ends.pop(host, {}).values()):
+            end.vanish()
+
+    def switch_on(self, host: str) -> None:
+        """Put a host back on the wire; who goes on with an old connection is told that it knows nothing of it."""
+        self._off.discard(host)
+        self._resume()
 
     def listen(self, address: PeerAddress, accepted: Accepted) -> SimulatedListener:
         """Give everybody who connects to an address to ``accepted``.
@@ -90,11 +104,17 @@ class Wire:
 
     def _connect(self, source: str, address: PeerAddress) -> tuple[SimulatedTcp, SimulatedTcp]:
         there, back = Stream(self, source, address.host), Stream(self, address.host, source)
+        port = EPHEMERAL + next(self._connections) % (2**16 - EPHEMERAL)
         ours = SimulatedTcp(back, there, (address.host, address.port))
-        return ours, SimulatedTcp(there, back, (source, self._draw_port()))
+        theirs = SimulatedTcp(there, back, (source, port))
+        for host, end in ((source, ours), (address.host, theirs)):
+            self._ends.setdefault(host, WeakValueDictionary())[next(self._connections)] = end
+        return ours, theirs
 
-    def _draw_port(self) -> int:
-        return EPHEMERAL + next(self._ports) % (2**16 - EPHEMERAL)
+    def _resume(self) -> None:
+        for stream in list(self._waiting):
+            if stream.up:
+                stream.resume()
 
     # What streams ask for.
 
