@@ -151,10 +151,12 @@ class VirtualLoop:
             function(*args)
         except BaseException as error:
             self.handle_error(job, type(error), error, error.__traceback__)
+        finally:
+            job.done()
 
 
 class Callback:
-    """A function that the loop calls once, unless it is stopped before."""
+    """A function that the loop calls once, unless it is stopped before. It is true until it has returned."""
 
     __slots__ = ("args", "callback")
 
@@ -178,9 +180,12 @@ class Callback:
 
     def take(self) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:
         """What to call now."""
-        callback, args = self.callback, self.args or ()
-        self.stop()
-        return callback, args
+        callback, self.callback = self.callback, None
+        return callback, self.args or ()
+
+    def done(self) -> None:
+        """It has returned."""
+        self.args = None
 
 
 class Watcher:
@@ -221,6 +226,9 @@ class Watcher:
     def take(self) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:
         """What to call now."""
         return self.callback, self.args
+
+    def done(self) -> None:
+        """It has returned."""
 
 
 class Timer(Watcher):
