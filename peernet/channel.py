@@ -665,7 +665,7 @@ class PeerChannel:
             if deadline.expired:
                 raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly, or is away")
             outbox = self._link.outbox
-            if self.state is _OPEN and outbox.full:
+            if self.state is _OPEN and outbox.full and not outbox.broken:
                 outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.remaining)
