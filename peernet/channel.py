@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
@@ -15,6 +14,7 @@ from gevent.pool import Group
 from google.protobuf.message import Message
 from greenlet import greenlet
 
+from peernet import clock
 from peernet.channel_state import TRANSITIONS, ChannelState
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
@@ -242,7 +242,7 @@ class PeerChannel:
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
         self._move(ChannelState.OPEN)
-        self.opened_at = self._link.last_received = time.monotonic()
+        self.opened_at = self._link.last_received = clock.monotonic()
         self.refresh_permissions()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
@@ -273,13 +273,13 @@ class PeerChannel:
             raise PingTimeout(f"{self!r} has no connection now")
         if self.state is not _OPEN:
             raise self.closed_error()
-        began = time.monotonic()
+        began = clock.monotonic()
         answered = self._pings.ask(self._link, timeout)
         if answered is None and self._closed.is_set():
             raise self.closed_error()
         if not answered:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
-        return time.monotonic() - began
+        return clock.monotonic() - began
 
     def close(
         self,
@@ -570,7 +570,7 @@ class PeerChannel:
         logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
         self._session.detach()
         self._liveness.start_again()
-        self._expires_at = time.monotonic() + self._config.session_ttl
+        self._expires_at = clock.monotonic() + self._config.session_ttl
         self._move(ChannelState.RECONNECTING)
         self._pings.give_up()
         self._tell_of_change()
@@ -601,7 +601,7 @@ class PeerChannel:
 
     def _reap(self) -> None:
         """Have the link freed, even if a callback never returns."""
-        if self._released:
+        if self._released or self._freed is not None:  # or somebody sees to it already
             return
         self._freed = Flag()
         if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
@@ -651,7 +651,7 @@ class PeerChannel:
     def _take_hello(self, hello: pb.HelloPacket) -> None:
         self._liveness.promised = hello.heartbeat_interval_ms / 1000
         self._sender.max_frame = hello.max_frame or DEFAULT_MAX_FRAME
-        self.connected_at = time.monotonic()
+        self.connected_at = clock.monotonic()
 
     def _replace_link(self, link: Link) -> None:
         if self._link is not self._held:

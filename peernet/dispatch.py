@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
+from peernet import clock
 from peernet.acknowledging import Acknowledger, AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
@@ -150,8 +150,8 @@ class Dispatcher:
 
     def took_long(self) -> None:
         """The callback called last has taken its time: name it, if nothing else could run meanwhile."""
-        blocked = time.time() - gevent.get_hub().loop.now()
-        now = time.monotonic()
+        blocked = clock.wall() - gevent.get_hub().loop.now()
+        now = clock.monotonic()
         if blocked >= BLOCKING and now - self._slowness_logged_at >= LOG_EVERY:
             self._slowness_logged_at = now
             logger.warning(
@@ -219,7 +219,7 @@ class Dispatcher:
     def _callback_failed(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._channel.count("callback_failed")
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._failures_logged_at >= LOG_EVERY:
             self._failures_logged_at = now
             failures = self._channel.counters["callback_failed"]

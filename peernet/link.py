@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import TransportError
@@ -84,7 +84,7 @@ class Link:
         self.handling = True
         self.broken: TransportError | None = None
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
-        self.last_received = time.monotonic()
+        self.last_received = clock.monotonic()
         self.received_bytes = 0
 
     def read(self, reader: Reader, handle: Callable[[Frame], bool]) -> bool:
@@ -102,7 +102,7 @@ class Link:
             RemoteProtocolError: a frame is too big, or what ``handle`` raises.
         """
         frames = self.connection.decoder.frames
-        monotonic = time.monotonic
+        monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
         while True:
@@ -235,7 +235,7 @@ class Link:
                 count = self._transport.recv_into(buffer)
             decoder.buffer_updated(count)
         self.received_bytes += count
-        self.last_received = time.monotonic()
+        self.last_received = clock.monotonic()
         return count
 
     def _rest(self) -> None:

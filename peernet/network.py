@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.channel import PeerChannel
@@ -29,7 +29,6 @@ from peernet.handshake import PROTOCOL_VERSION, Introduced, Refusal, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
 from peernet.known_peers import KnownPeers
-from peernet.listener import Listener
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
@@ -38,10 +37,10 @@ from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
 from peernet.text import printable
-from peernet.transport.tcp import TcpTransport
-from peernet.transport.tls import TlsContext
+from peernet.transport.base import Security, Transport
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
 from peernet.v1 import packet_pb2 as pb
+from peernet.ways import Listening, Sockets, Ways
 from peernet.wire.packets import encode_body
 
 # How long a dial that was refused as a duplicate waits for the other connection. Seconds.
@@ -77,6 +76,7 @@ class PeerNetwork:
         handlers: callbacks by kind of packet; the defaults if not given.
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
+        ways: how others are reached: over TCP and TLS, if not given.
 
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
@@ -110,6 +110,7 @@ class PeerNetwork:
         handlers: PacketHandleProtocol | None = None,
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
+        ways: Ways | None = None,
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
@@ -123,8 +124,9 @@ class PeerNetwork:
         self.routines = NetworkRoutines()
         self._agent = printable(agent)
         self._listen = [PeerAddress.parse(text) for text in listen]
-        self._tls: TlsContext | None = None
-        self._listeners: list[Listener] = []
+        self._ways = Sockets() if ways is None else ways
+        self._security: Security | None = None
+        self._listeners: list[Listening] = []
         self._stopping = False
         self._stopped = Flag()
         self._stopped.set()
@@ -139,9 +141,14 @@ class PeerNetwork:
         self.channel_reconnecting = switch.channel_reconnecting
         self.channel_resumed = switch.channel_resumed
         self._switch = switch
-        self._dialler = Dialler(self.config, self._introduce_dialled)
+        self._dialler = Dialler(self.config, self._ways.dial, self._introduce_dialled)
         self._reception = Reception(
-            self.config, switch.counters, self._admits_address, self._introduce_inbound, switch.welcome
+            self.config,
+            switch.counters,
+            self._admits_address,
+            self._ways.take_over,
+            self._introduce_inbound,
+            switch.welcome,
         )
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
@@ -214,16 +221,16 @@ class PeerNetwork:
         if self.running:
             return
         self._stopped.clear()
-        self._tls = None if self.insecure else TlsContext(self.identity)
+        self._security = None if self.insecure else self._ways.secure(self.identity)
         try:
             for address in self._listen:
-                self._listeners.append(Listener(address, self._reception.accepted))
+                self._listeners.append(self._ways.listen(address, self._reception.accepted))
         except PeerNetError:
             self._stop_listening()
             self._stopped.set()
             raise
         self._switch.closing = False
-        self._ticked_at = time.monotonic()
+        self._ticked_at = clock.monotonic()
         self.routines.start()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -362,17 +369,17 @@ class PeerNetwork:
     def _admits_address(self, peer: GenericPeer) -> Decision:
         return self.policy.admits(peer)
 
-    def _introduce_inbound(self, tcp: TcpTransport) -> Introduced:
+    def _introduce_inbound(self, tcp: Transport) -> Introduced:
         return self._introduce(tcp, self._switch.complete_answer, dialled=False)
 
-    def _introduce_dialled(self, tcp: TcpTransport, address: PeerAddress) -> Introduced:
+    def _introduce_dialled(self, tcp: Transport, address: PeerAddress) -> Introduced:
         def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
             return self._switch.complete_dial(identifier, ours)
 
         return self._introduce(tcp, complete, dialled=True, pinned=address.identifier)
 
     def _introduce(
-        self, tcp: TcpTransport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
+        self, tcp: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
     ) -> Introduced:
         claim: Claim | None = None
 
@@ -384,7 +391,7 @@ class PeerNetwork:
         try:
             introduced = introduce(
                 tcp,
-                self._tls,
+                self._security,
                 self.config,
                 self._hello(tcp),
                 admit,
@@ -405,7 +412,7 @@ class PeerNetwork:
         except Refusal as refusal:
             raise ConnectError(f"the connection to {address.endpoint} was overtaken: {refusal}") from refusal
 
-    def _hello(self, tcp: TcpTransport) -> pb.HelloPacket:
+    def _hello(self, tcp: Transport) -> pb.HelloPacket:
         return pb.HelloPacket(
             protocol_min=PROTOCOL_VERSION,
             protocol_max=PROTOCOL_VERSION,
@@ -446,7 +453,7 @@ class PeerNetwork:
         return min(1.0, shortest, config.session_ttl / 4 or 1.0)
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         # How long this process stood still, because a callback blocked it or the system was
         # busy: that much silence is not the peers' fault.
         lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.errors import TransportError
 from peernet.transport.base import RECORD_SIZE, Transport
@@ -68,7 +68,7 @@ class Outbox:
         self._room: Event | None = None
         self.packets = 0
         self.bytes = 0
-        self.last_progress = time.monotonic()
+        self.last_progress = clock.monotonic()
 
     @property
     def full(self) -> bool:
@@ -90,7 +90,7 @@ class Outbox:
     @property
     def stalled_for(self) -> float:
         """Seconds since the transport last took a byte of those that wait; 0 if none wait."""
-        return time.monotonic() - self.last_progress if self._blocked else 0.0
+        return clock.monotonic() - self.last_progress if self._blocked else 0.0
 
     def put(self, header: bytes, content: bytes) -> None:
         """Queue one packet, without looking at the limits."""
@@ -129,12 +129,12 @@ class Outbox:
                 count = self._transport.send(self._writing)
                 if not count:
                     self._blocked = True
-                    self.last_progress = time.monotonic()
+                    self.last_progress = clock.monotonic()
                     self._transport.when_writable(self._unblock)
                     return
                 self._writing = self._writing[count:]
                 self.bytes -= count
-                self.last_progress = time.monotonic()
+                self.last_progress = clock.monotonic()
         except TransportError as error:
             failed, self._failed = self._failed, None
             if self._room is not None:

@@ -172,7 +172,7 @@ class Sender:
                 raise SendTimeout(
                     f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
-            if self.attached and self.outbox.full:
+            if self.attached and self.outbox.full and not self.outbox.broken:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))

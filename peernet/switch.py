@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Callable
 
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
+from peernet import chance
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
 from peernet.channel import PeerChannel
@@ -187,7 +187,7 @@ class Switch:
         if existing is not None and existing.session is not None:
             existing.session.introduce(ours)
         else:
-            ours.session_id = secrets.randbits(64) or 1
+            ours.session_id = chance.randbits(64) or 1
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""

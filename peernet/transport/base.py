@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 # One read takes this much at most: many small frames per system call, and little
 # enough that a thousand connections reading at once stay cheap.
@@ -71,3 +71,15 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release everything. Idempotent."""
+
+
+class Security(Protocol):
+    """Proves to the two ends of a connection who is at the other."""
+
+    def wrap(self, raw: Any, /, *, dialled: bool) -> Transport:
+        """A transport with an identifier over a connected one; waits, so bound it from outside.
+
+        Raises:
+            TransportError: the other side does not take part, or left.
+            IdentityError: its key is of a type that peers do not use.
+        """

@@ -8,6 +8,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
+from peernet import clock
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import LocalProtocolError, RemoteProtocolError, TransportError
@@ -172,7 +173,7 @@ def test_reading_goes_on_after_a_while_even_if_the_outbox_does_not_drain(setup: 
 def test_received_bytes_are_a_sign_of_life(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.monotonic() + 60
     setup.far.send(framed(b"stop"))
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
     setup.link.read(setup, setup.handle)
     assert setup.link.last_received == later
 
