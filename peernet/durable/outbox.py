@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -221,9 +222,10 @@ class DurableOutbox:
 
     def _settle(self, peer: str, verdicts: Sequence[Verdict]) -> None:
         """Remove packets that need not be sent again."""
-        for reason in filter(None, (reason for _, reason in verdicts)):
-            self._network.counters["durable_refused"] += 1
-            logger.warning("a packet in the durable outbox for %s was refused: %s", peer[:8], reason.sentence)
+        refused = Counter(reason for _, reason in verdicts if reason is not None)
+        for reason, count in refused.items():
+            self._network.counters["durable_refused"] += count
+            logger.warning("%d packets in the durable outbox for %s were refused: %s", count, peer[:8], reason.sentence)
         # Nobody delivers less because the disk is slow: who waits for a receipt learns it now.
         self._settle_receipts(verdicts)
         numbers = [number for number, _ in verdicts]
