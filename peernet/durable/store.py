@@ -290,9 +290,7 @@ class DurableStore:
         """Keep a damaged file where nothing overwrites it, and say so."""
         kept = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
         try:
-            for suffix in ("-wal", "-shm", ""):  # the log belongs to it: SQLite would apply it to the new file
-                with suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{suffix}", f"{kept}{suffix}")
+            self.path.replace(kept)  # its log went into it, or away, when it was closed
         except OSError as failure:
             raise StorageError(
                 f"{self.path} is damaged and cannot be moved away ({failure.strerror}); remove it"
