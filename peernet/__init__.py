@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
     from peernet.channel import ChannelState, PeerChannel
     from peernet.config import NetworkConfig, limits
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
     from peernet.events import Event
@@ -43,6 +45,8 @@ _HOME = {
     "PeerChannel": "channel",
     "NetworkConfig": "config",
     "limits": "config",
+    "DurableOutbox": "durable.outbox",
+    "DurableReceipt": "durable.receipt",
     "check_environment": "environment",
     "PeerNetError": "errors",
     "Event": "events",
