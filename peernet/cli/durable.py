@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peernet.address import PeerAddress
 from peernet.cli.naming import Directory, is_address
 from peernet.cli.output import duration, short
 from peernet.cli.reach import body_of, directory_of
 from peernet.deadline import Deadline
-from peernet.durable.outbox import DurableOutbox
 from peernet.errors import ConfigurationError, PingTimeout
 from peernet.network import PeerNetwork
+
+if TYPE_CHECKING:
+    from peernet.durable.outbox import DurableOutbox
 
 Message = dict[str, Any]
 
