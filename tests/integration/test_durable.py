@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gevent.pool import Pool
 
 from peernet import IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
 from peernet.durable.receipt import DurableReceipt
+from peernet.durable.store import DurableStore
 from peernet.errors import (
     AddressError,
     ConfigurationError,
@@ -382,6 +384,22 @@ def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(pair:
     outbox._run(lambda store: limit_pages(store, 1000))
     pair.send("x" * 100_000)
     assert pair.stored == 1
+
+
+def test_when_the_file_cannot_be_read_the_next_channel_gets_what_is_in_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(DurableStore, "load", fail)
+    first = pair.bring_bob()
+    receipt = pair.send("hello")
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    monkeypatch.undo()
+    first.stop()
+    pair.bring_bob()
+    assert receipt.wait(5)
 
 
 # Sending without durability, and waiting in callbacks.
