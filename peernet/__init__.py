@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.channel import PeerChannel
     from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
     from peernet.events import Event
@@ -45,6 +47,8 @@ _HOME = {
     "PeerChannel": "channel",
     "NetworkConfig": "config",
     "limits": "config",
+    "DurableOutbox": "durable.outbox",
+    "DurableReceipt": "durable.receipt",
     "check_environment": "environment",
     "PeerNetError": "errors",
     "Event": "events",

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gevent
 from gevent.event import Event as Flag
@@ -43,6 +44,10 @@ from peernet.v1 import packet_pb2 as pb
 from peernet.ways import Listening, Sockets, Ways
 from peernet.wire.packets import encode_body
 
+if TYPE_CHECKING:
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
+
 # How long a dial that was refused as a duplicate waits for the other connection. Seconds.
 DUPLICATE_PATIENCE = 2.0
 # How long greenlets get to end by themselves when all goodbyes are said. Seconds.
@@ -77,10 +82,12 @@ class PeerNetwork:
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
         ways: how others are reached: over TCP and TLS, if not given.
+        durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``; none if not given.
 
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
         routines: jobs that run while the network runs.
+        durable_outbox: packets that wait in a file for peers that are away; ``None`` without a file.
         incoming_peer_connection_attempt: event, ``listener(attempt)``: a peer asks to be let in.
         peer_pending: event, ``listener(attempt)``: a peer is held until somebody decides.
         peer_added: event, ``listener(channel)``.
@@ -111,6 +118,7 @@ class PeerNetwork:
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
         ways: Ways | None = None,
+        durable_outbox: str | Path | None = None,
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
@@ -153,6 +161,7 @@ class PeerNetwork:
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
+        self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -217,21 +226,28 @@ class PeerNetwork:
 
         Raises:
             ListenError: an address cannot be listened on; then nothing is started.
+            StorageError: the file of the durable outbox cannot be used; then nothing is started.
         """
         if self.running:
             return
         self._stopped.clear()
         self._security = None if self.insecure else self._ways.secure(self.identity)
         try:
+            if self.durable_outbox is not None:
+                self.durable_outbox.open()
             for address in self._listen:
                 self._listeners.append(self._ways.listen(address, self._reception.accepted))
         except PeerNetError:
             self._stop_listening()
+            if self.durable_outbox is not None:
+                self.durable_outbox.close(0)
             self._stopped.set()
             raise
         self._switch.closing = False
         self._ticked_at = clock.monotonic()
         self.routines.start()
+        if self.durable_outbox is not None:
+            self.durable_outbox.start_calling()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
@@ -308,6 +324,51 @@ class PeerNetwork:
             return False
         channel.close(reason)
         return True
+
+    @overload
+    def send(
+        self, to: str, message: Message, *, durable: Literal[False] = False, timeout: float | None = None
+    ) -> Receipt: ...
+
+    @overload
+    def send(
+        self, to: str, message: Message, *, durable: Literal[True], timeout: float | None = None
+    ) -> DurableReceipt: ...
+
+    def send(
+        self, to: str, message: Message, *, durable: bool = False, timeout: float | None = None
+    ) -> Receipt | DurableReceipt:
+        """Send a message to a peer, which may be away if it is ``durable``.
+
+        Without ``durable`` this is :meth:`PeerChannel.send` on the open channel. With it the packet is on
+        the disk when this returns, and is delivered in order, at least once, as soon as there is a
+        channel to the peer, by this network or by a later one with the same file. A peer that is away
+        is dialled, if an address of it is known.
+
+        Args:
+            to: identifier of the peer; for durable messages also ``peer://identifier@host:port``, where the
+                peer is dialled in future.
+            message: the body of a packet.
+            durable: keep it in the durable outbox until the peer has acknowledged it.
+            timeout: longest wait for room in seconds, as in :meth:`PeerChannel.send`. The disk is waited for in
+                any case.
+
+        Raises:
+            ConnectError: not durable, and there is no channel to the peer.
+            OutboxFullError: the durable outbox has no room for it.
+            StorageError: its file cannot be written.
+            ConfigurationError: it is not said who shall get it, or there is no durable outbox, or the
+                network is not started.
+            PeerNetError: what else :meth:`PeerChannel.send` raises.
+        """
+        if durable:
+            if self.durable_outbox is None:
+                raise ConfigurationError("this network has no durable outbox; give PeerNetwork(durable_outbox=path)")
+            return self.durable_outbox.send(to, encode_body(message))
+        channel = self.channel_to(to)
+        if channel is None:
+            raise ConnectError(f"{to[:8]} is not connected; connect first, or send with durable=True")
+        return channel.send(message, timeout=timeout)
 
     def broadcast(self, message: Message, channels: Iterable[PeerChannel] | None = None) -> dict[str, Outcome]:
         """Queue a message on many channels at once, never waiting for any of them.
@@ -406,6 +467,11 @@ class PeerNetwork:
             if claim is not None:  # the handshake has failed after all
                 claim.release()
 
+    def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
+        from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
+
+        return DurableOutbox(self, path)
+
     def _redial(self, address: PeerAddress, timeout: float) -> None:
         try:
             self._switch.take_dialled(self._dialler.dial(address, timeout, 1))
@@ -483,6 +549,8 @@ class PeerNetwork:
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
         self._redialler.stop()
+        if self.durable_outbox is not None:
+            self.durable_outbox.stop_calling()
         self._switch.closing = True
         self.routines.stop()
         for attempt in self._switch.queue:
@@ -495,6 +563,8 @@ class PeerNetwork:
             group.kill()
         for channel in channels:
             channel.kill_tasks()
+        if self.durable_outbox is not None:
+            self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
 
 
 def _check_network_name(name: object) -> None:
