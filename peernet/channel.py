@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -36,6 +35,7 @@ from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
 from peernet.link import Link
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.pings import Pings
 from peernet.reasons import CONNECTION_ONLY, Reason
@@ -48,7 +48,7 @@ from peernet.wire.framing import encode_varint
 from peernet.wire.packets import Encoded, Kind, encode_body, encode_envelope, encode_header
 from peernet.wire.session import Session
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # A peer may promise heartbeats so rare that it counts as dead only after this many

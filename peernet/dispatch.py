@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.handlers import Callback, PacketHandleProtocol, find_callback
 from peernet.link import Frame, Link
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
 from peernet.text import printable
@@ -25,7 +25,7 @@ from peernet.wire.session import Session
 if TYPE_CHECKING:
     from peernet.channel import PeerChannel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A failing or a blocking callback is logged at most this often per channel. Seconds.
 LOG_EVERY = 60.0

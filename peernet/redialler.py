@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -17,9 +16,10 @@ from peernet.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.greenlets import spawn
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Refusals that will be the same next time.
 FINAL = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -22,13 +21,14 @@ from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import Introduced, Refusal
 from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import resumes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0

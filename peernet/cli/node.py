@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from gevent.event import Event as Flag
@@ -23,10 +22,11 @@ from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
 from peernet.handlers import ignore
 from peernet.identity import Identity
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 from peernet.text import printable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long goodbyes may take. Seconds.
 STOP_TIMEOUT = 5.0
