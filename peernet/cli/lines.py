@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, short
+from peernet.cli.output import clock, short, to_json
 from peernet.text import printable
 
 # What is shown of one text.
 MAX_TEXT = 400
 
 Fields = dict[str, Any]
+
+
+def formatter(style: str) -> Callable[[Fields], str]:
+    """What makes an event a line: JSON for ``json`` and ``jsonl``, and for people if the style is ``table``."""
+    return line_of if style == "table" else to_json
 
 
 def line_of(event: Fields) -> str:
@@ -48,7 +53,7 @@ def _packet(event: Fields) -> str:
 
 
 def _refused(event: Fields) -> str:
-    return f"{event['kind']} from {short(event['from'])}: {event['why']}"
+    return f"{event['kind']} from {short(event['from'])}: {printable(event['why'], MAX_TEXT)}"
 
 
 def _pending(event: Fields) -> str:
