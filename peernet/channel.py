@@ -30,6 +30,7 @@ from peernet.errors import (
     SendTimeout,
     TransportError,
     UnprovenPeerError,
+    WrongThreadError,
 )
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
@@ -41,6 +42,7 @@ from peernet.pings import Pings
 from peernet.reasons import CONNECTION_ONLY, Reason
 from peernet.receipts import Receipt
 from peernet.text import printable
+from peernet.threads import get_ident
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
@@ -151,6 +153,7 @@ class PeerChannel:
         self.do_not_redial = False
         self._owner = owner
         self._config = owner.config
+        self._thread = get_ident()
         self._link = self._held = Link(transport, connection, owner.config)
         self._session = _make_session(ours, hello, owner.config)
         self._dispatcher = Dispatcher(self, owner, self._session, self._link)
@@ -244,6 +247,7 @@ class PeerChannel:
             OutboxFullError: in a callback, when the reserve is used up too.
             PacketTooBigError: the peer does not accept frames of this size.
             LocalProtocolError: the message is not a body, or one that channels send themselves.
+            WrongThreadError: called in another native thread than the network's.
         """
         return self.send_encoded(encode_body(message), timeout)
 
@@ -257,6 +261,8 @@ class PeerChannel:
 
     def send_encoded(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
+        if get_ident() != self._thread:
+            self.check_thread()
         kind, prefix, content = encoded
         size = len(prefix) + len(content)
         if self.state is not _OPEN or not kind.bulk or size > self._max_frame:
@@ -309,6 +315,7 @@ class PeerChannel:
 
         It is killed if it still runs some time after the channel has closed.
         """
+        self.check_thread()
         if self.state is ChannelState.CLOSED:
             raise self._closed_error()
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
@@ -361,6 +368,7 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
+        self.check_thread()
         self._begin_closing(reason, message, retry_after, timeout)
         if not self._in_own_greenlet() and not _in_hub():
             self._closed.wait(None)
@@ -535,11 +543,23 @@ class PeerChannel:
 
     # What receipts call.
 
+    def check_thread(self) -> None:
+        """
+        Raises:
+            WrongThreadError: this is not the native thread of the network.
+        """
+        if get_ident() != self._thread:
+            raise WrongThreadError(
+                f"{self!r} belongs to the native thread of its network; use network.call_soon(channel.send, message)"
+            )
+
     def check_not_own_greenlet(self, method: str) -> None:
         """
         Raises:
             SelfWaitError: this is one of the channel's own callbacks.
+            WrongThreadError: this is not the native thread of the network.
         """
+        self.check_thread()
         if self._in_own_greenlet():
             raise SelfWaitError(
                 f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"

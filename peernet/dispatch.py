@@ -11,12 +11,13 @@ import gevent
 
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
-from peernet.handlers import Callback, PacketHandleProtocol, find_callback
+from peernet.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
 from peernet.link import Frame, Link
 from peernet.logs import get_logger
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
 from peernet.text import printable
+from peernet.threads import CallbackThreads
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import UNKNOWN, Kind, decode, encode_envelope, peek, peek_numbers
@@ -29,6 +30,8 @@ logger = get_logger(__name__)
 
 # A failing or a blocking callback is logged at most this often per channel. Seconds.
 LOG_EVERY = 60.0
+# So many failures of a callback in a row on a channel are no accident.
+FAILING = 20
 # A callback that let nobody else run for this long is named in the log. Seconds.
 BLOCKING = 0.1
 
@@ -39,11 +42,14 @@ class DispatchOwner(Protocol):
     handlers: PacketHandleProtocol
     counters: Counter[str]
     packet_received: Event
+    threads: CallbackThreads
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None: ...
 
     def acknowledge_soon(self, dispatcher: Dispatcher) -> None: ...
 
@@ -70,6 +76,7 @@ class Dispatcher:
     __slots__ = (
         "_callback",
         "_channel",
+        "_failing",
         "_failures_logged_at",
         "_owner",
         "_permitted",
@@ -91,6 +98,7 @@ class Dispatcher:
         self._session = session
         self._permitted: frozenset[str] = frozenset()
         self._callback: Callback | None = None  # the one called last
+        self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
         self._failures_logged_at = self._slowness_logged_at = float("-inf")
         self.handlers: PacketHandleProtocol | None = None
         self.link = link
@@ -190,9 +198,15 @@ class Dispatcher:
             self._refuse("unhandled", Reason.UNHANDLED)
             return
         try:
-            callback(self._channel, packet)
+            if type(callback) is InThreadpool:
+                owner.threads.run(callback, self._channel, packet)
+            else:
+                callback(self._channel, packet)
         except (Exception, gevent.Timeout) as error:
             self._callback_failed(kind, error)
+        else:
+            if self._failing:
+                self._failing.pop(kind, None)
 
     def _take_numbers(self, sequence: int, acknowledged: int) -> None:
         session = self._session
@@ -245,11 +259,20 @@ class Dispatcher:
     def _callback_failed(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._channel.count("callback_failed")
+        self._note_failure(kind, error)
         now = time.monotonic()
         if now - self._failures_logged_at >= LOG_EVERY:
             self._failures_logged_at = now
             failures = self._channel.counters["callback_failed"]
             logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self._channel, exc_info=error)
+
+    def _note_failure(self, kind: str, error: BaseException) -> None:
+        if self._failing is None:
+            self._failing = {}
+        self._failing[kind] = in_a_row = self._failing.get(kind, 0) + 1
+        if in_a_row == FAILING:
+            self._channel.count("handler_failing")
+            self._owner.on_handler_failing(self._channel, kind, error)
 
 
 class AcknowledgeTimer:
@@ -281,4 +304,6 @@ class AcknowledgeTimer:
 
 
 def _name(callback: Callable[..., object] | None) -> str:
+    if isinstance(callback, InThreadpool):
+        callback = callback.callback
     return f"{getattr(callback, '__module__', '?')}.{getattr(callback, '__qualname__', repr(callback))}"

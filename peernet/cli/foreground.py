@@ -17,6 +17,7 @@ from peernet.cli.node import Node
 from peernet.cli.session import Session
 from peernet.cli.settings import Settings
 from peernet.cli.writer import LineWriter
+from peernet.greenlets import spawn
 from peernet.logs import tell_dropped
 
 STDOUT, STDERR = 1, 2
@@ -42,8 +43,8 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
     finally:
         tell_dropped()
         session.log_to()
-        flushed = [writer.close(FLUSH_TIMEOUT) for writer in (out, log)]
-        if not all(flushed):
+        closing = [spawn("last lines", writer.close, FLUSH_TIMEOUT) for writer in (out, log)]
+        if not all([greenlet.get() for greenlet in closing]):
             # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
             os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.ERROR)
 

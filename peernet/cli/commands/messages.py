@@ -25,6 +25,7 @@ EVENTS = (
     "resumed",
     "packet",
     "refused",
+    "handler_failing",
     "pending",
     "trust_changed",
     "dial_failed",
