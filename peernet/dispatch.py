@@ -34,6 +34,8 @@ LOG_EVERY = 60.0
 FAILING = 20
 # A callback that let nobody else run for this long is named in the log. Seconds.
 BLOCKING = 0.1
+# How far the two clocks that are compared for that may be apart. Seconds.
+CLOCKS_APART = 0.02
 
 
 class DispatchOwner(Protocol):
@@ -155,17 +157,21 @@ class Dispatcher:
             )
             link.put_control(body, encode_envelope(acknowledged=number))
 
-    def took_long(self) -> None:
-        """The callback called last has taken its time: name it, if nothing else could run meanwhile."""
+    def took_long(self, seconds: float) -> None:
+        """The callbacks of the last ``seconds`` took their time: name the latest, if nothing else could run."""
         blocked = time.time() - gevent.get_hub().loop.now()
         now = time.monotonic()
         if blocked >= BLOCKING and now - self._slowness_logged_at >= LOG_EVERY:
             self._slowness_logged_at = now
+            # If the loop has polled since, the callback has waited, and whatever ran then may have been it.
+            doubt = ", or what ran while it waited," if blocked < seconds - CLOCKS_APART else ""
             logger.warning(
-                "the callback %s on %r let nothing else run for %.1f s; use gevent's threadpool for long work",
+                "the callback %s on %r%s let nothing else run for %.1f s; callbacks that take long belong "
+                "into threads: see InThreadpool",
                 _name(self._callback),
                 self._channel,
-                blocked,
+                doubt,
+                min(blocked, seconds),
             )
 
     # The gates.

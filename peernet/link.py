@@ -68,12 +68,13 @@ class Link:
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = time.monotonic()
 
-    def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
+    def read(self, handle: Callable[[Frame], bool], took_long: Callable[[float], None] | None = None) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
 
         Args:
             handle: takes a frame.
-            took_long: called after a frame for which ``handle`` has needed :data:`LONG` or more.
+            took_long: called after a frame for which ``handle`` has needed :data:`LONG` or more,
+                with the seconds since others could last run for certain.
 
         Returns:
             Whether the stream has ended.
@@ -94,7 +95,7 @@ class Link:
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
                     if took_long is not None and monotonic() >= turn_ends + LONG:
-                        took_long()
+                        took_long(monotonic() - turn_ends + seconds_per_turn)
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
             self.outbox.flush()

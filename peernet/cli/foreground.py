@@ -44,7 +44,7 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
         tell_dropped()
         session.log_to()
         closing = [spawn("last lines", writer.close, FLUSH_TIMEOUT) for writer in (out, log)]
-        if not all([greenlet.get() for greenlet in closing]):
+        if not all(greenlet.get() for greenlet in closing):
             # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
             os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.ERROR)
 

@@ -15,6 +15,7 @@ import pytest
 from peernet import IncomingPeerTrustPolicy, InThreadpool
 from peernet.dispatch import FAILING
 from peernet.errors import ConfigurationError, WrongThreadError
+from peernet.link import LONG
 from peernet.log_sites import BYTES_PER_HOUR
 from peernet.v1.packet_pb2 import IdentifierPacket
 from tests.integration.meetings import Meeting, Networks, config, meet, text
@@ -207,6 +208,38 @@ class TestInThreadpool:
         meeting.bob.start()
         meeting.alice.connect(meeting.bob.addresses[0]).send(text("two")).wait(scaled(5))
         assert [packet.pure_message.message for packet in handled.packets] == ["one", "two"]
+
+
+class TestTakingLong:
+    def test_a_callback_that_blocks_everybody_is_named(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meeting = meet(networks)
+        meeting.bob.handlers["pure_message"] = lambda channel, packet: time.sleep(LONG * 1.5)
+        send_and_wait(meeting, text("one"))
+        wait_until(lambda: "let nothing else run" in caplog.text)
+        assert "<lambda>" in caplog.text
+        assert "or what ran while it waited" not in caplog.text
+
+    def test_one_that_only_waited_for_the_culprit_is_not_accused_alone(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meeting = meet(networks)
+
+        def block() -> None:
+            gevent.sleep(0.01)
+            time.sleep(LONG * 1.5)
+
+        @meeting.bob.handlers.on("pure_message")
+        def innocent(channel: Any, packet: Any) -> None:
+            channel.spawn(block)
+            channel.spawn(time.sleep, 0.05)  # so that both that sleep are woken in the same pass of the loop
+            gevent.sleep(0.02)
+
+        send_and_wait(meeting, text("one"))
+        wait_until(lambda: "let nothing else run" in caplog.text)
+        assert "innocent" in caplog.text
+        assert "or what ran while it waited" in caplog.text
 
 
 class TestOtherThreads:
