@@ -14,8 +14,9 @@ from typing import IO, Any
 import gevent
 
 from peernet import PeerNetwork
+from peernet.cli.failures import ExitCode
 from peernet.v1.packet_pb2 import DataTransmissionPacket
-from tests.integration.attackers import Attacker, connect, dial
+from tests.integration.attackers import Attacker, connect, dial, serving
 from tests.support import wait_until
 from tests.unit.hostile import SENDABLE, assert_harmless
 from tools.node_process import COMMAND, FACTOR, NodeProcess, clean_environment, command
@@ -141,3 +142,21 @@ def test_what_peers_write_acts_neither_on_the_terminal_nor_on_the_log(tmp_path: 
     for line in lines:
         assert_harmless(line, 1000)
     assert not any(line.startswith("2030") for line in lines)
+
+
+def test_what_a_peer_says_when_it_refuses_does_not_act_on_the_terminal(tmp_path: Path) -> None:
+    messages = iter(SENDABLE)
+
+    def refuse(attacker: Attacker) -> None:
+        attacker.receive()
+        attacker.send(disconnect={"reason": 7, "message": next(messages)})
+        attacker.receive_all()
+
+    with serving(refuse) as address:
+        for _ in SENDABLE[:4]:
+            asked = ("send", address, "x", "-n", "test")
+            done = gevent.get_hub().threadpool.apply(command, (tmp_path / "home", *asked))
+            assert done.code == ExitCode.REFUSED
+            assert done.err.startswith("Error: the peer refused the connection")
+            assert done.err.count("\n") == 1
+            assert_harmless(done.err.removesuffix("\n"), 400)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -184,8 +185,8 @@ def test_every_logger_of_peernet_has_the_limits() -> None:
     assert [one.name for one in own if not any(isinstance(each, SiteFilter) for each in one.filters)] == []
 
 
-def test_the_check_of_the_layers_finds_a_logger_without_limits(tmp_path: pytest.TempPathFactory) -> None:
-    package = tmp_path / "peernet"  # type: ignore[operator]
+def test_the_check_of_the_layers_finds_a_logger_without_limits(tmp_path: Path) -> None:
+    package = tmp_path / "peernet"
     package.mkdir()
     (package / "peer.py").write_text("import logging\nlogger = logging.getLogger(__name__)\nlogging.info('hello')\n")
     (package / "trust.py").write_text("from logging import getLogger\n")

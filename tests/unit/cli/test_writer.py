@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 
 import gevent
 import pytest
@@ -132,3 +133,18 @@ def test_nothing_in_a_log_acts_on_a_terminal(pipe: tuple[int, int], text: str) -
     os.close(descriptor)
     for line in drain(reader).decode().split("\n")[:-1]:
         assert_harmless(line, writer_module.MAX_LINE)
+
+
+def test_what_gevent_reports_reaches_it_where_it_stands_for_stderr(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    lines = make_writer(descriptor)
+
+    def fail() -> None:
+        raise ValueError("oh\x1b dear")
+
+    with redirect_stderr(lines):
+        gevent.get_hub().loop.run_callback(fail)
+        gevent.sleep(0.01)
+    assert lines.close(5)
+    os.close(descriptor)
+    assert b"ValueError: oh\\x1b dear" in drain(reader)
