@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
     from peernet.events import Event
-    from peernet.handlers import PacketHandleProtocol
+    from peernet.handlers import InThreadpool, PacketHandleProtocol
     from peernet.identity import Identity
     from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
     from peernet.known_peers import KnownPeer, KnownPeers
@@ -52,6 +52,7 @@ _HOME = {
     "check_environment": "environment",
     "PeerNetError": "errors",
     "Event": "events",
+    "InThreadpool": "handlers",
     "PacketHandleProtocol": "handlers",
     "Identity": "identity",
     "InboundConnectingPeersQueue": "inbound",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
@@ -28,25 +27,28 @@ from peernet.errors import (
     SelfWaitError,
     TransportError,
     UnprovenPeerError,
+    WrongThreadError,
 )
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
 from peernet.link import Link
 from peernet.liveness import Liveness, shows_life
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.pings import Pings
 from peernet.reasons import CONNECTION_ONLY, Reason
 from peernet.receipts import Receipt
 from peernet.sending import DEFAULT_MAX_FRAME, Sender
 from peernet.text import printable
+from peernet.threads import get_ident
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import Encoded, encode_body
 from peernet.wire.session import Session
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Looking a member up in its class takes as long as a call (CPython 3.11).
 _OPEN = ChannelState.OPEN
@@ -111,6 +113,7 @@ class PeerChannel:
         self.do_not_redial = False
         self._owner = owner
         self._config = owner.config
+        self._thread = get_ident()
         self._link = self._held = Link(transport, connection, owner.config)
         self._session = _make_session(ours, hello, owner.config)
         self._sender = Sender(self, owner.config, self._session, self._link.outbox)
@@ -204,6 +207,7 @@ class PeerChannel:
             OutboxFullError: in a callback, when the reserve is used up too.
             PacketTooBigError: the peer does not accept frames of this size.
             LocalProtocolError: the message is not a body, or one that channels send themselves.
+            WrongThreadError: called in another native thread than the network's.
         """
         return self._sender.send(encode_body(message), timeout)
 
@@ -250,6 +254,7 @@ class PeerChannel:
 
         It is killed if it still runs some time after the channel has closed.
         """
+        self.check_thread()
         if self.state is ChannelState.CLOSED:
             raise self.closed_error()
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
@@ -302,6 +307,7 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
+        self.check_thread()
         self._begin_closing(reason, message, retry_after, timeout)
         if not self.in_own_greenlet() and not _in_hub():
             self._closed.wait(None)
@@ -476,11 +482,23 @@ class PeerChannel:
         reason = self.reason or Reason.CLOSED
         return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)
 
+    def check_thread(self) -> None:
+        """
+        Raises:
+            WrongThreadError: this is not the native thread of the network.
+        """
+        if get_ident() != self._thread:
+            raise WrongThreadError(
+                f"{self!r} belongs to the native thread of its network; use network.call_soon(channel.send, message)"
+            )
+
     def check_not_own_greenlet(self, method: str) -> None:
         """
         Raises:
             SelfWaitError: this is one of the channel's own callbacks.
+            WrongThreadError: this is not the native thread of the network.
         """
+        self.check_thread()
         if self.in_own_greenlet():
             raise SelfWaitError(
                 f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"

@@ -85,6 +85,9 @@ class NetworkConfig:
     frames_per_turn: int = _limit(64, "frames", "the reader lets other greenlets run", least=1)
     seconds_per_turn: float = _limit(0.005, "seconds", "the reader lets other greenlets run", least=0.0001)
 
+    # Callbacks that block. As many as gevent itself keeps for names and files.
+    callback_threads: int = _limit(10, "threads", "other callbacks with threadpool=True wait", least=1, most=1000)
+
     # Dialling.
     connect_timeout: float = _limit(10.0, "seconds", "connect() raises ConnectTimeout", least=0.1)
     connect_attempts: int = _limit(3, "attempts", "connect() raises the last attempt's error", least=1)

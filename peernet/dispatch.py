@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -13,11 +12,13 @@ from peernet import clock
 from peernet.acknowledging import Acknowledger, AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
-from peernet.handlers import Callback, PacketHandleProtocol, find_callback
+from peernet.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
 from peernet.link import Frame, Link
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 from peernet.receipts import ReceiptBook
 from peernet.text import printable
+from peernet.threads import CallbackThreads
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
@@ -27,12 +28,16 @@ from peernet.wire.session import Session
 if TYPE_CHECKING:
     from peernet.channel import PeerChannel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A failing or a blocking callback is logged at most this often per channel. Seconds.
 LOG_EVERY = 60.0
+# So many failures of a callback in a row on a channel are no accident.
+FAILING = 20
 # A callback that let nobody else run for this long is named in the log. Seconds.
 BLOCKING = 0.1
+# How far the two clocks that are compared for that may be apart. Seconds.
+CLOCKS_APART = 0.02
 
 
 class DispatchOwner(Protocol):
@@ -42,11 +47,14 @@ class DispatchOwner(Protocol):
     counters: Counter[str]
     packet_received: Event
     acknowledge_timer: AcknowledgeTimer
+    threads: CallbackThreads
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None: ...
 
 
 class Dispatcher:
@@ -72,6 +80,7 @@ class Dispatcher:
         "_callback",
         "_channel",
         "_connection",
+        "_failing",
         "_failures_logged_at",
         "_owner",
         "_packet_received",
@@ -95,6 +104,7 @@ class Dispatcher:
         self._connection = link.connection
         self._permitted: frozenset[str] = frozenset()
         self._callback: Callback | None = None  # the one called last
+        self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
         self._failures_logged_at = self._slowness_logged_at = float("-inf")
         self.acknowledger = None if session is None else Acknowledger(session, link, owner.acknowledge_timer)
         self.handlers: PacketHandleProtocol | None = None
@@ -148,17 +158,21 @@ class Dispatcher:
         if self.acknowledger is not None:
             self.acknowledger.end_turn()
 
-    def took_long(self) -> None:
-        """The callback called last has taken its time: name it, if nothing else could run meanwhile."""
+    def took_long(self, seconds: float) -> None:
+        """The callbacks of the last ``seconds`` took their time: name the latest, if nothing else could run."""
         blocked = clock.wall() - gevent.get_hub().loop.now()
         now = clock.monotonic()
         if blocked >= BLOCKING and now - self._slowness_logged_at >= LOG_EVERY:
             self._slowness_logged_at = now
+            # If the loop has polled since, the callback has waited, and whatever ran then may have been it.
+            doubt = ", or what ran while it waited," if blocked < seconds - CLOCKS_APART else ""
             logger.warning(
-                "the callback %s on %r let nothing else run for %.1f s; use gevent's threadpool for long work",
+                "the callback %s on %r%s let nothing else run for %.1f s; callbacks that take long belong "
+                "into threads: see InThreadpool",
                 _name(self._callback),
                 self._channel,
-                blocked,
+                doubt,
+                min(blocked, seconds),
             )
 
     # The gates.
@@ -201,9 +215,15 @@ class Dispatcher:
             self._refuse("unhandled", Reason.UNHANDLED)
             return
         try:
-            callback(self._channel, packet)
+            if type(callback) is InThreadpool:
+                self._owner.threads.run(callback, self._channel, packet)
+            else:
+                callback(self._channel, packet)
         except (Exception, gevent.Timeout) as error:
             self._callback_failed(kind, error)
+        else:
+            if self._failing:
+                self._failing.pop(kind, None)
 
     def _check_origin(self, kind: str, origin: str) -> None:
         if origin not in ("", self._channel.peer.identifier):
@@ -219,11 +239,19 @@ class Dispatcher:
     def _callback_failed(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._channel.count("callback_failed")
+        self._note_failure(kind, error)
         now = clock.monotonic()
         if now - self._failures_logged_at >= LOG_EVERY:
             self._failures_logged_at = now
             failures = self._channel.counters["callback_failed"]
             logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self._channel, exc_info=error)
+
+    def _note_failure(self, kind: str, error: BaseException) -> None:
+        self._failing = self._failing or {}
+        self._failing[kind] = in_a_row = self._failing.get(kind, 0) + 1
+        if in_a_row == FAILING:
+            self._channel.count("handler_failing")
+            self._owner.on_handler_failing(self._channel, kind, error)
 
     # What the protocol itself has to say.
 
@@ -257,4 +285,6 @@ class Dispatcher:
 
 
 def _name(callback: Callable[..., object] | None) -> str:
+    if isinstance(callback, InThreadpool):
+        callback = callback.callback
     return f"{getattr(callback, '__module__', '?')}.{getattr(callback, '__qualname__', repr(callback))}"

@@ -31,6 +31,7 @@
         ├── OutboxFullError           no room in the outbox, and no waiting
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
+        ├── WrongThreadError          a native thread other than the network's
         └── DeliveryFailed            a packet was not delivered, and why
 
 ``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
@@ -193,6 +194,10 @@ class PingTimeout(ChannelError):
 
 class SelfWaitError(ChannelError):
     """A callback tried to wait for something that only its own return can bring about."""
+
+
+class WrongThreadError(ChannelError):
+    """A channel was used in another native thread than the one its network was started in."""
 
 
 class DeliveryFailed(ChannelError):

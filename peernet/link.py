@@ -36,8 +36,8 @@ class Reader(Protocol):
     def end_turn(self) -> None:
         """Others have their turn now."""
 
-    def took_long(self) -> None:
-        """The frame handled last has taken :data:`LONG` or more."""
+    def took_long(self, seconds: float) -> None:
+        """The frame handled last has taken :data:`LONG` or more, and others could last run ``seconds`` ago."""
 
 
 class Link:
@@ -113,7 +113,7 @@ class Link:
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
                     if monotonic() >= turn_ends + LONG:
-                        reader.took_long()
+                        reader.took_long(monotonic() - turn_ends + seconds_per_turn)
                     reader.end_turn()
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn

@@ -38,6 +38,7 @@ from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
 from peernet.text import printable
+from peernet.threads import HomeThread
 from peernet.transport.base import Security, Transport
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
 from peernet.v1 import packet_pb2 as pb
@@ -94,6 +95,7 @@ class PeerNetwork:
         peer_removed: event, ``listener(channel, reason)``.
         packet_received: event, ``listener(channel, packet)``, before the callback.
         packet_refused: event, ``listener(channel, kind, decision)``: the policy does not permit it.
+        handler_failing: event, ``listener(channel, kind, error)``: a callback has failed 20 times in a row.
         trust_changed: event, ``listener(channel)``.
         channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
         channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
@@ -145,10 +147,12 @@ class PeerNetwork:
         self.peer_removed = switch.peer_removed
         self.packet_received = switch.packet_received
         self.packet_refused = switch.packet_refused
+        self.handler_failing = switch.handler_failing
         self.trust_changed = switch.trust_changed
         self.channel_reconnecting = switch.channel_reconnecting
         self.channel_resumed = switch.channel_resumed
         self._switch = switch
+        self._home: HomeThread | None = None
         self._dialler = Dialler(self.config, self._ways.dial, self._introduce_dialled)
         self._reception = Reception(
             self.config,
@@ -243,6 +247,7 @@ class PeerNetwork:
                 self.durable_outbox.close(0)
             self._stopped.set()
             raise
+        self._home = HomeThread(self._switch.greenlets)
         self._switch.closing = False
         self._ticked_at = clock.monotonic()
         self.routines.start()
@@ -264,6 +269,19 @@ class PeerNetwork:
         current: Any = gevent.getcurrent()
         if not isinstance(current, gevent.hub.Hub) and not self._runs_a_channel(current):
             stopping.join()
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run ``function(*args)`` in a greenlet of the native thread that the network was started in.
+
+        The only method that other native threads may call; ``call_soon(channel.send, message)``
+        sends from one. It waits for nothing; what the function raises is logged.
+
+        Raises:
+            ConfigurationError: the network is not started.
+        """
+        if self._home is None or not self.running:
+            raise ConfigurationError("the network is not started; call start() first")
+        self._home.call_soon(function, *args)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
@@ -565,6 +583,7 @@ class PeerNetwork:
             channel.kill_tasks()
         if self.durable_outbox is not None:
             self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
+        self._switch.threads.stop()
 
 
 def _check_network_name(name: object) -> None:

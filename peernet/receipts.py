@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How many receipts share a page, and the bits of a number that are 0 where a page begins.
 PAGE = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +15,14 @@ from peernet.config import NetworkConfig
 from peernet.errors import IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
 from peernet.greenlets import spawn
 from peernet.handshake import Introduced, Refusal
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
 from peernet.transport.base import Transport
 from peernet.trust import Decision
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +16,10 @@ from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.greenlets import spawn
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Refusals that will be the same next time.
 FINAL = frozenset(

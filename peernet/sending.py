@@ -14,6 +14,7 @@ from peernet.errors import LocalProtocolError, OutboxFullError, PacketTooBigErro
 from peernet.outbox import LARGE, Outbox
 from peernet.reasons import Reason
 from peernet.receipts import WITHIN_PAGE, Receipt, ReceiptBook
+from peernet.threads import get_ident
 from peernet.wire.framing import encode_varint
 from peernet.wire.packets import Encoded, Kind, encode_header
 from peernet.wire.session import Session
@@ -45,12 +46,13 @@ class Sender:
         max_frame: bytes of the largest frame that the peer takes.
     """
 
-    __slots__ = ("_changed", "_channel", "_config", "_session", "attached", "book", "max_frame", "outbox")
+    __slots__ = ("_changed", "_channel", "_config", "_session", "_thread", "attached", "book", "max_frame", "outbox")
 
     def __init__(self, channel: PeerChannel, config: NetworkConfig, session: Session | None, outbox: Outbox) -> None:
         self._channel = channel
         self._config = config
         self._session = session
+        self._thread = get_ident()
         self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
         self.book = ReceiptBook(channel.check_not_own_greenlet, Reason.NO_SESSION if session is None else None)
         self.outbox = outbox
@@ -59,6 +61,8 @@ class Sender:
 
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.PeerChannel.send`."""
+        if get_ident() != self._thread:
+            self._channel.check_thread()
         kind, prefix, content = encoded
         size = len(prefix) + len(content)
         if not self.attached or not kind.bulk or size > self.max_frame:

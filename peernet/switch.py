@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -23,13 +22,15 @@ from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import Introduced, Refusal
 from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
+from peernet.threads import CallbackThreads
 from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import resumes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0
@@ -66,11 +67,13 @@ class Switch:
         self.peer_removed = Event("peer_removed")
         self.packet_received = Event("packet_received")
         self.packet_refused = Event("packet_refused")
+        self.handler_failing = Event("handler_failing")
         self.trust_changed = Event("trust_changed")
         self.channel_reconnecting = Event("channel_reconnecting")
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
+        self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 
@@ -319,6 +322,9 @@ class Switch:
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self.packet_refused.fire(channel, kind, decision)
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
+        self.handler_failing.fire(channel, kind, error)
 
     def on_trust_changed(self, channel: PeerChannel) -> None:
         self.trust_changed.fire(channel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +14,13 @@ from peernet.cli.settings import Settings
 from peernet.cli.state import save_peers
 from peernet.deadline import Deadline
 from peernet.errors import HomeError
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 
 # What is left for the goodbye when the time is up: enough to write it, not to wait for the peer. Seconds.
 LEAST_GOODBYE = 0.1
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def send_once(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from gevent.event import Event as Flag
@@ -14,8 +13,7 @@ from peernet.cli.examination import key_exposure
 from peernet.cli.figures import GreenletCount, LagMeter
 from peernet.cli.home import Home
 from peernet.cli.keeping import AddressBookFile, KeptFile
-from peernet.cli.lines import line_of
-from peernet.cli.output import to_json
+from peernet.cli.lines import formatter
 from peernet.cli.requests import Requests
 from peernet.cli.settings import Settings
 from peernet.cli.state import load_peers, load_trust, save_trust
@@ -23,10 +21,11 @@ from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
 from peernet.handlers import ignore
 from peernet.identity import Identity
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 from peernet.text import printable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long goodbyes may take. Seconds.
 STOP_TIMEOUT = 5.0
@@ -80,9 +79,8 @@ class Node:
         self.home = home
         self.network = make_network(home, settings)
         self._settings = settings
-        self._line_of = line_of if style == "table" else to_json
+        self._line_of = formatter(style)
         self._writer = writer
-        self._drops_told = 0
         self._book = AddressBookFile(home, self.network.known_peers)
         self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
         self._install_handlers()
@@ -153,10 +151,6 @@ class Node:
         return self._requests.answer(command, arguments)
 
     def _show(self, event: EventObject) -> None:
-        dropped = self._writer.dropped
-        if dropped > self._drops_told:
-            self._writer.put(self._line_of(make_event("dropped", count=dropped - self._drops_told)))
-            self._drops_told = dropped
         self._writer.put(self._line_of(event))
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:

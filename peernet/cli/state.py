@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 import time
@@ -16,9 +15,10 @@ from typing import Any, TypeVar
 from peernet.address import PeerAddress, is_identifier
 from peernet.errors import ConfigurationError, HomeError
 from peernet.known_peers import KnownPeer
+from peernet.logs import get_logger
 from peernet.trust import IncomingPeerTrustPolicy
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VERSION = 1
 # Many times what the largest address book takes; a file beyond it is not ours.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import gevent
@@ -14,9 +13,10 @@ from peernet.config import NetworkConfig
 from peernet.dialler import backoff
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.greenlets import spawn
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Calling:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,8 +13,9 @@ from gevent.event import Event as Flag
 from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
 from peernet.greenlets import OwnedGreenlet, spawn
+from peernet.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 Job = Callable[[DurableStore], Any]

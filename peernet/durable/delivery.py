@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from gevent.event import Event as Flag
@@ -11,11 +10,12 @@ from peernet.channel import PeerChannel
 from peernet.channel_state import SENDABLE
 from peernet.durable.store import StoredPacket
 from peernet.errors import ChannelClosedError, PacketTooBigError, PingTimeout, SendTimeout
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
 from peernet.wire.packets import encode_stored
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # What the peer has said about the packet itself. All other reasons are about the channel.
 VERDICTS = frozenset({Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG, Reason.REFUSED})

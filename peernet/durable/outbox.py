@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections import Counter
@@ -24,13 +23,14 @@ from peernet.durable.receipt import DurableReceipt
 from peernet.durable.store import DurableStore, NewPacket
 from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
 from peernet.greenlets import spawn
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 from peernet.wire.packets import PACKET_ID_SIZE, Encoded
 
 if TYPE_CHECKING:
     from peernet.network import PeerNetwork
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 

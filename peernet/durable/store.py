@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from peernet.errors import StorageError
+from peernet.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VERSION = 1
 # Tells our files from those of other programs (PRAGMA application_id): "peer" in ASCII.

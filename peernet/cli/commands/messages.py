@@ -11,8 +11,8 @@ import click
 from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
 from peernet.cli.failures import ControlTimeout, TimeIsUp
-from peernet.cli.lines import line_of
-from peernet.cli.output import short, to_json
+from peernet.cli.lines import formatter
+from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
 from peernet.deadline import Deadline
@@ -25,6 +25,7 @@ EVENTS = (
     "resumed",
     "packet",
     "refused",
+    "handler_failing",
     "pending",
     "trust_changed",
     "dial_failed",
@@ -99,11 +100,12 @@ def listen(session: Session, /, count: int | None, timeout: float | None, **filt
     --count events came; without --count, the end of the time is no failure.
     """
     shown = 0
+    line_of = formatter(session.output.style)
     try:
         for event in control.stream(session.home, "listen", timeout):
             if not _wanted(event, **filters):
                 continue
-            click.echo(line_of(event) if session.output.for_people else to_json(event))
+            click.echo(line_of(event))
             shown += 1
             if shown == count:
                 return
