@@ -13,8 +13,11 @@ from peernet._version import __version__
 
 if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
-    from peernet.channel import ChannelState, PeerChannel
+    from peernet.channel import PeerChannel
+    from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
     from peernet.events import Event
@@ -25,6 +28,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.network import Outcome, PeerNetwork
     from peernet.peer import GenericPeer, IPeer
     from peernet.reasons import Reason
+    from peernet.receipts import Receipt
     from peernet.routines import NetworkRoutines
     from peernet.trust import (
         BootstrapTrustPolicy,
@@ -39,10 +43,12 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
 # Public name -> the module it lives in.
 _HOME = {
     "PeerAddress": "address",
-    "ChannelState": "channel",
+    "ChannelState": "channel_state",
     "PeerChannel": "channel",
     "NetworkConfig": "config",
     "limits": "config",
+    "DurableOutbox": "durable.outbox",
+    "DurableReceipt": "durable.receipt",
     "check_environment": "environment",
     "PeerNetError": "errors",
     "Event": "events",
@@ -57,6 +63,7 @@ _HOME = {
     "GenericPeer": "peer",
     "IPeer": "peer",
     "Reason": "reasons",
+    "Receipt": "receipts",
     "NetworkRoutines": "routines",
     "BootstrapTrustPolicy": "trust",
     "Decision": "trust",

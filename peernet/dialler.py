@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import gevent
 
+from peernet import chance
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
@@ -22,7 +22,7 @@ from peernet.errors import (
 )
 from peernet.handshake import Introduced, Refusal
 from peernet.reasons import Reason
-from peernet.transport.tcp import TcpTransport, dial
+from peernet.transport.base import Transport
 
 
 class Dialler:
@@ -30,11 +30,18 @@ class Dialler:
 
     Args:
         config: the limits.
-        introduce: does the handshake on a connected socket; waits as long as it takes.
+        connect: connects to an address, without a handshake; waits as long as it takes.
+        introduce: does the handshake on a connection; waits as long as it takes.
     """
 
-    def __init__(self, config: NetworkConfig, introduce: Callable[[TcpTransport, PeerAddress], Introduced]) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        connect: Callable[[PeerAddress], Transport],
+        introduce: Callable[[Transport, PeerAddress], Introduced],
+    ) -> None:
         self._config = config
+        self._connect = connect
         self._introduce = introduce
 
     def dial(self, address: PeerAddress, timeout: float, attempts: int) -> Introduced:
@@ -66,11 +73,11 @@ class Dialler:
         return max(asked, backoff(self._config, attempt))
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> Introduced:
-        tcp: TcpTransport | None = None
+        tcp: Transport | None = None
         done = False
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
-            tcp = dial(address)
+            tcp = self._connect(address)
             introduced = self._introduce(tcp, address)
             done = True
             return introduced
@@ -94,7 +101,7 @@ def backoff(config: NetworkConfig, failures: int) -> float:
     Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
     """
     longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
-    return random.uniform(config.backoff_base, longest)
+    return chance.uniform(config.backoff_base, longest)
 
 
 def _may_pass(error: ConnectError) -> bool:

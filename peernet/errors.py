@@ -12,6 +12,7 @@
     │   └── UnprovenPeerError         trust asked for an identity nobody proved
     ├── HomeError                     a home folder that cannot be used
     │   └── HomeInUseError            another node runs on it
+    ├── StorageError                  the file of the durable outbox cannot be used
     ├── ListenError                   an address cannot be listened on
     ├── ConnectError                  a connection could not be made
     │   ├── ConnectTimeout            ... in the time given
@@ -82,6 +83,10 @@ class HomeError(PeerNetError):
 
 class HomeInUseError(HomeError):
     """Another node runs on this home folder."""
+
+
+class StorageError(PeerNetError):
+    """The file of the durable outbox cannot be opened, read or written."""
 
 
 class ListenError(PeerNetError):
@@ -179,7 +184,7 @@ class SendTimeout(ChannelError):
 
 
 class OutboxFullError(ChannelError):
-    """The outbox has no room for the packet now; the packet was not accepted."""
+    """The outbox, or the durable one, has no room for the packet now; the packet was not accepted."""
 
 
 class PingTimeout(ChannelError):

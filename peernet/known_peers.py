@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from peernet.channel import ChannelState, PeerChannel
+from peernet import clock
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.peer import GenericPeer
 
@@ -63,7 +64,7 @@ class KnownPeers:
         known = self._peers.pop(peer.identifier, None) or KnownPeer(peer.identifier, peer.proven)
         self._peers[peer.identifier] = known  # now the youngest
         known.proven = peer.proven
-        known.last_seen = time.time()
+        known.last_seen = clock.wall()
         if dialled:
             self._remember_address(known, peer.endpoint)
         self._list_visitor(known)

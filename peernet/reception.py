@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import gevent
-from gevent import socket
 from gevent.pool import Group
 
 from peernet.address import endpoint
@@ -19,7 +19,7 @@ from peernet.handshake import Introduced, Refusal
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
-from peernet.transport.tcp import TcpTransport
+from peernet.transport.base import Transport
 from peernet.trust import Decision
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Reception:
         config: the limits.
         counters: one count per reason for which somebody was sent away.
         admits: the gate on the address.
+        take_over: makes a transport of an accepted connection.
         introduce: does the handshake; waits as long as it takes.
         welcome: decides about the introduced peer; returns its channel if it is to run.
     """
@@ -45,18 +46,20 @@ class Reception:
         config: NetworkConfig,
         counters: Counter[str],
         admits: Callable[[GenericPeer], Decision],
-        introduce: Callable[[TcpTransport], Introduced],
+        take_over: Callable[[Any, tuple[str, int]], Transport],
+        introduce: Callable[[Transport], Introduced],
         welcome: Callable[[Introduced], PeerChannel | None],
     ) -> None:
         self._config = config
         self._counters = counters
         self._admits = admits
+        self._take_over = take_over
         self._introduce = introduce
         self._welcome = welcome
         self._strangers = 0  # in their handshake
         self.greenlets = Group()
 
-    def accepted(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+    def accepted(self, sock: Any, remote: tuple[str, int]) -> None:
         """Take over a new socket. Never waits."""
         decision = self._admits(GenericPeer("", *remote))
         if not decision:
@@ -64,16 +67,16 @@ class Reception:
         elif self._strangers >= self._config.max_handshakes:
             self._send_away(sock, remote, Reason.BUSY)
         else:
-            tcp = TcpTransport(sock, remote)
+            tcp = self._take_over(sock, remote)
             self._strangers += 1
             self.greenlets.add(spawn(f"inbound {endpoint(*remote)}", self._receive, tcp))
 
-    def _receive(self, tcp: TcpTransport) -> None:
+    def _receive(self, tcp: Transport) -> None:
         channel = self._take_in(tcp)
         if channel is not None:
             channel.run()
 
-    def _take_in(self, tcp: TcpTransport) -> PeerChannel | None:
+    def _take_in(self, tcp: Transport) -> PeerChannel | None:
         try:
             introduced = self._get_acquainted(tcp)
         finally:
@@ -86,7 +89,7 @@ class Reception:
             self._note(tcp, refusal.reason, str(refusal))
             return None
 
-    def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
+    def _get_acquainted(self, tcp: Transport) -> Introduced | None:
         introduced = None
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
@@ -109,11 +112,11 @@ class Reception:
                 tcp.close()
         return introduced
 
-    def _send_away(self, sock: socket.socket, remote: tuple[str, int], rule: str) -> None:
+    def _send_away(self, sock: Any, remote: tuple[str, int], rule: str) -> None:
         sock.close()
         self._counters[rule] += 1
         logger.info("= %s not received: %s", endpoint(*remote), rule)
 
-    def _note(self, tcp: TcpTransport, reason: Reason, text: str) -> None:
+    def _note(self, tcp: Transport, reason: Reason, text: str) -> None:
         self._counters[reason] += 1
         logger.info("= %s not let in: %s", endpoint(*tcp.remote), printable(text))

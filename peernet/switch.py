@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Callable
 
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
+from peernet import chance
+from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
-from peernet.dispatch import AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.greenlets import spawn
@@ -69,7 +70,7 @@ class Switch:
         self.channel_reconnecting = Event("channel_reconnecting")
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
-        self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
+        self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
 
@@ -186,7 +187,7 @@ class Switch:
         if existing is not None and existing.session is not None:
             existing.session.introduce(ours)
         else:
-            ours.session_id = secrets.randbits(64) or 1
+            ours.session_id = chance.randbits(64) or 1
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
@@ -274,12 +275,22 @@ class Switch:
         dialled = (channel for channel in self.channels if channel.dialled)
         return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
 
+    def _find_claimant(self, where: PeerAddress) -> PeerChannel | None:
+        """The channel to a peer without TLS that says it listens at an address, if nobody knows who does."""
+        if where.identifier is not None:
+            return None
+        claims = (one for one in self.channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses)
+        return next(claims, None)
+
     def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
-        """The open channel that :meth:`find` finds, as soon as there is one; at most ``timeout`` seconds from now."""
+        """The open channel to the peer at an address that has just refused a second one, as soon as there is one.
+
+        Waits at most ``timeout`` seconds for it.
+        """
         arrived = Flag()
 
         def open_one() -> PeerChannel | None:
-            found = self.find(where)
+            found = self.find(where) or self._find_claimant(where)
             return found if found is not None and found.state is ChannelState.OPEN else None
 
         def look(channel: PeerChannel) -> None:

@@ -24,6 +24,8 @@ EventObject = dict[str, Any]
 # Bytes that wait for one listener, as many as for stdout; when it is slower than that, it misses the oldest.
 # Those of all listeners are the same objects, so many slow ones cost hardly more than one.
 MAX_WAITING = 4 * 1024 * 1024
+# What is shown of a packet's id: all of it, unless a peer makes fun. Bytes.
+MAX_PACKET_ID = 64
 
 
 class Subscription:
@@ -150,8 +152,10 @@ class EventLog:
         kind = packet.WhichOneof("body")
         if kind is None or kind in CONTROL:
             return  # goodbyes are told as peer_removed
-        sender = {"from": channel.peer.identifier}
-        self.tell(make_event("packet", kind=kind, **sender, body=body_of(kind, packet)))
+        about = {"from": channel.peer.identifier}
+        if packet.packet_id:
+            about["packet_id"] = packet.packet_id[:MAX_PACKET_ID].hex()
+        self.tell(make_event("packet", kind=kind, **about, body=body_of(kind, packet)))
         self._pace()
 
     def _refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:

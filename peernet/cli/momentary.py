@@ -37,7 +37,7 @@ def send_once(
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings, deadline) as network:
+    with momentary_network(home, settings, deadline) as network:
         return say(network, peer, message, timeout, confirm, deadline)
 
 
@@ -49,14 +49,17 @@ def ping_once(
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings, deadline) as network:
+    with momentary_network(home, settings, deadline) as network:
         return ping(network, peer, timeout, count, deadline)
 
 
 @contextmanager
-def _network(home: Home, settings: Settings, deadline: Deadline) -> Iterator[PeerNetwork]:
+def momentary_network(
+    home: Home, settings: Settings, deadline: Deadline, *, delivers_stored: bool = False
+) -> Iterator[PeerNetwork]:
     """A network that accepts nobody, stopped at the end; whom it met is remembered."""
-    network = make_network(home, replace(settings, listen=()), changes_lists=False)
+    settings = replace(settings, listen=())
+    network = make_network(home, settings, changes_lists=False, delivers_stored=delivers_stored)
     network.start()
     try:
         yield network

@@ -32,13 +32,16 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 5.0
 
 
-def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) -> PeerNetwork:
+def make_network(
+    home: Home, settings: Settings, *, changes_lists: bool = True, delivers_stored: bool = True
+) -> PeerNetwork:
     """The network of a home folder with all that it remembers; not started.
 
     Args:
         home: the folder, which the caller has locked.
         settings: what to run it with.
         changes_lists: whether the lists may be written; if not, a damaged file of them stays where it is.
+        delivers_stored: whether it has the home's durable outbox.
 
     Raises:
         PeerNetError: the home or a setting cannot be used.
@@ -54,6 +57,7 @@ def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) 
         policy=settings.applied_to(load_trust(home.trust_file, look_only=not changes_lists)),
         config=settings.limits,
         insecure=settings.insecure,
+        durable_outbox=home.outbox_file if delivers_stored else None,
     )
     for kind in ("data_transmission", "collection_share"):
         network.handlers[kind] = ignore  # the events show them, and that is what they are for

@@ -12,7 +12,8 @@ import gevent
 import pytest
 
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import ChannelClosedError, DeliveryFailed, OutboxFullError, SelfWaitError, SendTimeout
 from peernet.network import PeerNetwork
@@ -315,6 +316,23 @@ class TestResuming:
         pair.proxy.refuses = False
         receipts.append(pair.channel.send(text(10), timeout=scaled(10)))
         assert all(receipt.wait(scaled(5)) for receipt in receipts)
+
+    def test_a_sender_who_waits_finds_the_room_that_a_few_acknowledgements_make(
+        self, pairs: Callable[..., Pair]
+    ) -> None:
+        pair, go_on = pairs(config=replace(QUICK, session_packets=10)), gevent.event.Event()
+        heard = pair.heard[pair.bob]
+
+        def read_three(channel: PeerChannel, packet: Any) -> None:
+            heard.append(packet.pure_message.message)
+            if len(heard) > 3:
+                go_on.wait(scaled(30))
+
+        pair.bob.handlers["pure_message"] = read_three
+        with gevent.Timeout(scaled(10)):
+            for number in range(13):
+                pair.channel.send(text(number), timeout=60)
+        go_on.set()
 
     def test_closing_while_reconnecting_ends_at_once(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
