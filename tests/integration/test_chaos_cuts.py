@@ -23,7 +23,7 @@ QUICK = NetworkConfig(backoff_base=0.02, backoff_cap=0.2, redial_interval=0.01)
 
 @pytest.mark.parametrize(("seed", "insecure"), [(1, False), (2, True)], ids=["tls", "insecure"])
 def test_no_packet_is_lost_doubled_or_swapped_over_cuts_of_every_kind(seed: int, insecure: bool) -> None:
-    figures = cuts.run(3000, 10, seed, config=QUICK, insecure=insecure)
+    figures = cuts.run(**cuts.SHORT, seed=seed, config=QUICK, insecure=insecure)
     assert figures["packets"]["acknowledged"] == figures["packets"]["delivered"] >= 6000
     assert figures["connections"] > 5
     assert figures["resumed"]
