@@ -162,7 +162,7 @@ class Ledger:
 
         Raises:
             ConfigurationError: the channel belongs to no network that is watched.
-            As :meth:`~peernet.channel.PeerChannel.send`; then nothing is recorded.
+            ChannelError: or another one that ``channel.send`` raises; then nothing is recorded.
         """
         flow = self._flow_of(channel)
         digest = _digest(message)
