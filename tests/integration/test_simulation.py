@@ -12,8 +12,7 @@ from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, ConnectTimeout, DeliveryFailed
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
-from peernet.testing import Ledger
-from peernet.testing.simulation import SimulatedNetwork
+from peernet.testing import Ledger, SimulatedNetwork
 from tests.integration.meetings import text
 from tests.support import Recorder
 from tools.chaos import partitions

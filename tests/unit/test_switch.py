@@ -8,7 +8,7 @@ from peernet.channel import ChannelState
 from peernet.config import NetworkConfig
 from peernet.handshake import Introduced, Refusal
 from peernet.reasons import Reason
-from peernet.testing.simulation import SimulatedNetwork
+from peernet.testing import SimulatedNetwork
 from peernet.transport.memory import memory_pair
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
