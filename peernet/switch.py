@@ -245,6 +245,8 @@ class Switch:
         if not resumes(introduced.ours, introduced.hello):
             return None
         channel = self.channels.get(introduced.peer.identifier)
+        if channel is not None and not (channel.session and channel.session.remembers(introduced.hello)):
+            channel = None  # both sides have dialled at once, and this one is of an older session
         taken = False
         try:
             if channel is not None:

@@ -9,6 +9,7 @@ from peernet.testing.faults import Direction, Faults
 from peernet.testing.ledger import Ledger, LedgerError, Rule, Violation
 from peernet.testing.proxy import FaultProxy, ProxiedConnection
 from peernet.testing.resources import Resources
+from peernet.testing.simulation import Occurrence, SimulatedNetwork
 from peernet.transport.memory import MemoryTransport, memory_pair
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "MemoryTransport",
+    "Occurrence",
     "ProxiedConnection",
     "Resources",
     "Rule",
+    "SimulatedNetwork",
     "Violation",
     "memory_pair",
 ]

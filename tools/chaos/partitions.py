@@ -20,8 +20,7 @@ import gevent
 from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
-from peernet.testing import Ledger
-from peernet.testing.simulation import SimulatedNetwork
+from peernet.testing import Ledger, SimulatedNetwork
 from peernet.v1.packet_pb2 import PureMessagePacket
 
 LONG: dict[str, Any] = {"nodes": 50, "seconds": 300.0}
