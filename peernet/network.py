@@ -476,6 +476,7 @@ class PeerNetwork:
         self._stop_listening()
         self._redialler.stop()
         self._switch.closing = True
+        self._dialler.stop()
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)
