@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gevent
+from greenlet import greenlet
 
 from peernet import chance
 from peernet.address import PeerAddress
@@ -25,6 +26,10 @@ from peernet.reasons import Reason
 from peernet.transport.base import Transport
 
 
+class _GivenUp(BaseException):
+    """Thrown into whoever dials while the network stops."""
+
+
 class Dialler:
     """Dials addresses for one network.
 
@@ -43,6 +48,12 @@ class Dialler:
         self._config = config
         self._connect = connect
         self._introduce = introduce
+        self._dialling: set[greenlet] = set()
+
+    def stop(self) -> None:
+        """Have all that is under way fail soon, with a ConnectError."""
+        for one in self._dialling:
+            gevent.get_hub().loop.run_callback(self._give_up, one)
 
     def dial(self, address: PeerAddress, timeout: float, attempts: int) -> Introduced:
         """Connect to a peer and get acquainted.
@@ -57,7 +68,20 @@ class Dialler:
         Raises:
             ConnectError: or one of its subclasses; of several attempts, the last one's.
         """
-        deadline = Deadline(timeout)
+        me = gevent.getcurrent()
+        self._dialling.add(me)
+        try:
+            return self._dial(address, Deadline(timeout), attempts)
+        except _GivenUp:
+            raise ConnectError(f"no connection to {address.endpoint}: this node is stopping") from None
+        finally:
+            self._dialling.discard(me)
+
+    def _give_up(self, one: greenlet) -> None:
+        if one in self._dialling:
+            one.throw(_GivenUp)
+
+    def _dial(self, address: PeerAddress, deadline: Deadline, attempts: int) -> Introduced:
         for attempt in range(attempts):
             try:
                 return self._attempt(address, deadline)

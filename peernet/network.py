@@ -570,6 +570,7 @@ class PeerNetwork:
         if self.durable_outbox is not None:
             self.durable_outbox.stop_calling()
         self._switch.closing = True
+        self._dialler.stop()
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)
