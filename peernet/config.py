@@ -61,7 +61,7 @@ class NetworkConfig:
     # come behind what the peer has sent before, so that callbacks who answer every packet
     # need as much room again. libp2p and NATS keep nothing.
     session_ttl: float = _limit(300.0, "seconds; 0 keeps no sessions", "channel closed: expired", least=0)
-    session_packets: int = _limit(4096, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
+    session_packets: int = _limit(3072, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
     session_bytes: int = _limit(3 * MIB, "bytes not acknowledged", "send() waits; try_send() refuses", least=64 * KIB)
     session_reserve_packets: int = _limit(4096, "packets", "send() in a callback raises OutboxFullError", least=1)
     session_reserve_bytes: int = _limit(5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
