@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import tempfile
 import time
 from itertools import pairwise
@@ -34,6 +35,8 @@ LIMIT = 15.0
 PATIENCE = 70.0
 # No client may begin a dial sooner than this after its last one. Seconds.
 LEAST_PAUSE = 1.0
+# Below those that systems choose from for connections (32768 on Linux).
+PORTS = (20_000, 32_000)
 # So many clients connect for the first time at once: fewer than a hub takes in its handshakes.
 AT_ONCE = 16
 
@@ -106,7 +109,7 @@ def run(*, seed: int, clients: int, downtimes: tuple[float, ...]) -> list[Figure
     nodes = [_Client() for _ in range(clients)]
     figures = []
     with tempfile.TemporaryDirectory() as home:
-        hub = Child(Hub, home=home, port=0)
+        hub = Child(Hub, home=home, port=_free_port())
         try:
             where = PeerAddress.parse(hub.ask("address"))
             Pool(AT_ONCE).map(lambda node: node.join(str(where)), nodes)
@@ -119,6 +122,15 @@ def run(*, seed: int, clients: int, downtimes: tuple[float, ...]) -> list[Figure
             Pool(AT_ONCE).map(lambda node: node.stop(0), nodes)
     pauses = [later - earlier for node in nodes for earlier, later in pairwise(node.dials)]
     return [*figures, Figure("shortest pause between two dials of a client", min(pauses), "s", at_least=LEAST_PAUSE)]
+
+
+def _free_port() -> int:
+    """A port that nobody listens on, nor gets for a connection while the hub is away."""
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def _storm(
