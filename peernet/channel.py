@@ -41,6 +41,7 @@ from peernet.pings import Pings
 from peernet.reasons import CONNECTION_ONLY, Reason
 from peernet.receipts import Receipt
 from peernet.text import printable
+from peernet.throttle import throttle_of
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
@@ -154,6 +155,7 @@ class PeerChannel:
         self._link = self._held = Link(transport, connection, owner.config)
         self._session = _make_session(ours, hello, owner.config)
         self._dispatcher = Dispatcher(self, owner, self._session, self._link)
+        self._throttle = throttle_of(owner.config, self.count)
         self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
         self._changed: Flag | None = None  # set when there is room again, or another state
@@ -297,6 +299,7 @@ class PeerChannel:
     def refresh_permissions(self) -> None:
         """Take note that the policy or the trust has changed."""
         self._dispatcher.refresh_permissions()
+        self._link.throttle = None if self.trusted else self._throttle
 
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
@@ -687,6 +690,8 @@ class PeerChannel:
             self._spawn_ending(self._cut, link, reason)
         elif now - link.last_received > self.patience and not link.has_news(now):
             self._spawn_ending(self._cut, link, Reason.TIMEOUT)
+        elif self.state is _OPEN and link.dribbles(now):
+            self._spawn_ending(self._cut, link, Reason.FRAME_TIMEOUT)
         elif not outbox.bytes and (
             quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))
         ):
@@ -815,6 +820,7 @@ class PeerChannel:
         if self._link is not self._held:
             self._link.release()  # nobody has begun to read from it
         self._link = self._dispatcher.link = link
+        link.throttle = None if self.trusted else self._throttle
 
     def _tell_of_change(self) -> None:
         if self._changed is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -145,6 +146,7 @@ class PeerNetwork:
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
+        self._dialling = 0  # new channels under way
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -216,7 +218,7 @@ class PeerNetwork:
         self._tls = None if self.insecure else TlsContext(self.identity)
         try:
             for address in self._listen:
-                self._listeners.append(Listener(address, self._reception.accepted))
+                self._listeners.append(Listener(address, self._reception.accepted, self._reception.not_accepted))
         except PeerNetError:
             self._stop_listening()
             self._stopped.set()
@@ -271,7 +273,8 @@ class PeerNetwork:
         Raises:
             AddressError: the address does not parse.
             ConfigurationError: the network is not started.
-            ConnectError: or a subclass that says why there is no channel.
+            ConnectError: or a subclass that says why there is no channel; ``config.max_outbound`` of them
+                that this node has dialled is one reason.
         """
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
@@ -285,13 +288,8 @@ class PeerNetwork:
             where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
         elif existing is not None:
             existing.wait_closed(timeout)
-        try:
-            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
-            return self._switch.take_dialled(introduced)
-        except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(where, deadline, error)
-        except Refusal as refusal:
-            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
+        with self._room_to_dial(existing):
+            return self._connect(where, timeout, deadline, attempts)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -416,6 +414,30 @@ class PeerNetwork:
             identifier=self.identifier if self.insecure else "",
             max_frame=self.config.max_frame,
         )
+
+    @contextmanager
+    def _room_to_dial(self, existing: PeerChannel | None) -> Iterator[None]:
+        """
+        Raises:
+            ConnectError: there are, or will be, as many channels as this node may dial.
+        """
+        new, most = existing is None, self.config.max_outbound
+        if new and self._switch.channels.outbound + self._dialling >= most:
+            raise ConnectError(f"this node has dialled {most} peers already, as many as max_outbound allows")
+        self._dialling += new
+        try:
+            yield
+        finally:
+            self._dialling -= new
+
+    def _connect(self, where: PeerAddress, timeout: float, deadline: Deadline, attempts: int | None) -> PeerChannel:
+        try:
+            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
+            return self._switch.take_dialled(introduced)
+        except (RefusedByPeerError, RefusedByPolicyError) as error:
+            return self._existing_instead(where, deadline, error)
+        except Refusal as refusal:
+            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
 
     def _existing_instead(
         self, where: PeerAddress, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError

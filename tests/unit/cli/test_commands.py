@@ -293,7 +293,7 @@ def test_peers_without_a_node(run: Run) -> None:
 
 def test_limits(run: Run) -> None:
     rows = json.loads(run("limits", "-o", "json").output)
-    assert {"name", "value", "default", "unit", "at_limit"} == set(rows[0])
+    assert {"name", "value", "default", "source", "unit", "at_limit"} == set(rows[0])
     assert "max_frame" in run("limits").output
 
 
