@@ -146,7 +146,7 @@ class PeerNetwork:
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
-        self._dialling = 0  # new channels under way
+        self._dialling: Counter[str] = Counter()  # to whom new channels are under way
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -288,7 +288,7 @@ class PeerNetwork:
             where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
         elif existing is not None:
             existing.wait_closed(timeout)
-        with self._room_to_dial(existing):
+        with self._room_to_dial(where, existing):
             return self._connect(where, timeout, deadline, attempts)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
@@ -416,19 +416,22 @@ class PeerNetwork:
         )
 
     @contextmanager
-    def _room_to_dial(self, existing: PeerChannel | None) -> Iterator[None]:
+    def _room_to_dial(self, where: PeerAddress, existing: PeerChannel | None) -> Iterator[None]:
         """
         Raises:
             ConnectError: there are, or will be, as many channels as this node may dial.
         """
-        new, most = existing is None, self.config.max_outbound
-        if new and self._switch.channels.outbound + self._dialling >= most:
+        whom, most = where.identifier or where.endpoint, self.config.max_outbound
+        new = existing is None and whom not in self._dialling
+        if new and self._switch.channels.outbound + len(self._dialling) >= most:
             raise ConnectError(f"this node has dialled {most} peers already, as many as max_outbound allows")
-        self._dialling += new
+        self._dialling[whom] += 1
         try:
             yield
         finally:
-            self._dialling -= new
+            self._dialling[whom] -= 1
+            if not self._dialling[whom]:
+                del self._dialling[whom]
 
     def _connect(self, where: PeerAddress, timeout: float, deadline: Deadline, attempts: int | None) -> PeerChannel:
         try:
