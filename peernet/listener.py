@@ -62,18 +62,22 @@ class Listener:
             try:
                 sock, remote = self._socket.accept()
             except OSError as error:
-                self._failed()
-                if error.errno in PASSING:
-                    let_others_run()
-                    continue
-                logger.warning("cannot accept on %s: %s", self.address.endpoint, describe(error))
-                gevent.sleep(backoff)
-                backoff = min(2 * backoff, MAX_BACKOFF)
+                backoff = self._wait_after(error, backoff)
                 continue
             backoff, in_a_row = MIN_BACKOFF, in_a_row + 1
             self._hand_over(sock, host_and_port(remote))
             if in_a_row % PER_TURN == 0:
                 let_others_run()
+
+    def _wait_after(self, error: OSError, backoff: float) -> float:
+        """Wait for as long as an error takes to pass. Returns how long to wait if there is another one."""
+        self._failed()
+        if error.errno in PASSING:
+            let_others_run()
+            return backoff
+        logger.warning("cannot accept on %s: %s", self.address.endpoint, describe(error))
+        gevent.sleep(backoff)
+        return min(2 * backoff, MAX_BACKOFF)
 
     def _hand_over(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         try:

@@ -23,6 +23,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_handshakes": 16,
         "early_drop_from": 8,
         "max_handshakes_per_address": 4,
+        "handshake_grace": 1.0,
         "accept_rate": 5.0,
         "accept_burst": 10,
         "max_accept_sources": 512,

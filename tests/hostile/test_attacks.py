@@ -11,6 +11,8 @@ import pytest
 
 from tests.hostile import attacks
 from tests.hostile.node import Victim
+from tests.hostile.raw import connect
+from tools.node_process import NodeProcess
 
 MB = 1.0
 
@@ -23,6 +25,21 @@ class Victims(Protocol):
 def victims(tmp_path: Path) -> Iterator[Victims]:
     with ExitStack() as stack:
         yield lambda **limits: stack.enter_context(Victim(tmp_path / "home", **limits))
+
+
+@pytest.mark.parametrize(
+    ("flags", "refused"), [([], 5), (["--allow-loopback-burst"], None)], ids=["by default", "if it is allowed"]
+)
+def test_the_profile_and_the_burst_can_be_chosen_when_a_node_is_run(
+    tmp_path: Path, flags: list[str], refused: int | None
+) -> None:
+    with NodeProcess(tmp_path / "home", "--profile", "tiny", *flags) as node:
+        port = int(node.address.rpartition(":")[2])
+        strangers = [connect(port) for _ in range(9)]
+        counters = node.command("status", "-o", "json").json["counters"]
+        for stranger in strangers:
+            stranger.close()
+    assert counters.get("refused_address_limit") == refused  # tiny lets four in
 
 
 def test_a_crowd_of_silent_strangers_shuts_nobody_out(victims: Victims) -> None:

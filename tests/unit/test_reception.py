@@ -189,3 +189,9 @@ def test_many_resets_leave_nothing_behind(doors: Doors) -> None:
         near.close()
     wait_until(lambda: not door.strangers)
     assert not door.reception._strangers
+
+
+def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:
+    door = doors()
+    door.reception.not_accepted()
+    assert door.counters == {"accept_failed": 1}
