@@ -27,6 +27,7 @@ from tests.hostile.raw import (
 )
 
 PATIENCE = 60.0  # how long anything is waited for; seconds
+SELDOM = 0.02  # between two echoes, where the node's own use of the CPU is measured; seconds
 Figures = dict[str, Any]
 _sources = map(source, count(random.randrange(1 << 16)))  # new ones in each run: rates are remembered
 
@@ -115,14 +116,14 @@ def dribble(victim: Victim, *, every: float = 1.0, patience: float = 60) -> Figu
         while time.monotonic() - began < patience:
             peer.send(b"x")
             time.sleep(every)
-            if select_is_over(peer):
+            if _is_over(peer):
                 break
     kept = round(time.monotonic() - began, 2)
     peer.close()
     return {"kept_s": kept, "counters": victim.status["counters"]}
 
 
-def select_is_over(peer: Peer) -> bool:
+def _is_over(peer: Peer) -> bool:
     """Whether the node has ended the connection; what it has said is dropped."""
     from OpenSSL import SSL
 
@@ -138,7 +139,7 @@ def select_is_over(peer: Peer) -> bool:
 class Echoes:
     """An honest peer that asks for an answer all the time, in a thread of its own."""
 
-    def __init__(self, victim: Victim, pause: float = 0.005) -> None:
+    def __init__(self, victim: Victim, pause: float) -> None:
         self.took: list[float] = []
         self.broken = False
         self._peer = Peer(victim.port, next(_sources))
@@ -163,9 +164,9 @@ class Echoes:
 
 
 @contextmanager
-def echoes(victim: Victim) -> Iterator[Echoes]:
+def echoes(victim: Victim, pause: float = 0.005) -> Iterator[Echoes]:
     """An honest peer that is served all the time, or notices."""
-    asking = Echoes(victim)
+    asking = Echoes(victim, pause)
     try:
         yield asking
     finally:
@@ -175,7 +176,7 @@ def echoes(victim: Victim) -> Iterator[Echoes]:
 def no_descriptors(victim: Victim, *, connections: int = 1000, seconds: float = 5, allowed: int = 256) -> Figures:
     """More connections than there are descriptors. The victim must let strangers take all that there are."""
     victim.allow_descriptors(allowed)
-    with echoes(victim) as asking:
+    with echoes(victim, SELDOM) as asking:
         load = Load(victim)
         attackers = [connect(victim.port, next(_sources)) for _ in range(connections)]
         time.sleep(0.5)
@@ -223,7 +224,7 @@ def _until_served(port: int, patience: float = 10) -> float | None:
 
 def emfile(victim: Victim, *, seconds: float = 3) -> Figures:
     """The system itself refuses to accept: there are no more descriptors at all."""
-    with echoes(victim) as asking:
+    with echoes(victim, SELDOM) as asking:
         before = victim.status["counters"]
         victim.allow_descriptors(victim.descriptors - 5)
         attackers = [connect(victim.port, next(_sources)) for _ in range(100)]

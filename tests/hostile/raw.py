@@ -196,13 +196,17 @@ class Peer:
             try:
                 return function(*arguments)
             except SSL.WantReadError:
-                ready = select.select([self.sock], [], [], PATIENCE)
+                self._wait(select.POLLIN)
             except SSL.WantWriteError:
-                ready = select.select([], [self.sock], [], PATIENCE)
+                self._wait(select.POLLOUT)
             except SSL.Error as error:
                 raise ConnectionError("the connection is over") from error
-            if not any(ready):
-                raise TimeoutError("nothing happens")
+
+    def _wait(self, event: int) -> None:
+        waiting = select.poll()  # select() knows the first 1024 descriptors only
+        waiting.register(self.sock, event)
+        if not waiting.poll(1000 * PATIENCE):
+            raise TimeoutError("nothing happens")
 
 
 def is_over(sock: socket.socket) -> bool:
