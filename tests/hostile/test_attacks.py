@@ -44,11 +44,11 @@ def test_the_profile_and_the_burst_can_be_chosen_when_a_node_is_run(
 
 def test_a_crowd_of_silent_strangers_shuts_nobody_out(victims: Victims) -> None:
     figures = attacks.crowd(victims(handshake_timeout=3), silent=200, half=20, handshakes=25)
-    counters = figures["counters"]
     assert figures["all_attackers_gone_after_s"] is not None
-    assert counters["refused_too_many_strangers"] + counters["refused_early_drop"] > 100
-    assert counters["handshake_gave_way"] > 0
+    assert figures["counters"]["handshake_gave_way"] > 0
     assert figures["honest_sent_away"] <= 12  # in the first half second
+    # Everybody who was sent away is counted, once.
+    assert sum(figures["counters"].values()) == 220 + figures["honest_sent_away"]
 
 
 def test_a_handshake_in_drops_ends_at_its_deadline(victims: Victims) -> None:
