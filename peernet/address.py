@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 
 from peernet.errors import AddressError
@@ -58,6 +58,21 @@ class PeerAddress:
 def endpoint(host: str, port: int) -> str:
     """``host:port``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_ip(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that ``host`` is; ``None`` if it is a name.
+
+    IPv4 within IPv6 (``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) becomes IPv4, which it is. A scope id
+    (``fe80::1%eth0``, RFC 4007) is left out: it says through which of this machine's interfaces, not who.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 def listen_hints(texts: Iterable[str]) -> tuple[str, ...]:

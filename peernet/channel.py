@@ -42,6 +42,7 @@ from peernet.receipts import Receipt
 from peernet.sending import DEFAULT_MAX_FRAME, Sender
 from peernet.text import printable
 from peernet.threads import get_ident
+from peernet.throttle import throttle_of
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
@@ -119,6 +120,7 @@ class PeerChannel:
         self._sender = Sender(self, owner.config, self._session, self._link.outbox)
         self._dispatcher = Dispatcher(self, owner, self._session, self._link, self._sender.book)
         self._liveness = Liveness(owner.config)
+        self._throttle = throttle_of(owner.config, self.count)
         self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
         self._moved: Flag | None = None  # set when a channel that was reconnecting is that no more
@@ -242,6 +244,7 @@ class PeerChannel:
     def refresh_permissions(self) -> None:
         """Take note that the policy or the trust has changed."""
         self._dispatcher.refresh_permissions()
+        self._link.throttle = None if self.trusted else self._throttle
 
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
@@ -675,6 +678,7 @@ class PeerChannel:
         if self._link is not self._held:
             self._link.release()  # nobody has begun to read from it
         self._link = link
+        link.throttle = None if self.trusted else self._throttle
         if self._dispatcher.acknowledger is not None:
             self._dispatcher.acknowledger.take_over(link)
 

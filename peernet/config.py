@@ -10,14 +10,16 @@ from itertools import pairwise
 from typing import Any
 
 from peernet.errors import ConfigurationError
-
-KIB = 1024
-MIB = 1024 * KIB
+from peernet.profiles import KIB, MIB, PROFILES
 
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
     metadata = {"unit": unit, "at_limit": at_limit, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _switch(default: bool, effect: str) -> Any:
+    return dataclasses.field(default=default, metadata={"unit": "true or false", "at_limit": effect})
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,49 @@ class NetworkConfig:
     max_frame: int = _limit(1 * MIB, "bytes", "connection closed: frame_too_big", least=4 * KIB, most=2048 * MIB - 1)
     max_control_packet: int = _limit(64 * KIB, "bytes", "connection closed: frame_too_big", least=1 * KIB)
 
-    # Before the handshake is done a stranger gets next to nothing (RabbitMQ and
-    # libp2p allow 4 KiB frames there; 10 s is what syncthing and RabbitMQ wait).
+    # A frame that is begun and not finished holds its buffer: 30 s for a frame of 1 MiB are 35 kB/s.
+    frame_timeout: float = _limit(30.0, "seconds", "channel closed: frame_timeout", least=0.1)
+
+    # Before the handshake is done a stranger gets next to nothing: one frame is looked at, and no more bytes are
+    # read than it may have (RabbitMQ and libp2p allow 4 KiB frames there, libp2p 8 to 10 of them; 10 s is what
+    # syncthing and RabbitMQ wait). Strangers are few (sshd: 10:30:100; libp2p: 32, and 8 for each source), and
+    # nobody who comes is refused for somebody who has had the time for several round trips to the other end
+    # of the world and is not done.
     max_handshake_frame: int = _limit(4 * KIB, "bytes", "connection closed: frame_too_big", least=512, most=16 * KIB)
     handshake_timeout: float = _limit(10.0, "seconds", "connection closed: handshake_timeout", least=0.1)
-    max_handshakes: int = _limit(64, "connections", "new connection closed unheard, counted as busy", least=1)
+    max_handshakes: int = _limit(
+        64,
+        "connections not introduced yet",
+        "the oldest gives way: handshake_gave_way; if none is old: refused_too_many_strangers",
+        least=1,
+    )
+    early_drop_from: int = _limit(
+        32, "connections not introduced yet", "more and more often as at max_handshakes: refused_early_drop", least=1
+    )
+    max_handshakes_per_address: int = _limit(
+        8, "connections for each IPv4 address or IPv6 /56", "new connection closed: refused_address_limit", least=1
+    )
+    handshake_grace: float = _limit(0.5, "seconds", "a handshake may have to give way to another one", least=0)
+
+    # A client that comes back at once after each refusal needs no more; the burst is for those who share an address.
+    accept_rate: float = _limit(
+        20.0,
+        "connections a second for each IPv4 address or IPv6 /56",
+        "new connection closed: refused_accept_rate",
+        least=0.001,
+    )
+    accept_burst: int = _limit(40, "connections at once", "accept_rate holds", least=1)
+    max_accept_sources: int = _limit(4096, "sources", "the one not seen for longest is forgotten", least=1)
+    allow_loopback_burst: bool = _switch(False, "true: no limits for each address on 127.0.0.0/8 and ::1")
+
+    # For the log, the files and other connections. Without descriptors nothing works any more.
+    descriptor_reserve: int = _limit(
+        64, "descriptors, or a quarter of all", "new connection closed: refused_no_descriptors", least=0
+    )
+
+    # Bitcoin allows 125 channels together, libp2p starts at 64 and 128.
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
+    max_outbound: int = _limit(16, "channels", "connect() raises ConnectError", least=0)
 
     # Pending decisions hold a socket each.
     max_pending: int = _limit(64, "connections", "new connection refused: busy", least=1)
@@ -88,6 +127,11 @@ class NetworkConfig:
 
     # Callbacks that block. As many as gevent itself keeps for names and files.
     callback_threads: int = _limit(10, "threads", "other callbacks with threadpool=True wait", least=1, most=1000)
+    # Nobody who writes texts needs so many; a flooder costs a twentieth of a core.
+    untrusted_frame_rate: float = _limit(
+        2000.0, "frames a second from an untrusted peer; 0 for no limit", "reading waits: throttled", least=0
+    )
+    untrusted_frame_burst: int = _limit(4000, "frames at once", "untrusted_frame_rate holds", least=1)
 
     # Dialling.
     connect_timeout: float = _limit(10.0, "seconds", "connect() raises ConnectTimeout", least=0.1)
@@ -120,20 +164,35 @@ class NetworkConfig:
             raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
 
     @classmethod
-    def from_mapping(cls, values: dict[str, Any]) -> NetworkConfig:
+    def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:
         """A configuration from a mapping such as a TOML table.
+
+        Args:
+            values: by name.
+            profile: where the values come from that are not in the mapping.
 
         Raises:
             ConfigurationError: an unknown name or an impossible value.
         """
-        mistakes = find_mistakes(values)
+        mistakes = find_mistakes(values, profile)
         if mistakes:
             raise ConfigurationError(mistakes[0])
-        return cls(**values)
+        return cls(**(PROFILES[profile] | values))
+
+    @classmethod
+    def profile(cls, name: str, **changes: Any) -> NetworkConfig:
+        """The configuration ``tiny``, ``default`` or ``server``, with some values changed.
+
+        Raises:
+            ConfigurationError: an unknown name or an impossible value.
+        """
+        return cls.from_mapping(changes, name)
 
 
-def find_mistakes(values: dict[str, Any]) -> list[str]:
+def find_mistakes(values: dict[str, Any], profile: str = "default") -> list[str]:
     """A sentence for each thing that is wrong with what is to become a :class:`NetworkConfig`."""
+    if profile not in PROFILES:
+        return [f"there is no profile {profile!r}; there are {', '.join(PROFILES)}"]
     fields = {field.name: field for field in dataclasses.fields(NetworkConfig)}
     mistakes = [
         f"unknown limit {name!r}; `peernet-node limits` lists them all" for name in sorted(set(values) - set(fields))
@@ -146,7 +205,7 @@ def find_mistakes(values: dict[str, Any]) -> list[str]:
     if mistakes:
         return mistakes
     try:
-        NetworkConfig(**values)
+        NetworkConfig(**(PROFILES[profile] | values))
     except ConfigurationError as error:  # values that contradict each other
         return [str(error)]
     return []
@@ -178,6 +237,10 @@ def limits(config: NetworkConfig) -> list[Limit]:
 
 
 def _check_value(field: dataclasses.Field[Any], value: object) -> None:
+    if isinstance(field.default, bool):
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{field.name} must be true or false, not {value!r}")
+        return
     wanted = (int,) if isinstance(field.default, int) else (int, float)
     if not isinstance(value, wanted) or isinstance(value, bool):
         kind = "a whole number" if wanted == (int,) else "a number"

@@ -26,6 +26,7 @@ from peernet.text import printable
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
+from peernet.wire.framing import MAX_VARINT
 from peernet.wire.packets import decode, encode_body, encode_header, peek
 
 PROTOCOL_VERSION = 1
@@ -85,6 +86,7 @@ class Handshake:
         self._transport = transport
         self._hello = hello
         self._complete = complete
+        self._longest = MAX_VARINT + config.max_handshake_frame
         self._connection = Connection(
             max_handshake_frame=config.max_handshake_frame,
             max_frame=config.max_frame,
@@ -162,10 +164,12 @@ class Handshake:
                 kind = peek(frame)
                 connection.received(kind, len(frame))
                 return decode(frame)
-            data = self._transport.recv()
-            if not data:
+            # No more than the longest hello: what follows it can wait in the socket until it is known from whom.
+            buffer = bytearray(self._longest - connection.decoder.buffered)
+            count = self._transport.recv_into(memoryview(buffer))
+            if not count:
                 raise TransportError("the other side hung up during the handshake")
-            connection.decoder.receive_data(data)
+            connection.decoder.receive_data(bytes(buffer[:count]))
 
     def _check_origin(self, packet: pb.Packet) -> None:
         origin = packet.source_origin_identifier

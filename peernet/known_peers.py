@@ -116,6 +116,11 @@ class ChannelTable:
     def __iter__(self) -> Iterator[PeerChannel]:
         return iter(list(self._channels.values()))
 
+    @property
+    def outbound(self) -> int:
+        """How many of them this side has dialled."""
+        return len(self._channels) - self.inbound
+
     def get(self, identifier: str) -> PeerChannel | None:
         """The channel to a peer, if there is one."""
         return self._channels.get(identifier)

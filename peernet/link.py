@@ -15,6 +15,7 @@ from peernet.deadline import Deadline
 from peernet.errors import TransportError
 from peernet.greenlets import let_others_run
 from peernet.outbox import Outbox
+from peernet.throttle import Throttle
 from peernet.transport.base import Transport
 from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import encode_body, encode_header
@@ -23,6 +24,8 @@ from peernet.wire.packets import encode_body, encode_header
 PAUSE = 0.1
 # A frame whose handling takes this much beyond a turn is worth a look. Seconds.
 LONG = 0.25
+
+NO_FRAME = -1
 
 Frame = bytes | bytearray
 
@@ -54,10 +57,13 @@ class Link:
         alive: whether it has not been aborted or released.
         broken: what the outbox met, if that is why.
         handling: whether nobody waits for bytes: frames are being handled, or :meth:`read` was not called yet.
+        throttle: slows the reading down if the peer sends more than its share; ``None`` for trusted peers.
     """
 
     __slots__ = (
         "_config",
+        "_frame",
+        "_frame_since",
         "_transport",
         "_unread",
         "alive",
@@ -67,6 +73,7 @@ class Link:
         "last_received",
         "outbox",
         "received_bytes",
+        "throttle",
     )
 
     def __init__(
@@ -83,6 +90,9 @@ class Link:
         self.alive = True
         self.handling = True
         self.broken: TransportError | None = None
+        self.throttle: Throttle | None = None
+        self._frame: int | None = None  # under way at the last look: the decoder's generation; None: nobody reads yet
+        self._frame_since = 0.0
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = clock.monotonic()
         self.received_bytes = 0
@@ -105,6 +115,7 @@ class Link:
         monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+        self._frame = NO_FRAME
         while True:
             self.handling = True
             for frame in frames():
@@ -115,7 +126,7 @@ class Link:
                     if monotonic() >= turn_ends + LONG:
                         reader.took_long(monotonic() - turn_ends + seconds_per_turn)
                     reader.end_turn()
-                    self._rest()
+                    self._rest(per_turn - frames_left)
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
             reader.rest()
             self.outbox.flush()
@@ -200,6 +211,7 @@ class Link:
     def forgive(self, seconds: float) -> None:
         """Do not count that many seconds in which this process itself was not able to read or write."""
         self.last_received += seconds
+        self._frame_since += seconds
         self.outbox.last_progress += seconds
 
     def silent_for(self, stalled: float, now: float) -> bool:
@@ -213,6 +225,16 @@ class Link:
         """Whether bytes wait because a callback has been busy for some time."""
         late = now - self.last_received > self._config.write_timeout / 8
         return self.handling and late and self._transport.unread() > 0
+
+    def dribbles(self, now: float) -> bool:
+        """Whether the peer has begun a frame and not finished it in time. To be asked regularly."""
+        decoder = self.connection.decoder
+        if self._frame is None or self.handling:
+            return False
+        under_way = decoder.generation if decoder.buffered else NO_FRAME
+        if under_way != self._frame:
+            self._frame, self._frame_since = under_way, now
+        return under_way != NO_FRAME and now - self._frame_since > self._config.frame_timeout
 
     def ended(self) -> bool:
         """Whether the other end has gone while nobody reads."""
@@ -238,9 +260,11 @@ class Link:
         self.last_received = clock.monotonic()
         return count
 
-    def _rest(self) -> None:
+    def _rest(self, frames: int) -> None:
         """Give everybody else a turn, and the outbox the time to drain if it is over its limit."""
         self.outbox.flush()
+        if self.throttle is not None:
+            self.throttle.pace(frames, lambda: self.alive)
         if self.outbox.full:
             # Not until it has drained: two peers who each wait for the other to read
             # would wait for ever.

@@ -55,6 +55,8 @@ class Liveness:
             return Reason.TIMEOUT if away else Reason.SLOW_PEER
         if now - link.last_received > self.patience and not link.crowded:
             return Reason.TIMEOUT
+        if link.dribbles(now):
+            return Reason.FRAME_TIMEOUT
         if self._is_time_to_speak(link, now):
             link.put_control(pb.HeartbeatPacket())
         return None

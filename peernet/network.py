@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,7 @@ class PeerNetwork:
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
+        self._dialling: Counter[str] = Counter()  # to whom new channels are under way
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -240,7 +242,8 @@ class PeerNetwork:
             if self.durable_outbox is not None:
                 self.durable_outbox.open()
             for address in self._listen:
-                self._listeners.append(self._ways.listen(address, self._reception.accepted))
+                take = self._reception
+                self._listeners.append(self._ways.listen(address, take.accepted, take.not_accepted))
         except PeerNetError:
             self._stop_listening()
             if self.durable_outbox is not None:
@@ -313,7 +316,8 @@ class PeerNetwork:
         Raises:
             AddressError: the address does not parse.
             ConfigurationError: the network is not started.
-            ConnectError: or a subclass that says why there is no channel.
+            ConnectError: or a subclass that says why there is no channel; ``config.max_outbound`` of them
+                that this node has dialled is one reason.
         """
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
@@ -327,13 +331,8 @@ class PeerNetwork:
             where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
         elif existing is not None:
             existing.wait_closed(timeout)
-        try:
-            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
-            return self._switch.take_dialled(introduced)
-        except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(where, deadline, error)
-        except Refusal as refusal:
-            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
+        with self._room_to_dial(where, existing):
+            return self._connect(where, timeout, deadline, attempts)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -508,6 +507,33 @@ class PeerNetwork:
             identifier=self.identifier if self.insecure else "",
             max_frame=self.config.max_frame,
         )
+
+    @contextmanager
+    def _room_to_dial(self, where: PeerAddress, existing: PeerChannel | None) -> Iterator[None]:
+        """
+        Raises:
+            ConnectError: there are, or will be, as many channels as this node may dial.
+        """
+        whom, most = where.identifier or where.endpoint, self.config.max_outbound
+        new = existing is None and whom not in self._dialling
+        if new and self._switch.channels.outbound + len(self._dialling) >= most:
+            raise ConnectError(f"this node has dialled {most} peers already, as many as max_outbound allows")
+        self._dialling[whom] += 1
+        try:
+            yield
+        finally:
+            self._dialling[whom] -= 1
+            if not self._dialling[whom]:
+                del self._dialling[whom]
+
+    def _connect(self, where: PeerAddress, timeout: float, deadline: Deadline, attempts: int | None) -> PeerChannel:
+        try:
+            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
+            return self._switch.take_dialled(introduced)
+        except (RefusedByPeerError, RefusedByPolicyError) as error:
+            return self._existing_instead(where, deadline, error)
+        except Refusal as refusal:
+            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
 
     def _existing_instead(
         self, where: PeerAddress, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError

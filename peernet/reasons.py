@@ -50,9 +50,10 @@ class Reason(str, Enum):
     BANNED = "banned", "The peer is banned for a while because of earlier misbehaviour."
     INTERNAL_ERROR = "internal_error", "Something broke in the node; its log says what."
 
-    # Never sent: what this side saw of a connection that ended without a goodbye.
+    # Without a number on the wire: what this side saw of a connection, most of which ended without a goodbye.
     CONNECTION_LOST = "connection_lost", "The connection ended without a goodbye."
     EXPIRED = "expired", "The connection was lost and did not come back in time."
+    FRAME_TIMEOUT = "frame_timeout", "The peer began a frame and did not finish it in time."
     SESSION_LOST = "session_lost", "The peer no longer knew the session: it was restarted, or gave up waiting."
     HANDSHAKE_FAILED = "handshake_failed", "The other side does not speak peernet, or left during the handshake."
 

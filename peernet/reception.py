@@ -9,7 +9,9 @@ from typing import Any
 import gevent
 from gevent.pool import Group
 
+from peernet import chance, clock, descriptors
 from peernet.address import endpoint
+from peernet.admission import GAVE_WAY, Admission, Place
 from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.errors import IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
@@ -24,13 +26,16 @@ from peernet.trust import Decision
 
 logger = get_logger(__name__)
 
+NO_DESCRIPTORS = "refused_no_descriptors"
+ACCEPT_FAILED = "accept_failed"
+
 
 class Reception:
     """Receives those who connect to us.
 
-    Gates, in this order: address, room for a handshake, TLS and hello under one
-    absolute deadline (in which the network's own gate on the identity is asked),
-    then whatever ``welcome`` does.
+    Gates, in this order: address, descriptors, a place for a handshake, TLS and hello
+    under one absolute deadline (in which the network's own gate on the identity is asked),
+    then whatever ``welcome`` does. Who is refused before TLS is hung up on at once, unheard.
 
     Args:
         config: the limits.
@@ -56,7 +61,8 @@ class Reception:
         self._take_over = take_over
         self._introduce = introduce
         self._welcome = welcome
-        self._strangers = 0  # in their handshake
+        self._admission = Admission(config)
+        self._strangers: dict[Place, Transport] = {}  # in their handshake
         self.greenlets = Group()
 
     def accepted(self, sock: Any, remote: tuple[str, int]) -> None:
@@ -64,23 +70,55 @@ class Reception:
         decision = self._admits(GenericPeer("", *remote))
         if not decision:
             self._send_away(sock, remote, decision.rule)
-        elif self._strangers >= self._config.max_handshakes:
-            self._send_away(sock, remote, Reason.BUSY)
+        elif descriptors.are_scarce(sock.fileno(), self._config.descriptor_reserve):
+            self._send_away(sock, remote, NO_DESCRIPTORS)
         else:
-            tcp = self._take_over(sock, remote)
-            self._strangers += 1
-            self.greenlets.add(spawn(f"inbound {endpoint(*remote)}", self._receive, tcp))
+            self._find_place(sock, remote)
 
-    def _receive(self, tcp: Transport) -> None:
-        channel = self._take_in(tcp)
+    def not_accepted(self) -> None:
+        """Note that the system could not accept a connection."""
+        self._counters[ACCEPT_FAILED] += 1
+
+    def _find_place(self, sock: Any, remote: tuple[str, int]) -> None:
+        verdict = self._admission.admit(remote[0], clock.monotonic(), chance.uniform(0, 1))
+        if verdict.gives_way is not None:
+            self._strangers.pop(verdict.gives_way).abort()
+        if verdict.place is None:
+            self._send_away(sock, remote, verdict.refused)
+            return
+        try:
+            tcp = self._take_over(sock, remote)
+        except BaseException:
+            self._admission.leave(verdict.place)
+            raise
+        self._begin(verdict.place, tcp)
+
+    def _begin(self, place: Place, tcp: Transport) -> None:
+        self._strangers[place] = tcp
+        receiving = spawn(f"inbound {endpoint(*tcp.remote)}", self._receive, place, tcp)
+        receiving.rawlink(lambda _: self._forget(place))
+        self.greenlets.add(receiving)
+
+    def _forget(self, place: Place) -> None:
+        """The greenlet of a stranger has ended; if it was killed before it ran, nobody else has cleared up."""
+        tcp = self._leave(place)
+        if tcp is not None:
+            tcp.close()
+
+    def _leave(self, place: Place) -> Transport | None:
+        self._admission.leave(place)
+        return self._strangers.pop(place, None)
+
+    def _receive(self, place: Place, tcp: Transport) -> None:
+        channel = self._take_in(place, tcp)
         if channel is not None:
             channel.run()
 
-    def _take_in(self, tcp: Transport) -> PeerChannel | None:
+    def _take_in(self, place: Place, tcp: Transport) -> PeerChannel | None:
         try:
-            introduced = self._get_acquainted(tcp)
+            introduced = self._get_acquainted(place, tcp)
         finally:
-            self._strangers -= 1
+            self._leave(place)
         if introduced is None:
             return None
         try:
@@ -89,7 +127,7 @@ class Reception:
             self._note(tcp, refusal.reason, str(refusal))
             return None
 
-    def _get_acquainted(self, tcp: Transport) -> Introduced | None:
+    def _get_acquainted(self, place: Place, tcp: Transport) -> Introduced | None:
         introduced = None
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
@@ -103,7 +141,7 @@ class Reception:
         except RemoteProtocolError as error:
             self._note(tcp, error.reason, str(error))
         except (TransportError, IdentityError) as error:
-            self._note(tcp, Reason.HANDSHAKE_FAILED, str(error))
+            self._note(tcp, GAVE_WAY if place.gave_way else Reason.HANDSHAKE_FAILED, str(error))
         except RefusedByPeerError as error:
             self._note(tcp, error.reason, str(error))
         finally:
@@ -117,6 +155,6 @@ class Reception:
         self._counters[rule] += 1
         logger.info("= %s not received: %s", endpoint(*remote), rule)
 
-    def _note(self, tcp: Transport, reason: Reason, text: str) -> None:
+    def _note(self, tcp: Transport, reason: str, text: str) -> None:
         self._counters[reason] += 1
         logger.info("= %s not let in: %s", endpoint(*tcp.remote), printable(text))

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Any, Protocol
 
-from peernet.address import is_identifier
+from peernet.address import is_identifier, parse_ip
 from peernet.errors import (
     ConfigurationError,
     IdentityLockedError,
@@ -362,11 +362,6 @@ def _parse_network(cidr: str) -> tuple[int, int, int]:
 
 
 def _parse_host(host: str) -> tuple[int, int]:
-    """Version and bits of an address; IPv4-mapped IPv6 counts as IPv4, and a scope id does not count."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return 0, 0  # a name: in no network
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.version, int(address)
+    """Version and bits of an address; zeros for a name, which is in no network."""
+    address = parse_ip(host)
+    return (0, 0) if address is None else (address.version, int(address))

@@ -35,8 +35,12 @@ class Ways(Protocol):
             ConnectError: nobody is reached there.
         """
 
-    def listen(self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None]) -> Listening:
+    def listen(
+        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[], None]
+    ) -> Listening:
         """Accept connections. Each is given to ``accepted`` with the host and port of its other end, and can be closed.
+
+        ``failed`` is called when one could not be accepted.
 
         Raises:
             ListenError: the address cannot be listened on.
@@ -55,8 +59,10 @@ class Sockets:
     def dial(self, address: PeerAddress) -> TcpTransport:
         return tcp.dial(address)
 
-    def listen(self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None]) -> Listener:
-        return Listener(address, accepted)
+    def listen(
+        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[], None]
+    ) -> Listener:
+        return Listener(address, accepted, failed)
 
     def take_over(self, connection: Any, remote: tuple[str, int]) -> TcpTransport:
         return TcpTransport(connection, remote)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 
+from peernet.config import NetworkConfig
 from peernet.network import PeerNetwork
 
 # Every time limit in the tests is multiplied by this: raise it on a slow machine.
@@ -41,9 +42,13 @@ def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "
 
 
 def make_network(**options: Any) -> PeerNetwork:
-    """A started network named "test" that listens on a free loopback port; the caller stops it."""
+    """A started network named "test" that listens on a free loopback port; the caller stops it.
+
+    Tests make more connections from one address than strangers may.
+    """
     options.setdefault("listen", ["127.0.0.1:0"])
     options.setdefault("network_name", "test")
+    options.setdefault("config", NetworkConfig(allow_loopback_burst=True))
     network = PeerNetwork(**options)
     network.start()
     return network

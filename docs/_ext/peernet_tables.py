@@ -17,6 +17,7 @@ from docutils.statemachine import StringList
 
 from peernet.channel import TRANSITIONS as CHANNEL_TRANSITIONS
 from peernet.config import NetworkConfig, limits
+from peernet.profiles import PROFILES
 from peernet.wire.connection import TRANSITIONS as CONNECTION_TRANSITIONS
 from peernet.wire.connection import ConnectionState, Direction
 
@@ -75,7 +76,21 @@ def limit_rows() -> Iterator[Row]:
     """One row per limit."""
     yield ("name", "default", "unit", "what happens there")
     for limit in limits(NetworkConfig()):
-        yield (f"``{limit.name}``", f"{limit.default:,}", limit.unit, limit.at_limit)
+        yield (f"``{limit.name}``", _shown(limit.default), limit.unit, limit.at_limit)
+
+
+def profile_rows() -> Iterator[Row]:
+    """One row per limit that some profile changes."""
+    yield ("name", *PROFILES)
+    changed = {name for profile in PROFILES.values() for name in profile}
+    configs = [NetworkConfig.profile(profile) for profile in PROFILES]
+    for limit in limits(NetworkConfig()):
+        if limit.name in changed:
+            yield (f"``{limit.name}``", *(_shown(getattr(config, limit.name)) for config in configs))
+
+
+def _shown(value: float) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:,}"
 
 
 class TableDirective(Directive):
@@ -99,6 +114,7 @@ TABLES = {
     "channel-states": channel_states,
     "rooms": rooms,
     "limits": limit_rows,
+    "profiles": profile_rows,
 }
 
 

@@ -13,6 +13,7 @@ from peernet.address import PeerAddress
 from peernet.cli.naming import check_listen
 from peernet.config import NetworkConfig, find_mistakes
 from peernet.errors import ConfigurationError
+from peernet.profiles import PROFILES
 
 if TYPE_CHECKING:
     from peernet.trust import IncomingPeerTrustPolicy
@@ -31,6 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "placement": "event",
     "allow_default_communication": True,
     "allow_enhanced_packet_exchange": False,
+    "profile": "default",
+    "allow_loopback_burst": False,
 }
 
 TEMPLATE = """\
@@ -45,6 +48,8 @@ TEMPLATE = """\
 # placement = "event"            # inbound peers: "event" lets them in, "queue" and "both" hold them
 # allow_default_communication = true       # untrusted peers may send text messages
 # allow_enhanced_packet_exchange = false   # untrusted peers may send everything else too
+# profile = "default"            # limits for a small machine ("tiny") or for thousands of channels ("server")
+# allow_loopback_burst = false   # true: programs on this machine may connect as often as they like
 
 [limits]
 # max_inbound = 128              # `peernet-node limits` lists all of them
@@ -69,6 +74,7 @@ class Settings:
 
     Attributes:
         sources: where each of the values comes from: flag, environment, file or default.
+        limit_sources: the same for each limit; ``profile`` is another place.
     """
 
     listen: tuple[str, ...]
@@ -78,8 +84,11 @@ class Settings:
     placement: str
     allow_default_communication: bool
     allow_enhanced_packet_exchange: bool
+    profile: str
+    allow_loopback_burst: bool
     limits: NetworkConfig
     sources: Mapping[str, str]
+    limit_sources: Mapping[str, str]
 
     def applied_to(self, policy: IncomingPeerTrustPolicy) -> IncomingPeerTrustPolicy:
         """A policy with the switches and the placement of these settings."""
@@ -116,10 +125,16 @@ def load_settings(
             values[name], sources[name] = _value(name, flags or {}, environment, node, config_file)
         except ConfigurationError as error:
             mistakes.append(str(error))
-    mistakes += [f"{config_file}, [limits]: {mistake}" for mistake in find_mistakes(limits)]
+    profile = values.get("profile", DEFAULTS["profile"])
+    mistakes += [f"{config_file}, [limits]: {mistake}" for mistake in find_mistakes(limits, profile)]
     if mistakes:
         raise SettingsError(mistakes)
-    return Settings(**values, limits=NetworkConfig.from_mapping(limits), sources=sources)
+    limit_sources = dict.fromkeys(PROFILES[profile], "profile") | dict.fromkeys(limits, "file")
+    if sources["allow_loopback_burst"] != "default":
+        limits = limits | {"allow_loopback_burst": values["allow_loopback_burst"]}
+        limit_sources["allow_loopback_burst"] = sources["allow_loopback_burst"]
+    in_force = NetworkConfig.from_mapping(limits, profile)
+    return Settings(**values, limits=in_force, sources=sources, limit_sources=limit_sources)
 
 
 def _value(
@@ -235,6 +250,12 @@ def _placement(value: Any) -> str:
     return str(value)
 
 
+def _profile(value: Any) -> str:
+    if value not in PROFILES:
+        raise ConfigurationError(f"it must be one of {', '.join(PROFILES)}, not {value!r}")
+    return str(value)
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen_addresses,
     "connect": _addresses,
@@ -243,4 +264,6 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "placement": _placement,
     "allow_default_communication": _switch,
     "allow_enhanced_packet_exchange": _switch,
+    "profile": _profile,
+    "allow_loopback_burst": _switch,
 }

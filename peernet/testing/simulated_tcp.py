@@ -161,6 +161,10 @@ class SimulatedTcp:
         self._closed = False
         self._error = ""
 
+    def fileno(self) -> int:
+        """No descriptor is used."""
+        return -1
+
     # As a transport.
 
     @property

@@ -47,12 +47,16 @@ class FrameDecoder:
     Args:
         max_frame: longest frame accepted, in bytes; may be changed at any time and
             holds from the next frame on.
+
+    Attributes:
+        generation: another number whenever another frame is under way, though not one for each frame.
     """
 
-    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "_spare", "max_frame")
+    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "_spare", "generation", "max_frame")
 
     def __init__(self, max_frame: int) -> None:
         self.max_frame = max_frame
+        self.generation = 0
         self._rest = b""  # received; what lies before _position was returned
         self._position = 0
         self._body: bytearray | None = None  # the large frame under way
@@ -123,11 +127,13 @@ class FrameDecoder:
             self._position = position = stop
             yield data[start:stop]
         if position:
+            self.generation += 1
             self._spare = None  # small frames have followed: the large ones seem to be over
         self._rest, self._position = data[position:], 0
 
     def _begin_body(self, received: bytes, length: int) -> None:
         self._filled, self._length = len(received), length
+        self.generation += 1
         spare, self._spare = self._spare, None
         if spare is None or len(spare) < len(received):
             self._body = bytearray(received)
@@ -141,6 +147,7 @@ class FrameDecoder:
         body = self._body
         assert body is not None
         self._body, self._filled, self._length = None, 0, 0
+        self.generation += 1
         return body
 
 

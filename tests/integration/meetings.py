@@ -20,8 +20,14 @@ Networks = Callable[..., PeerNetwork]
 
 CHUNK = DataTransmissionPacket(data=bytes(256 * 1024))
 
-# Timeouts that a test can wait for. What is left out keeps its default.
-BRISK: dict[str, Any] = {"close_timeout": 0.5, "backoff_base": 0.01, "backoff_cap": 0.02}
+# Timeouts that a test can wait for, and as many connections from one address as it likes. What is left out
+# keeps its default.
+BRISK: dict[str, Any] = {
+    "close_timeout": 0.5,
+    "backoff_base": 0.01,
+    "backoff_cap": 0.02,
+    "allow_loopback_burst": True,
+}
 
 
 def config(**changes: Any) -> NetworkConfig:

@@ -307,7 +307,7 @@ def test_a_flood_without_tls_stops_nobody_else(networks: Networks) -> None:
 
 
 def _flood_stops_nobody_else(networks: Networks, frame: bytes, *, insecure: bool) -> None:
-    node = networks(insecure=insecure, config=config(**MORTAL))
+    node = networks(insecure=insecure, config=config(**MORTAL, untrusted_frame_rate=0))
     with undisturbed(networks, node) as neighbour, _flood(node, frame) as channel:
         heard = channel.last_received
         neighbour.is_served(10)
@@ -317,7 +317,7 @@ def _flood_stops_nobody_else(networks: Networks, frame: bytes, *, insecure: bool
 
 
 def test_three_floods_at_once_stop_nobody_else(networks: Networks) -> None:
-    node = networks(config=config())
+    node = networks(config=config(untrusted_frame_rate=0))
     frame = b"\x03\xa2\x01\x00"
     with (
         undisturbed(networks, node) as neighbour,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peernet.address import PeerAddress, endpoint, is_identifier
+from peernet.address import PeerAddress, endpoint, is_identifier, parse_ip
 from peernet.errors import AddressError
 from tests.unit.peers import ALICE
 
@@ -107,3 +107,25 @@ def test_an_endpoint_has_brackets_around_ipv6_only(host: str, shown: str) -> Non
 )
 def test_identifiers_are_52_characters_of_lowercase_base32(text: str, answer: bool) -> None:
     assert is_identifier(text) is answer
+
+
+@pytest.mark.parametrize(
+    ("host", "ip"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),
+        ("::192.0.2.1", "::c000:201"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%3", "fe80::1"),
+        ("::1", "::1"),
+        ("localhost", None),
+        ("memory", None),
+        ("", None),
+        ("192.0.2", None),
+    ],
+)
+def test_an_ip_address_is_recognised_however_it_is_written(host: str, ip: str | None) -> None:
+    parsed = parse_ip(host)
+    assert (None if parsed is None else str(parsed)) == ip

@@ -8,19 +8,22 @@ import pytest
 
 from peernet.config import KIB, MIB, NetworkConfig, limits
 from peernet.errors import ConfigurationError
+from peernet.profiles import PROFILES
 
-FIELDS = dataclasses.fields(NetworkConfig)
-NAMES = [field.name for field in FIELDS]
+NAMES = [field.name for field in dataclasses.fields(NetworkConfig)]
+FIELDS = [field for field in dataclasses.fields(NetworkConfig) if not isinstance(field.default, bool)]
+NUMBERS = [field.name for field in FIELDS]
+SWITCHES = [name for name in NAMES if name not in NUMBERS]
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+@pytest.mark.parametrize("field", FIELDS, ids=NUMBERS)
 def test_a_value_below_the_least_is_refused_with_the_least_and_its_unit(field: Any) -> None:
     least, unit = field.metadata["least"], field.metadata["unit"]
     with pytest.raises(ConfigurationError, match=f"{field.name} must be at least {least} {unit}, not"):
         NetworkConfig(**{field.name: least - 1})
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+@pytest.mark.parametrize("field", FIELDS, ids=NUMBERS)
 @pytest.mark.parametrize("value", [None, "5", True, [1], math.nan, -math.inf, math.inf])
 def test_a_value_of_the_wrong_type_or_no_finite_one_is_refused_by_name(field: Any, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{field.name} must be"):
@@ -34,6 +37,14 @@ WHOLE = [field.name for field in FIELDS if isinstance(field.default, int)]
 def test_sizes_and_counts_are_whole_numbers(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be a whole number"):
         NetworkConfig(**{name: 100_000.5})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", [0, 1, "true", None])
+def test_a_switch_is_true_or_false(name: str, value: Any) -> None:
+    assert getattr(NetworkConfig(**{name: True}), name) is True
+    with pytest.raises(ConfigurationError, match=f"{name} must be true or false"):
+        NetworkConfig(**{name: value})
 
 
 def test_seconds_may_be_whole_numbers() -> None:
@@ -119,7 +130,17 @@ def test_every_limit_is_listed_with_its_value_default_unit_and_consequence() -> 
         ("handshake_timeout", 10),
         ("dead_after", 30),
         ("max_handshakes", 64),
+        ("early_drop_from", 32),
+        ("max_handshakes_per_address", 8),
+        ("accept_rate", 20),
+        ("accept_burst", 40),
+        ("descriptor_reserve", 64),
         ("max_inbound", 128),
+        ("max_outbound", 16),
+        ("frame_timeout", 30),
+        ("untrusted_frame_rate", 2000),
+        ("untrusted_frame_burst", 4000),
+        ("allow_loopback_burst", False),
     ],
 )
 def test_the_limits_that_the_protocol_names_have_these_defaults(name: str, default: float) -> None:
@@ -129,3 +150,41 @@ def test_the_limits_that_the_protocol_names_have_these_defaults(name: str, defau
 def test_a_slow_peer_costs_no_more_than_four_mebibytes() -> None:
     config = NetworkConfig()
     assert config.outbox_bytes + config.outbox_reserve_bytes == 4 * MIB
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_a_configuration_whose_values_fit_together(name: str) -> None:
+    config = NetworkConfig.profile(name)
+    assert {limit: getattr(config, limit) for limit in PROFILES[name]} == PROFILES[name]
+
+
+def test_the_default_profile_is_the_default() -> None:
+    assert NetworkConfig.profile("default") == NetworkConfig()
+
+
+@pytest.mark.parametrize("name", sorted({limit for profile in PROFILES.values() for limit in profile} & set(WHOLE)))
+def test_a_tiny_machine_is_given_no_more_than_a_server(name: str) -> None:
+    """Except what one channel may keep, of which a server has many."""
+    tiny, server = (getattr(NetworkConfig.profile(profile), name) for profile in ("tiny", "server"))
+    assert tiny <= server
+
+
+def test_all_channels_of_a_tiny_machine_together_keep_less_than_64_mebibytes() -> None:
+    config = NetworkConfig.profile("tiny")
+    kept = config.outbox_bytes + config.outbox_reserve_bytes + config.session_bytes + config.session_reserve_bytes
+    assert (config.max_inbound + config.max_outbound) * kept < 64 * MIB
+
+
+def test_a_profile_may_be_changed() -> None:
+    assert NetworkConfig.profile("tiny", max_inbound=5).max_inbound == 5
+    assert NetworkConfig.profile("tiny", max_inbound=5).max_outbound == PROFILES["tiny"]["max_outbound"]
+
+
+def test_a_profile_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigurationError, match="no profile 'huge'; there are tiny, default, server"):
+        NetworkConfig.profile("huge")
+
+
+def test_changes_that_contradict_the_profile_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="must hold a frame of max_frame bytes"):
+        NetworkConfig.profile("tiny", max_frame=1 * MIB)

@@ -184,6 +184,14 @@ def test_a_hello_of_the_longest_allowed_size_is_read(stage: Stage) -> None:
     assert stage.result().hello == body
 
 
+def test_no_more_is_read_than_a_hello_may_have(stage: Stage) -> None:
+    stage.begin()
+    stage.say(hello(), bytes(100 * KIB))
+    introduced = stage.result()
+    assert introduced.connection.decoder.buffered <= 5 + 4 * KIB
+    assert introduced.transport.unread() >= 96 * KIB
+
+
 @pytest.mark.parametrize("versions", [(1, 1), (0, 1), (1, 9), (0, 2**32 - 1)])
 def test_a_range_that_contains_our_version_will_do(stage: Stage, versions: tuple[int, int]) -> None:
     assert PROTOCOL_VERSION == 1

@@ -266,3 +266,114 @@ def test_a_released_link_keeps_nothing(setup: Setup) -> None:
     assert setup.link.outbox.bytes == 0
     assert set(receive_rest(setup.far)) == {0}  # no byte of what was queued
     assert setup.far.ended()
+
+
+# A peer's share.
+
+
+class Counting:
+    """A throttle that only notes what it is told."""
+
+    def __init__(self) -> None:
+        self.paced: list[int] = []
+
+    def pace(self, frames: int, goes_on: Any) -> None:
+        assert goes_on()
+        self.paced.append(frames)
+
+
+@pytest.mark.parametrize("setup", [{"frames_per_turn": 5, "seconds_per_turn": 60}], indirect=True)
+def test_what_was_read_is_counted_once_a_turn(setup: Setup) -> None:
+    throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
+    setup.far.send(framed(*[b"x"] * 12, b"stop"))
+    setup.link.read(setup.handle)
+    assert throttle.paced == [5, 5]
+
+
+@pytest.mark.parametrize("setup", [{"seconds_per_turn": 0.0001}], indirect=True)
+def test_a_peer_that_sends_now_and_then_is_counted_too(setup: Setup) -> None:
+    throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
+    reading = gevent.spawn(setup.link.read, setup.handle)
+    for number in range(1, 4):
+        gevent.sleep(0.001)  # longer than a turn
+        setup.far.send(framed(b"x"))
+        wait_until(lambda number=number: sum(throttle.paced) == number)
+    setup.far.finish_writing()
+    reading.get(timeout=scaled(5))
+
+
+# Frames that do not end.
+
+
+@pytest.fixture
+def slow(setup: Setup) -> Iterator[tuple[Setup, Any]]:
+    """A link that is read from, and a function that has it take in some bytes."""
+    reading = gevent.spawn(setup.link.read, setup.handle)
+
+    def give(data: bytes) -> None:
+        setup.far.send(data)
+        wait_until(lambda: not setup.near.unread())
+        gevent.sleep(0.001)
+
+    yield setup, give
+    setup.far.finish_writing()
+    reading.join(timeout=scaled(5))
+
+
+def test_a_frame_that_does_not_end_in_time_is_noticed(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(100) + b"x")
+    assert not setup.link.dribbles(1000)
+    give(b"x")
+    assert not setup.link.dribbles(1029.9)
+    assert setup.link.dribbles(1030.1)
+
+
+def test_a_large_frame_that_does_not_end_in_time_is_noticed(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(MIB) + b"x")
+    assert not setup.link.dribbles(1000)
+    give(bytes(1000))
+    assert setup.link.dribbles(1030.1)
+
+
+def test_a_peer_between_two_frames_may_be_silent(slow: Any) -> None:
+    setup, give = slow
+    give(framed(b"x"))
+    assert not setup.link.dribbles(1000)
+    assert not setup.link.dribbles(9999)
+
+
+def test_every_frame_has_its_own_time(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(2) + b"x")
+    for now in range(1000, 1200, 20):
+        assert not setup.link.dribbles(now)
+        give(b"x" + encode_varint(2) + b"x")
+
+
+def test_the_time_in_which_this_process_stood_still_does_not_count(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(100) + b"x")
+    setup.link.dribbles(1000)
+    setup.link.forgive(20)
+    assert not setup.link.dribbles(1049)
+    assert setup.link.dribbles(1051)
+
+
+def test_a_callback_that_takes_its_time_is_not_the_peers_fault(setup: Setup) -> None:
+    go_on = Flag()
+    setup.far.send(framed(b"one") + encode_varint(100) + b"x")
+    reading = gevent.spawn(setup.link.read, lambda frame: go_on.wait())
+    gevent.sleep(0.001)
+    assert not setup.link.dribbles(1000)
+    assert not setup.link.dribbles(1100)
+    go_on.set()
+    setup.far.finish_writing()
+    reading.get(timeout=scaled(5))
+
+
+def test_what_came_with_the_handshake_does_not_count_before_anybody_reads(setup: Setup) -> None:
+    setup.link.connection.decoder.receive_data(encode_varint(100) + b"x")
+    assert not setup.link.dribbles(1000)
+    assert not setup.link.dribbles(1100)

@@ -11,6 +11,7 @@ NUMBERS = dict(pb.DisconnectReason.items())
 OWN_FINDINGS = {
     Reason.CONNECTION_LOST,
     Reason.EXPIRED,
+    Reason.FRAME_TIMEOUT,
     Reason.SESSION_LOST,
     Reason.HANDSHAKE_FAILED,
     Reason.NO_SESSION,

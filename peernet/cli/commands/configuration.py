@@ -12,22 +12,33 @@ from peernet.cli.failures import CheckFailedError
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import DEFAULTS, Settings, SettingsError, load_settings
 from peernet.errors import ConfigurationError
+from peernet.profiles import PROFILES
 
-LIMIT_COLUMNS = {"name": "NAME", "value": "VALUE", "default": "DEFAULT", "unit": "UNIT", "at_limit": "AT THE LIMIT"}
+LIMIT_COLUMNS = {
+    "name": "NAME",
+    "value": "VALUE",
+    "default": "DEFAULT",
+    "source": "FROM",
+    "unit": "UNIT",
+    "at_limit": "AT THE LIMIT",
+}
 SETTING_COLUMNS = {"name": "SETTING", "value": "VALUE", "source": "FROM"}
 
 
 @click.command(cls=NodeCommand)
+@click.option("--profile", type=click.Choice(list(PROFILES)), help="As `run` with this profile would have them.")
 @pass_session
-def limits(session: Session) -> None:
+def limits(session: Session, /, **flags: Any) -> None:
     """List every limit and timeout.
 
-    Each with its value and its default, and with what happens when it is reached.
+    Each with its value and its default, where the value comes from, and what happens when it is reached.
     """
     from peernet.config import limits as all_limits
 
-    settings = load_settings(session.home.config_file)
-    session.output.rows([vars(limit) for limit in all_limits(settings.limits)], LIMIT_COLUMNS)
+    settings = load_settings(session.home.config_file, flags)
+    sources = settings.limit_sources
+    rows = [{**vars(limit), "source": sources.get(limit.name, "default")} for limit in all_limits(settings.limits)]
+    session.output.rows(rows, LIMIT_COLUMNS)
 
 
 @click.group(cls=NodeGroup)
@@ -74,7 +85,10 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
 
     node = [{"name": name, "value": getattr(settings, name), "source": settings.sources[name]} for name in DEFAULTS]
     changed = [limit for limit in all_limits(settings.limits) if limit.value != limit.default]
-    return node + [{"name": f"limits.{limit.name}", "value": limit.value, "source": "file"} for limit in changed]
+    sources = settings.limit_sources
+    return node + [
+        {"name": f"limits.{limit.name}", "value": limit.value, "source": sources[limit.name]} for limit in changed
+    ]
 
 
 COMMANDS: tuple[click.Command, ...] = (limits, config)

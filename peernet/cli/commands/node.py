@@ -11,6 +11,7 @@ from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresse
 from peernet.cli.home import PATIENCE
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import PLACEMENTS, load_settings
+from peernet.profiles import PROFILES
 
 
 @click.command(cls=NodeCommand)
@@ -37,6 +38,13 @@ from peernet.cli.settings import PLACEMENTS, load_settings
 @click.option(
     "--placement", type=click.Choice(PLACEMENTS), help="Inbound peers: let them in, or hold them until `accept`."
 )
+@click.option("--profile", type=click.Choice(list(PROFILES)), help="Limits for a small or a large machine.")
+@click.option(
+    "--allow-loopback-burst",
+    is_flag=True,
+    default=None,
+    help="Let programs on this machine connect as often as they like.",
+)
 @pass_session
 def run(session: Session, /, **flags: Any) -> None:
     """Run the node in the foreground.
@@ -44,8 +52,8 @@ def run(session: Session, /, **flags: Any) -> None:
     It runs until SIGTERM, SIGHUP, Ctrl-C, or `stop`, and prints one line for each event: `ready` first, then
     peers that come and go, packets, and what was refused. Peers given with --connect are dialled for
     ever, so they need not be up yet. The options can also be set as PEERNET_LISTEN, PEERNET_CONNECT,
-    PEERNET_NETWORK, PEERNET_INSECURE and PEERNET_PLACEMENT (lists separated by spaces), or in
-    config.toml.
+    PEERNET_NETWORK, PEERNET_INSECURE, PEERNET_PLACEMENT, PEERNET_PROFILE and
+    PEERNET_ALLOW_LOOPBACK_BURST (lists separated by spaces), or in config.toml.
     """
     settings = load_settings(session.home.config_file, flags)
     session.prepare()

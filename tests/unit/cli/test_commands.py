@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -293,8 +294,30 @@ def test_peers_without_a_node(run: Run) -> None:
 
 def test_limits(run: Run) -> None:
     rows = json.loads(run("limits", "-o", "json").output)
-    assert {"name", "value", "default", "unit", "at_limit"} == set(rows[0])
+    assert {"name", "value", "default", "source", "unit", "at_limit"} == set(rows[0])
     assert "max_frame" in run("limits").output
+
+
+def test_limits_tell_where_each_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = json.loads(run("init", "-o", "json").output)
+    Path(made["settings"]).write_text('[node]\nprofile = "tiny"\n[limits]\nmax_inbound = 3\n')
+    monkeypatch.setenv("PEERNET_ALLOW_LOOPBACK_BURST", "yes")
+
+    def listed(*arguments: str) -> dict[str, tuple[Any, str]]:
+        rows = json.loads(run("limits", *arguments, "-o", "json").output)
+        return {row["name"]: (row["value"], row["source"]) for row in rows}
+
+    found = listed()
+    assert found["max_inbound"] == (3, "file")
+    assert found["max_outbound"] == (8, "profile")
+    assert found["handshake_timeout"] == (10, "default")
+    assert found["allow_loopback_burst"] == (True, "environment")
+    assert listed("--profile", "server")["max_outbound"] == (256, "profile")
+    assert listed("--profile", "default")["max_outbound"] == (16, "default")
+    shown = {row["name"]: row for row in json.loads(run("config", "show", "-o", "json").output)}
+    assert (shown["profile"]["value"], shown["profile"]["source"]) == ("tiny", "file")
+    assert shown["limits.max_outbound"]["source"] == "profile"
+    assert shown["limits.max_inbound"]["source"] == "file"
 
 
 def test_config_show_tells_where_each_setting_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

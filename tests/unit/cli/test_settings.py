@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from peernet.cli.settings import TEMPLATE, load_settings
+from peernet.cli.settings import TEMPLATE, SettingsError, load_settings
+from peernet.config import NetworkConfig
 from peernet.errors import ConfigurationError
 
 
@@ -46,6 +47,30 @@ def test_limits_come_from_the_file(tmp_path: Path) -> None:
     assert load_settings(file, environment={}).limits.max_inbound == 3
 
 
+def test_limits_of_the_file_change_the_profile(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[node]\nprofile = "tiny"\n[limits]\nmax_inbound = 3\n')
+    assert load_settings(file, environment={}).limits == NetworkConfig.profile("tiny", max_inbound=3)
+    flags = {"profile": "server", "allow_loopback_burst": True}
+    expected = NetworkConfig.profile("server", max_inbound=3, allow_loopback_burst=True)
+    assert load_settings(file, flags, {}).limits == expected
+
+
+def test_the_burst_may_be_allowed_among_the_limits_too(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[limits]\nallow_loopback_burst = true\n")
+    assert load_settings(file, environment={}).limits.allow_loopback_burst
+    environment = {"PEERNET_ALLOW_LOOPBACK_BURST": "no"}
+    assert not load_settings(file, environment=environment).limits.allow_loopback_burst
+
+
+def test_a_limit_that_contradicts_the_profile_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[node]\nprofile = "tiny"\n[limits]\nmax_frame = 1048576\n')
+    with pytest.raises(SettingsError, match="must hold a frame"):
+        load_settings(file, environment={})
+
+
 def test_the_template_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(TEMPLATE)
@@ -69,6 +94,7 @@ def test_the_template_is_valid(tmp_path: Path) -> None:
         ("[node]\nnetwork = 5\n", "network: it must be a text"),
         ('[node]\ninsecure = "maybe"\n', "true or false"),
         ('[node]\nplacement = "x"\n', "one of event, queue, both"),
+        ('[node]\nprofile = "huge"\n', "profile: it must be one of tiny, default, server"),
         ("[limits]\nmax_inbound = -1\n", "max_inbound must be at least"),
         ("[limits]\nx = 1\n", "unknown limit 'x'"),
     ],

@@ -251,6 +251,38 @@ def test_a_large_frame_under_way_is_counted_as_buffered() -> None:
     assert decoder.buffered == 3
 
 
+def test_another_frame_under_way_is_another_generation() -> None:
+    decoder = FrameDecoder(MAX_FRAME)
+    large = encode_varint(100_000) + bytes(100_000)
+    seen = []
+    for received in (b"\x03a", b"bc\x03a", b"bc" + large[:50], b"", large[50:] + b"\x03a"):
+        if (buffer := decoder.get_buffer()) is None:
+            decoder.receive_data(received)
+        else:
+            buffer.release()
+            give(decoder, received)
+        list(decoder.frames())
+        seen.append(decoder.generation)
+    first, second, third, same, last = seen
+    assert len({first, second, third, last}) == 4
+    assert third == same
+
+
+def give(decoder: FrameDecoder, data: bytes) -> None:
+    """Have a decoder receive data, in whichever way it wants it."""
+    while data:
+        buffer = decoder.get_buffer()
+        if buffer is None:
+            decoder.receive_data(data)
+            return
+        with buffer:
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+        decoder.buffer_updated(count)
+        data = data[count:]
+        list(decoder.frames())
+
+
 def begin(length: int, received: bytes) -> FrameDecoder:
     decoder = FrameDecoder(length)
     decoder.receive_data(encode_varint(length) + received)

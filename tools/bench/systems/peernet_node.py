@@ -31,8 +31,15 @@ class Peernet:
             self.dial_rtt = self._dial_rtt_waiting  # type: ignore[method-assign]
 
     def _network(self, side: Side, listen: list[str]) -> PeerNetwork:
-        # The only other limit that is not the default: how many may come.
-        config = NetworkConfig(max_inbound=side.params.get("channels", 1) + DIALLING, **self._limits)
+        # Not the defaults: how many may come, all from one address and many at once; and how much of it an
+        # untrusted peer may send, since nobody knows the identities of a run beforehand.
+        config = NetworkConfig(
+            max_inbound=side.params.get("channels", 1) + DIALLING,
+            early_drop_from=2 * DIALLING,
+            allow_loopback_burst=True,
+            untrusted_frame_rate=0,
+            **self._limits,
+        )
         return PeerNetwork(
             identity=Identity.generate(),
             listen=listen,

@@ -1,0 +1,222 @@
+"""The protocol with sockets and OpenSSL only: what attackers, and an honest peer to compare them with, need."""
+
+from __future__ import annotations
+
+import datetime
+import select
+import socket
+import struct
+import time
+from contextlib import suppress
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+
+PATIENCE = 10.0  # seconds an honest peer waits
+HELLO, HEARTBEAT, PURE_MESSAGE = 16, 17, 20
+REQUEST_ID = 3
+
+
+def varint(value: int) -> bytes:
+    """As protobuf writes it."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(encoded) + bytes([value])
+
+
+def number(field: int, value: int) -> bytes:
+    """A protobuf field with a number."""
+    return varint(field << 3) + varint(value)
+
+
+def content(field: int, value: bytes) -> bytes:
+    """A protobuf field with bytes, a text, or a message."""
+    return varint(field << 3 | 2) + varint(len(value)) + value
+
+
+def frame(packet: bytes) -> bytes:
+    """A packet with its length in front."""
+    return varint(len(packet)) + packet
+
+
+def hello(network: str = "peernet") -> bytes:
+    """The hello of a peer without sessions, as a frame."""
+    return frame(content(HELLO, number(1, 1) + number(2, 1) + content(3, network.encode())))
+
+
+def heartbeat(request: int = 0) -> bytes:
+    """A heartbeat, as a frame; with a number it asks for an answer."""
+    return frame((number(REQUEST_ID, request) if request else b"") + content(HEARTBEAT, b""))
+
+
+def message(text: str) -> bytes:
+    """A text message, as a frame."""
+    return frame(content(PURE_MESSAGE, content(1, text.encode())))
+
+
+def client_context() -> SSL.Context:
+    """TLS with a new key, as a dialling peer speaks it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "whoever")])
+    long_ago = datetime.datetime(2001, 1, 1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, long_ago)
+        .not_valid_after(long_ago + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.use_certificate(certificate)
+    context.use_privatekey(key)
+    context.set_verify(SSL.VERIFY_NONE)
+    return context
+
+
+def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
+    """A TCP connection to a port of this machine, from any of its loopback addresses."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.settimeout(PATIENCE)
+    try:
+        sock.bind((source, 0))
+        sock.connect(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def source(index: int) -> str:
+    """One of 16 million loopback addresses; 127.0.0.1 is none of them."""
+    return f"127.{1 + (index >> 16)}.{index >> 8 & 255}.{1 + index % 254}"
+
+
+def half_a_handshake(sock: socket.socket) -> None:
+    """Begin TLS, let the other side do its part, and fall silent."""
+    connection = SSL.Connection(client_context(), None)
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    sock.sendall(connection.bio_read(65536))
+    sock.recv(1)
+
+
+def client_hello() -> bytes:
+    """What a client says first in TLS."""
+    connection = SSL.Connection(client_context(), None)
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return bytes(connection.bio_read(65536))
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connection with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class Peer:
+    """A peer that speaks TLS and, if it is asked to, the rest of the protocol too.
+
+    Args:
+        port: where the node listens.
+        source: the address it comes from.
+        context: made by :func:`client_context`; a new one if not given.
+        network: what its hello names; empty to say no hello.
+    """
+
+    def __init__(
+        self, port: int, source: str = "127.0.0.1", context: SSL.Context | None = None, network: str = "peernet"
+    ) -> None:
+        context = context or client_context()
+        self.sock = connect(port, source)
+        self._buffer = b""
+        self._asked = 0
+        self.sock.setblocking(False)
+        self.tls: Any = SSL.Connection(context, self.sock)
+        self.tls.set_connect_state()
+        try:
+            self.call(self.tls.do_handshake)
+            if network:
+                self.send(hello(network))
+                answer = self.receive()
+                if content(HELLO, b"")[:2] != answer[:2]:
+                    raise ConnectionError(f"something else than a hello: {answer!r}")
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def send(self, data: bytes) -> None:
+        """Put bytes into the stream; waits until they are taken."""
+        while data:
+            data = data[self.call(self.tls.send, data[:65536]) :]
+
+    def receive(self) -> bytes:
+        """The next packet."""
+        while True:
+            for size in range(1, min(5, len(self._buffer)) + 1):
+                if self._buffer[size - 1] < 0x80:
+                    length = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(self._buffer[:size]))
+                    if len(self._buffer) >= size + length:
+                        packet = self._buffer[size : size + length]
+                        self._buffer = self._buffer[size + length :]
+                        return packet
+                    break
+            self._buffer += self.call(self.tls.recv, 65536)
+
+    def echo(self) -> float:
+        """The seconds that the answer to a heartbeat takes."""
+        self._asked += 1
+        wanted = number(4, self._asked)
+        began = time.perf_counter()
+        self.send(heartbeat(self._asked))
+        while wanted not in self.receive():
+            continue
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        """Leave."""
+        self.sock.close()
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """Call something of OpenSSL's, and wait for the socket when it has to.
+
+        Raises:
+            ConnectionError: the connection is over.
+            TimeoutError: nothing happens.
+        """
+        while True:
+            try:
+                return function(*arguments)
+            except SSL.WantReadError:
+                self._wait(select.POLLIN)
+            except SSL.WantWriteError:
+                self._wait(select.POLLOUT)
+            except SSL.Error as error:
+                raise ConnectionError("the connection is over") from error
+
+    def _wait(self, event: int) -> None:
+        waiting = select.poll()  # select() knows the first 1024 descriptors only
+        waiting.register(self.sock, event)
+        if not waiting.poll(1000 * PATIENCE):
+            raise TimeoutError("nothing happens")
+
+
+def is_over(sock: socket.socket) -> bool:
+    """Whether the other side has ended a connection. Drops what it has said."""
+    sock.setblocking(False)
+    try:
+        while sock.recv(65536):
+            continue
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,203 @@
+"""Limits of strangers and of untrusted peers, in networks of one process."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+import pytest
+
+from peernet import ChannelState, IncomingPeerTrustPolicy, PeerNetwork, Reason
+from peernet.errors import ConnectError
+from tests.integration import attackers
+from tests.integration.attackers import Attacker, Credentials, dial, pb, varint
+from tests.integration.cutting_proxy import CuttingProxy
+from tests.integration.meetings import Networks, config, meet, text
+from tests.support import Recorder, scaled, wait_until
+
+tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
+
+
+def silent(node: PeerNetwork) -> Attacker:
+    return Attacker(attackers.connect(node.addresses[0]), Credentials.ed25519())
+
+
+# Strangers.
+
+
+def test_this_machine_is_an_address_like_any_other(networks: Networks) -> None:
+    node = networks(config=config(allow_loopback_burst=False))
+    strangers = [silent(node) for _ in range(9)]
+    assert strangers[-1].is_hung_up_on()
+    assert node.counters == {"refused_address_limit": 1}
+    for stranger in strangers:
+        stranger.leave()
+
+
+def test_an_address_that_comes_too_often_is_hung_up_on_until_it_may_come_again(networks: Networks) -> None:
+    node = networks(config=config(allow_loopback_burst=False, accept_burst=3, accept_rate=5))
+    for _ in range(3):
+        silent(node).leave()
+    refused = silent(node)
+    assert refused.is_hung_up_on()
+    refused.leave()
+    assert node.counters["refused_accept_rate"] == 1
+    gevent.sleep(0.25)
+    guest = dial(node.addresses[0])
+    guest.greet()
+    guest.leave()
+
+
+def test_who_was_introduced_does_not_count_as_a_stranger(networks: Networks) -> None:
+    node = networks(config=config(allow_loopback_burst=False, max_handshakes_per_address=1))
+    guests = []
+    for _ in range(3):
+        guests.append(dial(node.addresses[0]))
+        guests[-1].greet()
+        wait_until(lambda: len(node.active_peer_channels) == len(guests))
+    for guest in guests:
+        guest.leave()
+
+
+# Channels that we dial.
+
+
+def test_no_more_than_max_outbound_peers_are_dialled(networks: Networks) -> None:
+    node = networks(config=config(max_outbound=2))
+    one, two, three = networks(), networks(), networks()
+    to_one, _ = (node.connect(other.addresses[0]) for other in (one, two))
+    with pytest.raises(ConnectError, match="2 peers already, as many as max_outbound"):
+        node.connect(three.addresses[0])
+    assert node.connect(one.addresses[0]) is to_one
+    to_one.close()
+    assert node.connect(three.addresses[0]).state is ChannelState.OPEN
+
+
+def test_peers_that_dial_us_do_not_count_as_outbound(networks: Networks) -> None:
+    node = networks(config=config(max_outbound=1))
+    for _ in range(2):
+        networks().connect(node.addresses[0])
+    assert node.connect(networks().addresses[0]).state is ChannelState.OPEN
+
+
+def test_dials_under_way_count_too(networks: Networks) -> None:
+    node, others = networks(config=config(max_outbound=2)), [networks() for _ in range(4)]
+    dialling = [gevent.spawn(node.connect, other.addresses[0]) for other in others]
+    gevent.joinall(dialling, timeout=scaled(10))
+    assert sum(one.successful() for one in dialling) == 2
+    assert len(node.active_peer_channels) == 2
+
+
+def test_many_dials_to_one_peer_are_one(networks: Networks) -> None:
+    node, other = networks(config=config(max_outbound=1)), networks()
+    dialling = [gevent.spawn(node.connect, other.addresses[0]) for _ in range(5)]
+    gevent.joinall(dialling, timeout=scaled(10))
+    assert len({id(one.value) for one in dialling}) == 1
+
+
+# Frames that do not end.
+
+
+@tls_and_plain
+@pytest.mark.parametrize("length", [100, 500_000])
+def test_a_channel_whose_frame_does_not_end_is_closed_and_its_peer_is_told(
+    networks: Networks, insecure: bool, length: int
+) -> None:
+    node = networks(insecure=insecure, config=config(frame_timeout=0.2, dead_after=20, heartbeat_interval=0.2))
+    removed = node.peer_removed.add(Recorder())
+    attacker = dial(node.addresses[0], plain=insecure)
+    attacker.greet(session_id=7)
+    attacker.send_bytes(varint(length) + b"x")
+
+    def is_over() -> bool:
+        try:
+            attacker.send_bytes(b"x")
+        except OSError:
+            return True
+        gevent.sleep(0.02)
+        return len(removed) == 1
+
+    wait_until(is_over)
+    ((channel, reason),) = removed.wait_for(1)
+    assert reason is Reason.FRAME_TIMEOUT
+    assert channel.state is ChannelState.CLOSED
+    assert node.counters["frame_timeout"] == 1
+    (goodbye,) = [packet.disconnect for packet in attacker.receive_all() if packet.HasField("disconnect")]
+    assert goodbye.message == Reason.FRAME_TIMEOUT.sentence
+    attacker.leave()
+
+
+def test_a_large_frame_may_take_its_time_within_the_limit(networks: Networks) -> None:
+    node = networks(config=config(frame_timeout=5))
+    heard = node.handlers["pure_message"] = Recorder()
+    attacker = dial(node.addresses[0])
+    attacker.greet()
+    content = pb.Packet(pure_message=pb.PureMessagePacket(message="x" * 1000)).SerializeToString()
+    for byte in varint(len(content)) + content[:100]:
+        attacker.send_bytes(bytes([byte]))
+    attacker.send_bytes(content[100:])
+    heard.wait_for(1)
+    attacker.leave()
+
+
+# The share of an untrusted peer.
+
+SLOW = {"untrusted_frame_rate": 200.0, "untrusted_frame_burst": 50, "frames_per_turn": 10}
+
+
+def seconds_for(networks: Networks, count: int, policy: IncomingPeerTrustPolicy | None = None) -> float:
+    """How long so many messages take from Alice to Bob."""
+    meeting = meet(networks, bob={"config": config(**SLOW), "policy": policy})
+    heard = meeting.bob.handlers["pure_message"] = Recorder()
+    began = time.monotonic()
+    for _ in range(count):
+        meeting.to_bob.send(text("x"))
+    heard.wait_for(count)
+    return time.monotonic() - began
+
+
+def test_an_untrusted_peer_is_slowed_down_and_loses_nothing(networks: Networks) -> None:
+    assert seconds_for(networks, 200) > 0.6  # 150 of them at 200 a second, without the last turn
+
+
+def test_a_trusted_peer_is_not_slowed_down(networks: Networks) -> None:
+    meeting = meet(networks, bob={"config": config(**SLOW)})
+    heard = meeting.bob.handlers["pure_message"] = Recorder()
+    meeting.to_alice.trust()
+    for _ in range(1000):
+        meeting.to_bob.send(text("x"))
+    heard.wait_for(1000)
+    assert meeting.bob.counters["throttled"] == meeting.to_alice.counters["throttled"] == 0
+    meeting.to_alice.untrust()
+    for _ in range(100):
+        meeting.to_bob.send(text("x"))
+    heard.wait_for(1100)
+    assert meeting.bob.counters["throttled"] == meeting.to_alice.counters["throttled"] > 0
+
+
+def test_another_connection_is_no_new_share(networks: Networks) -> None:
+    bob = networks(config=config(**SLOW))
+    heard = bob.handlers["pure_message"] = Recorder()
+    alice = networks(config=config(redial_interval=0.01))
+    proxy = CuttingProxy(bob.addresses[0].rpartition("@")[2])
+    channel = alice.connect(proxy.endpoint)
+    for count in (100, 200):
+        throttled = bob.counters["throttled"]
+        for _ in range(100):
+            channel.send(text("x"))
+        heard.wait_for(count)
+        assert bob.counters["throttled"] - throttled >= 5
+        proxy.reset()
+        wait_until(lambda count=count: alice.counters["resumed"] == count // 100)
+    proxy.stop()
+
+
+def test_a_throttled_peer_can_be_closed_at_once(networks: Networks) -> None:
+    slow = {"untrusted_frame_rate": 0.1, "untrusted_frame_burst": 1, "frames_per_turn": 10}
+    meeting = meet(networks, bob={"config": config(**slow)})
+    for _ in range(30):
+        meeting.to_bob.send(text("x"))
+    wait_until(lambda: meeting.bob.counters["throttled"])
+    with gevent.Timeout(scaled(10)):
+        meeting.to_alice.close()
+    assert meeting.to_alice.state is ChannelState.CLOSED
