@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import islice
 
 from peernet.errors import AddressError
@@ -58,6 +58,26 @@ class PeerAddress:
 def endpoint(host: str, port: int) -> str:
     """``host:port``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def prefix_of(host: str, ipv4: int, ipv6: int) -> str | None:
+    """The network that an IP address is in, for counting all of it as one; ``None`` if the text is no IP address.
+
+    An IPv4 address inside IPv6 counts as the IPv4 address, and a scope id does not count.
+
+    Args:
+        host: the address.
+        ipv4: the length of the prefix if it is IPv4; with 32 the address itself is returned.
+        ipv6: the length if it is IPv6.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    length = ipv6 if isinstance(address, IPv6Address) else ipv4
+    return str(address) if length == address.max_prefixlen else str(ip_network((address, length), strict=False))
 
 
 def listen_hints(texts: Iterable[str]) -> tuple[str, ...]:

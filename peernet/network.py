@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
+from peernet.bans import Bans
 from peernet.channel import ChannelState, PeerChannel
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
@@ -89,6 +90,7 @@ class PeerNetwork:
         trust_changed: event, ``listener(channel)``.
         channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
         channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
+        peer_banned: event, ``listener(ban)``: somebody is kept out for a while.
 
     Every event has ``add`` and ``remove``; ``@network.peer_added.add`` works as a decorator.
 
@@ -137,10 +139,16 @@ class PeerNetwork:
         self.trust_changed = switch.trust_changed
         self.channel_reconnecting = switch.channel_reconnecting
         self.channel_resumed = switch.channel_resumed
+        self.peer_banned = switch.bans.banned
         self._switch = switch
         self._dialler = Dialler(self.config, self._introduce_dialled)
         self._reception = Reception(
-            self.config, switch.counters, self._admits_address, self._introduce_inbound, switch.welcome
+            self.config,
+            switch.counters,
+            self._admits_address,
+            self._introduce_inbound,
+            switch.welcome,
+            switch.bans.blame,
         )
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
@@ -182,6 +190,11 @@ class PeerNetwork:
     def known_peers(self) -> KnownPeers:
         """The address book."""
         return self._switch.known_peers
+
+    @property
+    def bans(self) -> Bans:
+        """Who is kept out for a while."""
+        return self._switch.bans
 
     @property
     def inbound_connecting_peers(self) -> InboundConnectingPeersQueue:
@@ -273,25 +286,9 @@ class PeerNetwork:
             ConfigurationError: the network is not started.
             ConnectError: or a subclass that says why there is no channel.
         """
-        if not self.running:
-            raise ConfigurationError("the network is not started; call start() first")
-        where = PeerAddress.parse(address)
-        timeout = self.config.connect_timeout if timeout is None else timeout
-        deadline = Deadline(timeout)
-        existing = self._switch.find(where)
-        if existing is not None and existing.state is ChannelState.OPEN:
-            return existing
-        if existing is not None and existing.state is ChannelState.RECONNECTING:
-            where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
-        elif existing is not None:
-            existing.wait_closed(timeout)
-        try:
-            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
-            return self._switch.take_dialled(introduced)
-        except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(where, deadline, error)
-        except Refusal as refusal:
-            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
+        channel = self._connect(address, timeout, attempts)
+        self.known_peers.note(channel.peer, dialled=channel.dialled, kept=True)
+        return channel
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -359,6 +356,8 @@ class PeerNetwork:
     # Handshakes.
 
     def _admits_address(self, peer: GenericPeer) -> Decision:
+        if self.bans.time_left(peer):
+            return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
         return self.policy.admits(peer)
 
     def _introduce_inbound(self, tcp: TcpTransport) -> Introduced:
@@ -379,7 +378,7 @@ class PeerNetwork:
             nonlocal claim
             claim = complete(identifier, theirs, ours)
 
-        admit = self._switch.admit
+        admit = self._switch.admit if dialled else self._switch.admit_inbound
         try:
             introduced = introduce(
                 tcp,
@@ -397,6 +396,27 @@ class PeerNetwork:
         finally:
             if claim is not None:  # the handshake has failed after all
                 claim.release()
+
+    def _connect(self, address: str, timeout: float | None, attempts: int | None) -> PeerChannel:
+        if not self.running:
+            raise ConfigurationError("the network is not started; call start() first")
+        where = PeerAddress.parse(address)
+        timeout = self.config.connect_timeout if timeout is None else timeout
+        deadline = Deadline(timeout)
+        existing = self._switch.find(where)
+        if existing is not None and existing.state is ChannelState.OPEN:
+            return existing
+        if existing is not None and existing.state is ChannelState.RECONNECTING:
+            where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
+        elif existing is not None:
+            existing.wait_closed(timeout)
+        try:
+            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
+            return self._switch.take_dialled(introduced)
+        except (RefusedByPeerError, RefusedByPolicyError) as error:
+            return self._existing_instead(where, deadline, error)
+        except Refusal as refusal:
+            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
 
     def _redial(self, address: PeerAddress, timeout: float) -> None:
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
 from peernet.address import PeerAddress
+from peernet.bans import Ban, Bans
 from peernet.channel import ChannelState, PeerChannel
 from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
@@ -72,6 +75,8 @@ class Switch:
         self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
+        self.bans = Bans(config, time.monotonic, time.time, lambda: self._policy, self.known_peers.is_kept)
+        self.bans.banned.add(self._on_banned)
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
@@ -122,6 +127,17 @@ class Switch:
         decision = self._policy.admits(peer)
         if not decision:
             raise Refusal(reason_for(decision), rule=decision.rule, why=decision.why)
+
+    def admit_inbound(self, peer: GenericPeer) -> None:
+        """The same for a peer that has dialled us.
+
+        Raises:
+            Refusal: the peer is not let in.
+        """
+        self.admit(peer)
+        left = self.bans.time_left(peer)
+        if left:
+            raise Refusal(Reason.BANNED, retry_after=left)
 
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
@@ -190,6 +206,7 @@ class Switch:
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
+        self.bans.vouch(introduced.peer)
         try:
             if self._resume(introduced) is not None:
                 return None  # the channel runs already
@@ -322,11 +339,21 @@ class Switch:
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)
+        if channel.reason is not None and not channel.ended_by_peer:
+            self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
         if channel.has_tasks:
             self.greenlets.add(spawn("end of tasks", channel.kill_tasks, self.config.close_timeout))
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
             self.peer_removed.fire(channel, channel.reason)
+
+    def _on_banned(self, ban: Ban) -> None:
+        channel = self.channels.get(ban.who)
+        if channel is not None:
+            close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
+            self.greenlets.add(spawn("ban", close))
+        if ban.who in self.queue:
+            self.queue[ban.who].reject(reason=Reason.BANNED)
 
     def _is_pending(self, identifier: str) -> bool:
         if identifier not in self.queue:
@@ -395,6 +422,8 @@ class Switch:
             attempt.overrule(Reason.SHUTDOWN)
         elif not decision:
             attempt.overrule(reason_for(decision))
+        elif self.bans.time_left(attempt.peer):
+            attempt.overrule(Reason.BANNED)
         elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
         elif self.channels.inbound >= self.config.max_inbound:

@@ -57,8 +57,7 @@ def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) 
     )
     for kind in ("data_transmission", "collection_share"):
         network.handlers[kind] = ignore  # the events show them, and that is what they are for
-    for known in load_peers(home.peers_file):
-        network.known_peers.restore(known)
+    network.known_peers.restore(load_peers(home.peers_file))
     return network
 
 

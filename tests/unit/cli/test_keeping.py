@@ -100,7 +100,7 @@ def network() -> PeerNetwork:
 @pytest.fixture
 def book(tmp_path: Path, network: PeerNetwork) -> AddressBookFile:
     known = KnownPeers(NetworkConfig())
-    known.restore(KnownPeer("a" * 52, True, [], 5.0))
+    known.restore([KnownPeer("a" * 52, True, [], 5.0)])
     book = AddressBookFile(Home(tmp_path), known)
     book.start(network)
     return book
