@@ -114,7 +114,7 @@ class Bans:
         return sum(1 for _ in self)
 
     def __contains__(self, who: object) -> bool:
-        return isinstance(who, str) and self._find(_key(who)) is not None
+        return isinstance(who, str) and self._find(ban_key(who)) is not None
 
     # Asked for every connection from outside.
 
@@ -183,14 +183,14 @@ class Bans:
         seconds = self._config.ban_time if seconds is None else seconds
         if not 0 < seconds <= MAX_SECONDS:
             raise ConfigurationError(f"a ban lasts from 0 to {MAX_SECONDS:.0f} seconds, not {seconds!r}")
-        key = _key(who)
+        key = ban_key(who)
         if key is None:
             raise ConfigurationError(f"{who!r} is neither an identifier nor an IP address; block a network instead")
         return self._ban(key, seconds, printable(reason), 0.0, manual=True)
 
     def unban(self, who: str) -> bool:
         """Lift a ban, and forget the points. Returns whether there was one."""
-        key = _key(who) or ""
+        key = ban_key(who) or ""
         found = self._find(key) is not None
         self._remove(key)
         self._scores.forget(key)
@@ -249,7 +249,7 @@ class Bans:
         return None
 
 
-def _key(who: str) -> str | None:
+def ban_key(who: str) -> str | None:
     """Under what a peer or an address stands in the table; ``None`` if it can be neither."""
     if is_identifier(who):
         return who
