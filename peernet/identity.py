@@ -150,7 +150,7 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
         raise IdentityError(f"the certificate {path} is damaged; remove it to have it made again") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have a new name on the disk too, so that a power cut leaves no node with another identity."""
     if os.name != "posix":
         return
@@ -172,7 +172,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)  # unlike rename, refuses to replace what is there
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise IdentityError(f"cannot write {path}: {reason}; choose another home folder") from error

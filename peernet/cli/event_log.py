@@ -92,6 +92,7 @@ class EventLog:
         network.packet_received.add(self._packet)
         network.packet_refused.add(self._refused)
         network.trust_changed.add(self._trust_changed)
+        network.peer_banned.add(lambda ban: self.tell(make_event("banned", **ban.to_dict())))
         network.channel_reconnecting.add(lambda channel: self._connection_changed("reconnecting", channel))
         network.channel_resumed.add(lambda channel: self._connection_changed("resumed", channel))
 

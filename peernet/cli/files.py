@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from peernet.errors import HomeError
+from peernet.identity import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise HomeError(f"cannot write {path} ({error.strerror}); make room, or choose another --home") from error
 
@@ -141,17 +142,6 @@ def _fill(descriptor: int, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too; without it, a power cut may bring the old content back."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _set_aside(path: Path, error: Exception) -> None:
