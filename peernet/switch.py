@@ -387,7 +387,10 @@ class Switch:
             channel.spawn(self.trust_protocol, channel)
 
     def _is_full(self) -> bool:
-        return self.channels.inbound >= self.config.max_inbound or len(self.queue) >= self.config.max_pending
+        config = self.config
+        # Those about whom a listener takes its time are neither in the queue nor in the table.
+        undecided = self.claims.answered > config.max_handshakes + config.max_pending
+        return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
 
     # Placement.
 
@@ -406,6 +409,8 @@ class Switch:
     def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
         if attempt.peer.identifier in self.queue:  # two at once have passed the gate
             return attempt.overrule(Reason.DUPLICATE)
+        if len(self.queue) >= self.config.max_pending:
+            return attempt.overrule(Reason.BUSY)
         self.queue.put(attempt)
         try:
             self.peer_pending.fire(attempt)

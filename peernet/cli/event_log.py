@@ -21,6 +21,10 @@ from peernet.v1 import packet_pb2 as pb
 
 EventObject = dict[str, Any]
 
+# Events before `ready` that are kept: it comes as soon as all addresses are listened on, which takes
+# a moment, or longer if a name has to be looked up.
+MAX_EARLY = 256
+
 # Bytes that wait for one listener, as many as for stdout; when it is slower than that, it misses the oldest.
 # Those of all listeners are the same objects, so many slow ones cost hardly more than one.
 MAX_WAITING = 4 * 1024 * 1024
@@ -86,6 +90,7 @@ class EventLog:
         self._decision_timeout = network.config.decision_timeout
         self._subscriptions: list[Subscription] = []
         self._early: list[EventObject] | None = []
+        self._dropped = 0
         network.peer_added.add(self._peer_added)
         network.peer_removed.add(self._peer_removed)
         network.peer_pending.add(self._pending)
@@ -101,11 +106,16 @@ class EventLog:
         early, self._early = self._early or [], None
         for event in [ready, *early]:
             self.tell(event)
+        if self._dropped:
+            self.tell(make_event("dropped", count=self._dropped))
 
     def tell(self, event: EventObject) -> None:
         """Tell an event to everybody."""
         if self._early is not None:
-            self._early.append(event)
+            if len(self._early) < MAX_EARLY:
+                self._early.append(event)
+            else:
+                self._dropped += 1
             return
         self._show(event)
         if self._subscriptions:

@@ -104,6 +104,16 @@ def test_a_ban_is_an_event() -> None:
     assert shown[-1]["reason"] == "noise\\x1b"
 
 
+def test_events_before_ready_are_told_after_it_up_to_a_limit() -> None:
+    shown: list[dict[str, object]] = []
+    log = event_log.EventLog(PeerNetwork(), shown.append, lambda: None)
+    for number in range(event_log.MAX_EARLY + 5):
+        log.tell(make_event("trust_changed", number=number))
+    log.begin(make_event("ready"))
+    assert [event.get("number") for event in shown] == [None, *range(event_log.MAX_EARLY), None]
+    assert (shown[0]["event"], shown[-1]["event"], shown[-1]["count"]) == ("ready", "dropped", 5)
+
+
 def test_a_slow_listener_misses_the_oldest_events_and_is_told() -> None:
     subscription = Subscription()
     lines = [b"%8d" % number + b"x" * (MAX_WAITING // 10 - 8) for number in range(15)]
