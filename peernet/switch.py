@@ -348,6 +348,7 @@ class Switch:
             self.peer_removed.fire(channel, channel.reason)
 
     def _on_banned(self, ban: Ban) -> None:
+        logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
         channel = self.channels.get(ban.who)
         if channel is not None:
             close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
