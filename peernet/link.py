@@ -97,6 +97,7 @@ class Link:
                         took_long()
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+            frame = b""  # whoever sends a large one and falls silent must not make us keep it
             self.outbox.flush()
             self.handling = False
             if not self._receive():

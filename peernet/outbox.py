@@ -127,7 +127,7 @@ class Outbox:
                     self.last_progress = time.monotonic()
                     self._transport.when_writable(self._unblock)
                     return
-                self._writing = self._writing[count:]
+                self._writing = self._writing[count:] or b""  # an empty view would keep the packet
                 self.bytes -= count
                 self.last_progress = time.monotonic()
         except TransportError as error:
