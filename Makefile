@@ -6,7 +6,7 @@ FULLY_COVERED := peernet/wire/*,peernet/trust.py,peernet/handlers.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types proto proto-check bench docs dist clean
+.PHONY: help demo test lint types proto proto-check bench chaos docs dist clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,9 @@ proto-check: $(VENV)/.dev ## Check generated code, style and compatibility of pr
 bench: $(VENV)/.bench ## Measure speed and size beside other libraries
 	$(BIN)/python -m tools.bench
 
+chaos: $(VENV)/.test ## Kill, stop and cut peers, and measure what that does
+	$(BIN)/python -m tools.chaos
+
 docs: $(VENV)/.docs ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
@@ -45,7 +48,7 @@ dist: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) .venv-proto build dist docs/_build *.egg-info .coverage* bench-results.json .hypothesis .*_cache
+	rm -rf $(VENV) .venv-proto build dist docs/_build *.egg-info .coverage* bench-results.json chaos-results.json .hypothesis .*_cache
 	find peernet tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/.test is the stamp of the extra "test" in the environment, and so on.

@@ -14,18 +14,22 @@ from peernet._version import __version__
 if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
     from peernet.bans import Ban, Bans
-    from peernet.channel import ChannelState, PeerChannel
+    from peernet.channel import PeerChannel
+    from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
     from peernet.environment import check_environment
     from peernet.errors import PeerNetError
     from peernet.events import Event
-    from peernet.handlers import PacketHandleProtocol
+    from peernet.handlers import InThreadpool, PacketHandleProtocol
     from peernet.identity import Identity
     from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
     from peernet.known_peers import KnownPeer, KnownPeers
     from peernet.network import Outcome, PeerNetwork
     from peernet.peer import GenericPeer, IPeer
     from peernet.reasons import Reason
+    from peernet.receipts import Receipt
     from peernet.routines import NetworkRoutines
     from peernet.trust import (
         BootstrapTrustPolicy,
@@ -42,13 +46,16 @@ _HOME = {
     "PeerAddress": "address",
     "Ban": "bans",
     "Bans": "bans",
-    "ChannelState": "channel",
+    "ChannelState": "channel_state",
     "PeerChannel": "channel",
     "NetworkConfig": "config",
     "limits": "config",
+    "DurableOutbox": "durable.outbox",
+    "DurableReceipt": "durable.receipt",
     "check_environment": "environment",
     "PeerNetError": "errors",
     "Event": "events",
+    "InThreadpool": "handlers",
     "PacketHandleProtocol": "handlers",
     "Identity": "identity",
     "InboundConnectingPeersQueue": "inbound",
@@ -60,6 +67,7 @@ _HOME = {
     "GenericPeer": "peer",
     "IPeer": "peer",
     "Reason": "reasons",
+    "Receipt": "receipts",
     "NetworkRoutines": "routines",
     "BootstrapTrustPolicy": "trust",
     "Decision": "trust",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,80 +13,45 @@ from gevent.pool import Group
 from google.protobuf.message import Message
 from greenlet import greenlet
 
+from peernet import clock
+from peernet.channel_state import TRANSITIONS, ChannelState
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dispatch import Dispatcher, DispatchOwner
 from peernet.errors import (
     ChannelClosedError,
     LocalProtocolError,
-    OutboxFullError,
-    PacketTooBigError,
     PeerNetError,
     PingTimeout,
     RemoteProtocolError,
     SelfWaitError,
-    SendTimeout,
     TransportError,
     UnprovenPeerError,
+    WrongThreadError,
 )
 from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
 from peernet.link import Link
+from peernet.liveness import Liveness, shows_life
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.pings import Pings
 from peernet.reasons import CONNECTION_ONLY, Reason
 from peernet.receipts import Receipt
+from peernet.sending import DEFAULT_MAX_FRAME, Sender
 from peernet.text import printable
+from peernet.threads import get_ident
 from peernet.transport.base import Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
-from peernet.wire.framing import encode_varint
-from peernet.wire.packets import Encoded, Kind, encode_body, encode_envelope, encode_header
+from peernet.wire.packets import Encoded, encode_body
 from peernet.wire.session import Session
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
-DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
-# A peer may promise heartbeats so rare that it counts as dead only after this many
-# times our own limit; more would let it hide its death.
-MAX_PATIENCE = 10
-# Content up to here is joined with its header at once; larger content stays where it lies.
-SMALL = 32 * 1024
-# The request that nobody waits for: it asks for any sign of life.
-PROBE = 2**63
-# The tag of Packet.acknowledged.
-_ACKNOWLEDGED = b"\x10"
-
-
-class ChannelState(Enum):
-    """Where a channel stands."""
-
-    PENDING = "pending"
-    OPEN = "open"
-    RECONNECTING = "reconnecting"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-# state -> the states that may follow. PENDING: identity proven, decision awaited.
-# RECONNECTING: the connection is lost and the session waits for another one. CLOSING: a
-# goodbye is said or heard, and of what the peer still sends only acknowledgements count.
-TRANSITIONS: dict[ChannelState, frozenset[ChannelState]] = {
-    ChannelState.PENDING: frozenset({ChannelState.OPEN, ChannelState.CLOSING, ChannelState.CLOSED}),
-    ChannelState.OPEN: frozenset({ChannelState.RECONNECTING, ChannelState.CLOSING, ChannelState.CLOSED}),
-    ChannelState.RECONNECTING: frozenset({ChannelState.OPEN, ChannelState.CLOSED}),
-    ChannelState.CLOSING: frozenset({ChannelState.CLOSED}),
-    ChannelState.CLOSED: frozenset(),
-}
-
-
-# Looking a member up in its class takes as long as a call (CPython 3.11), and these
-# are asked for every packet.
+# Looking a member up in its class takes as long as a call (CPython 3.11).
 _OPEN = ChannelState.OPEN
-
-# Where packets are accepted.
-SENDABLE = (ChannelState.OPEN, ChannelState.RECONNECTING)
 
 
 class ChannelOwner(DispatchOwner, Protocol):
@@ -151,14 +113,16 @@ class PeerChannel:
         self.do_not_redial = False
         self._owner = owner
         self._config = owner.config
+        self._thread = get_ident()
         self._link = self._held = Link(transport, connection, owner.config)
         self._session = _make_session(ours, hello, owner.config)
-        self._dispatcher = Dispatcher(self, owner, self._session, self._link)
+        self._sender = Sender(self, owner.config, self._session, self._link.outbox)
+        self._dispatcher = Dispatcher(self, owner, self._session, self._link, self._sender.book)
+        self._liveness = Liveness(owner.config)
         self._greenlet: greenlet = gevent.getcurrent()  # who holds it until it runs
         self._closed = Flag()
-        self._changed: Flag | None = None  # set when there is room again, or another state
+        self._moved: Flag | None = None  # set when a channel that was reconnecting is that no more
         self._expires_at = 0.0
-        self._full_at: tuple[int, float] | None = None  # what was acknowledged then
         self._released = False
         self._freed: Flag | None = None
         self._tasks: Group | None = None
@@ -193,7 +157,7 @@ class PeerChannel:
         return self._dispatcher.received
 
     @property
-    def session(self) -> Session[Receipt] | None:
+    def session(self) -> Session | None:
         """The numbering that outlives connections; ``None`` if one of the sides keeps none. Only to look at."""
         return self._session
 
@@ -220,8 +184,7 @@ class PeerChannel:
     @property
     def patience(self) -> float:
         """Seconds of silence after which the peer counts as dead, at least twice what it promised to keep."""
-        promised = min(self._heartbeat_promised, MAX_PATIENCE * self._config.dead_after)
-        return max(self._config.dead_after, 2 * promised)
+        return self._liveness.patience
 
     def send(self, message: Message, *, timeout: float | None = None) -> Receipt:
         """Queue a message such as ``PureMessagePacket(message="hello")``.
@@ -244,8 +207,9 @@ class PeerChannel:
             OutboxFullError: in a callback, when the reserve is used up too.
             PacketTooBigError: the peer does not accept frames of this size.
             LocalProtocolError: the message is not a body, or one that channels send themselves.
+            WrongThreadError: called in another native thread than the network's.
         """
-        return self.send_encoded(encode_body(message), timeout)
+        return self._sender.send(encode_body(message), timeout)
 
     def try_send(self, message: Message) -> Receipt:
         """As :meth:`send`, but never waits.
@@ -253,30 +217,11 @@ class PeerChannel:
         Raises:
             OutboxFullError: there is no room now.
         """
-        return self.send_encoded(encode_body(message), 0)
+        return self._sender.send(encode_body(message), 0)
 
     def send_encoded(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """:meth:`send` for a body that :func:`~peernet.wire.packets.encode_body` has serialised."""
-        kind, prefix, content = encoded
-        size = len(prefix) + len(content)
-        if self.state is not _OPEN or not kind.bulk or size > self._max_frame:
-            self._check_sendable(kind, size)
-        outbox, session = self._link.outbox, self._session
-        if outbox.packets >= outbox.max_packets or outbox.bytes >= outbox.max_bytes or (session and session.full):
-            self._make_room(size, self._config.send_timeout if timeout is None else timeout)
-        if session is None:
-            return self._send_unnumbered(encoded, size)
-        envelope = b""
-        if session.handled != session.told and not session.refused and self.state is _OPEN:
-            envelope = _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())
-        header = encode_header(encoded, envelope)
-        if len(content) <= SMALL:
-            header, content = header + content, b""
-        receipt = Receipt(self, header, content, size)
-        session.keep(receipt)
-        if self.state is _OPEN:
-            self._link.outbox.put(header, content)
-        return receipt
+        return self._sender.send(encoded, timeout)
 
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
@@ -301,7 +246,7 @@ class PeerChannel:
     def open(self) -> None:
         """Let packets through. The network calls it when the decision about the peer is made."""
         self._move(ChannelState.OPEN)
-        self.opened_at = self._link.last_received = time.monotonic()
+        self.opened_at = self._link.last_received = clock.monotonic()
         self.refresh_permissions()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
@@ -309,8 +254,9 @@ class PeerChannel:
 
         It is killed if it still runs some time after the channel has closed.
         """
+        self.check_thread()
         if self.state is ChannelState.CLOSED:
-            raise self._closed_error()
+            raise self.closed_error()
         task = spawn(f"channel {self.peer.identifier[:8]} task", function, *args)
         if self._tasks is None:
             self._tasks = Group()
@@ -331,14 +277,14 @@ class PeerChannel:
         if self.state is ChannelState.RECONNECTING:
             raise PingTimeout(f"{self!r} has no connection now")
         if self.state is not _OPEN:
-            raise self._closed_error()
-        began = time.monotonic()
+            raise self.closed_error()
+        began = clock.monotonic()
         answered = self._pings.ask(self._link, timeout)
         if answered is None and self._closed.is_set():
-            raise self._closed_error()
+            raise self.closed_error()
         if not answered:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
-        return time.monotonic() - began
+        return clock.monotonic() - began
 
     def close(
         self,
@@ -361,8 +307,9 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
+        self.check_thread()
         self._begin_closing(reason, message, retry_after, timeout)
-        if not self._in_own_greenlet() and not _in_hub():
+        if not self.in_own_greenlet() and not _in_hub():
             self._closed.wait(None)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
@@ -413,9 +360,8 @@ class PeerChannel:
         self._replace_link(Link(transport, connection, self._config))
         self._take_hello(theirs)
         self._move(ChannelState.OPEN)
-        self._dispatcher.acknowledge()  # before what is sent again: see Session.resume
-        for receipt in again:
-            self._link.outbox.put(receipt.header, receipt.content)
+        self._acknowledge()  # before what is sent again: see Session.resume
+        self._sender.send_again(self._link.outbox, again)
         self._tell_of_change()
         self._owner.on_resumed(self)
         return True
@@ -435,16 +381,7 @@ class PeerChannel:
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
-        link, deadline = self._link, Deadline(timeout)
-        if self.state is not _OPEN:
-            return False
-        heard, unread = link.last_received, link.unread
-        link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
-        while self._is_open_on(link) and not deadline.expired:
-            if link.last_received > heard or link.unread > unread:
-                return True
-            gevent.sleep(deadline.cap(0.02))
-        return False
+        return self.state is _OPEN and shows_life(self._link, timeout)
 
     def tick(self, now: float, lag: float = 0.0) -> None:
         """Heartbeat, and notice a peer that is dead, does not read, or stays away too long.
@@ -525,33 +462,47 @@ class PeerChannel:
 
     def on_settled(self) -> None:
         """Some packets were acknowledged."""
-        if self._changed is not None and self._session is not None and self._session.half_empty:
-            self._changed.set()
+        self._sender.settled()
 
     def count(self, what: str) -> None:
         """Count something that has happened, here and in the network."""
         self.counters[what] += 1
         self._owner.counters[what] += 1
 
-    # What receipts call.
+    # What its halves and receipts ask.
+
+    def in_own_greenlet(self) -> bool:
+        """Whether this runs in one of the channel's own callbacks."""
+        return gevent.getcurrent() is self._greenlet
+
+    def closed_error(self) -> PeerNetError:
+        """Says that nothing can be sent, and why."""
+        if self.state is ChannelState.PENDING:
+            return LocalProtocolError("the connection is still pending; accept it first")
+        reason = self.reason or Reason.CLOSED
+        return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)
+
+    def check_thread(self) -> None:
+        """
+        Raises:
+            WrongThreadError: this is not the native thread of the network.
+        """
+        if get_ident() != self._thread:
+            raise WrongThreadError(
+                f"{self!r} belongs to the native thread of its network; use network.call_soon(channel.send, message)"
+            )
 
     def check_not_own_greenlet(self, method: str) -> None:
         """
         Raises:
             SelfWaitError: this is one of the channel's own callbacks.
+            WrongThreadError: this is not the native thread of the network.
         """
-        if self._in_own_greenlet():
+        self.check_thread()
+        if self.in_own_greenlet():
             raise SelfWaitError(
                 f"{method}() in a callback of the same channel would wait for itself; use channel.spawn(...)"
             )
-
-    def run_callbacks(self, callbacks: Iterable[Callable[[Receipt], object]], receipt: Receipt) -> None:
-        """Tell those who want to know that a receipt is done; none can hurt another, or the channel."""
-        for callback in callbacks:
-            try:
-                callback(receipt)
-            except Exception:
-                logger.exception("a callback of %r failed", receipt)
 
     # Reading.
 
@@ -559,7 +510,7 @@ class PeerChannel:
         """Wait while reconnecting. Returns whether there is a link to read from."""
         while not (self.state is _OPEN and self._link.alive):
             if self.state is ChannelState.RECONNECTING:
-                self._wait_for_change(None)
+                self._wait_for_change()
             elif self.state is _OPEN:  # it broke before anybody has read from it
                 self._lose(self._link, Reason.CONNECTION_LOST, str(self._link.broken or "the connection was cut"))
             else:
@@ -569,9 +520,9 @@ class PeerChannel:
     def _read(self, link: Link) -> None:
         """Read from a link until it, or the channel, ends."""
         self._held, dispatcher = link, self._dispatcher
-        dispatcher.connection, dispatcher.reading = link.connection, self.state is _OPEN
+        dispatcher.begin(link.connection, reading=self.state is _OPEN)
         try:
-            if link.read(dispatcher.handle, dispatcher.took_long):
+            if link.read(dispatcher, dispatcher.handle):
                 self._lose(link, Reason.CONNECTION_LOST, "the stream ended without a goodbye")
             elif self.state is ChannelState.CLOSING:
                 self._read_last(link)
@@ -587,12 +538,12 @@ class PeerChannel:
     def _read_last(self, link: Link) -> None:
         """Read on after a goodbye, for the sake of acknowledgements, or to end without a reset."""
         if self.ended_by_peer:
-            self._dispatcher.acknowledge()
+            self._acknowledge()
             link.say_no_more()
             self._conclude()
             link.discard_until_end()
         else:
-            link.read(self._dispatcher.handle_last)
+            link.read(self._dispatcher, self._dispatcher.handle_last)
 
     def _blame(self, link: Link, error: RemoteProtocolError) -> None:
         """The peer has broken the protocol."""
@@ -602,105 +553,14 @@ class PeerChannel:
             self._begin_closing(error.reason, str(error))
         link.discard_until_end()
 
-    # Writing.
-
-    def _check_sendable(self, kind: Kind, size: int) -> None:
-        """
-        Raises:
-            ChannelClosedError, LocalProtocolError, PacketTooBigError: the packet cannot be accepted.
-        """
-        if self.state not in SENDABLE:
-            raise self._closed_error()
-        if kind.control:
-            raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
-        if size > (self._max_frame if kind.bulk else self._config.max_control_packet):
-            raise self._too_big(kind, size)
-
-    def _send_unnumbered(self, encoded: Encoded, size: int) -> Receipt:
-        self._link.outbox.put(encode_header(encoded), encoded[2])
-        receipt = Receipt(self, b"", b"", size)
-        receipt.settle(Reason.NO_SESSION)
-        return receipt
-
-    def _has_room(self) -> bool:
-        """Whether the next packet need not wait."""
-        outbox, session = self._link.outbox, self._session
-        blocked = self.state is _OPEN and outbox.full and not outbox.broken
-        return not blocked and not (session is not None and session.full)
-
-    def _holds_in_reserve(self, size: int) -> bool:
-        """Whether a packet fits into the part that is kept for callbacks."""
-        config, outbox, session = self._config, self._link.outbox, self._session
-        if self.state is _OPEN and not outbox.holds_in_reserve(size):
-            return False
-        return session is None or (
-            len(session.kept) < session.max_packets + config.session_reserve_packets
-            and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
-        )
-
-    def _make_room(self, size: int, timeout: float) -> None:
-        """Return when a packet may be accepted.
-
-        Raises:
-            SendTimeout, OutboxFullError, ChannelClosedError: it may not.
-        """
-        self._link.outbox.flush()
-        if self._session is None and self._link.outbox.broken:
-            raise self._closed_error()
-        if self._has_room():
-            return
-        if self._in_own_greenlet():
-            if self._holds_in_reserve(size):
-                return
-            raise OutboxFullError(
-                "this callback has queued more than the outbox and its reserve hold; send large amounts "
-                "from channel.spawn(...)"
-            )
-        if timeout <= 0 or _in_hub():
-            raise OutboxFullError(f"the outbox of {self!r} is full")
-        self._wait_for_room(Deadline(timeout), timeout)
-
-    def _wait_for_room(self, deadline: Deadline, timeout: float) -> None:
-        while not self._has_room():
-            if deadline.expired:
-                raise SendTimeout(f"{self!r} made no room in {timeout} s: the peer reads too slowly, or is away")
-            outbox = self._link.outbox
-            if self.state is _OPEN and outbox.full:
-                outbox.wait_for_room(deadline.remaining)
-            else:
-                self._wait_for_change(deadline.remaining)
-            if self.state not in SENDABLE:
-                raise self._closed_error()
-        if self._session is None and self._link.outbox.broken:
-            raise self._closed_error()
-
     # Liveness.
 
     def _look_after(self, link: Link, now: float) -> None:
-        config, outbox = self._config, link.outbox
-        quiet_for = now - outbox.last_progress
-        if link.broken is not None:
-            self._spawn_ending(self._lose, link, Reason.CONNECTION_LOST, str(link.broken))
-        elif (stalled := max(outbox.stalled_for, self._full_for(now))) > config.write_timeout:
-            resumable = self._session is not None and self.state is _OPEN
-            reason = Reason.TIMEOUT if resumable and link.silent_for(stalled, now) else Reason.SLOW_PEER
+        reason = self._liveness.examine(link, self._session, now)
+        if reason is Reason.CONNECTION_LOST:
+            self._spawn_ending(self._lose, link, reason, str(link.broken))
+        elif reason is not None:
             self._spawn_ending(self._cut, link, reason)
-        elif now - link.last_received > self.patience and not link.has_news(now):
-            self._spawn_ending(self._cut, link, Reason.TIMEOUT)
-        elif not outbox.bytes and (
-            quiet_for >= config.heartbeat_interval or (quiet_for >= config.write_timeout / 4 and link.behind(now))
-        ):
-            link.put_control(pb.HeartbeatPacket())
-
-    def _full_for(self, now: float) -> float:
-        """Seconds in which as much as may be was kept, and nothing of it acknowledged."""
-        session = self._session
-        if session is None or not session.full:
-            self._full_at = None
-            return 0.0
-        if self._full_at is None or self._full_at[0] != session.acknowledged:
-            self._full_at = (session.acknowledged, now)
-        return now - self._full_at[1]
 
     def _cut(self, link: Link, reason: Reason) -> None:
         """Give up a connection whose peer does not answer: whatever its callback does, it is gone now."""
@@ -727,8 +587,8 @@ class PeerChannel:
             return
         logger.info("= %s: %s; reconnecting", self.peer.identifier[:8], text)
         self._session.detach()
-        self._full_at = None
-        self._expires_at = time.monotonic() + self._config.session_ttl
+        self._liveness.start_again()
+        self._expires_at = clock.monotonic() + self._config.session_ttl
         self._move(ChannelState.RECONNECTING)
         self._pings.give_up()
         self._tell_of_change()
@@ -744,7 +604,7 @@ class PeerChannel:
             self.end(reason, message)
             return
         self._note_end(reason, message)
-        self._dispatcher.acknowledge()
+        self._acknowledge()
         self._dispatcher.reading = False
         self._move(ChannelState.CLOSING)
         if self._link.connection.state is ConnectionState.OPEN:
@@ -759,7 +619,7 @@ class PeerChannel:
 
     def _reap(self) -> None:
         """Have the link freed, even if a callback never returns."""
-        if self._released:
+        if self._released or self._freed is not None:  # or somebody sees to it already
             return
         self._freed = Flag()
         if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
@@ -783,8 +643,9 @@ class PeerChannel:
         self._closed.set()
         self._pings.give_up()
         self._tell_of_change()
-        for receipt in self._session.end() if self._session is not None else ():
-            receipt.settle(self.reason)
+        if self._session is not None:
+            self._session.end()
+        self._sender.book.close(self.reason or Reason.CONNECTION_LOST)
         self._owner.on_closed(self)
 
     # Small things.
@@ -799,55 +660,40 @@ class PeerChannel:
         if state not in TRANSITIONS[self.state]:
             raise LocalProtocolError(f"a {self.state.value} channel cannot become {state.value}")
         self.state = state
+        self._sender.attached = state is _OPEN
 
-    def _in_own_greenlet(self) -> bool:
-        return gevent.getcurrent() is self._greenlet
+    def _acknowledge(self) -> None:
+        if self._dispatcher.acknowledger is not None:
+            self._dispatcher.acknowledger.acknowledge()
 
     def _take_hello(self, hello: pb.HelloPacket) -> None:
-        self._heartbeat_promised = hello.heartbeat_interval_ms / 1000
-        self._max_frame = hello.max_frame or DEFAULT_MAX_FRAME
-        self.connected_at = time.monotonic()
-
-    def _is_open_on(self, link: Link) -> bool:
-        return link is self._link and self.state is _OPEN
+        self._liveness.promised = hello.heartbeat_interval_ms / 1000
+        self._sender.max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+        self.connected_at = clock.monotonic()
 
     def _replace_link(self, link: Link) -> None:
         if self._link is not self._held:
             self._link.release()  # nobody has begun to read from it
-        self._link = self._dispatcher.link = link
+        self._link = link
+        if self._dispatcher.acknowledger is not None:
+            self._dispatcher.acknowledger.take_over(link)
 
     def _tell_of_change(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
+        self._sender.changed()
+        if self._moved is not None:
+            self._moved.set()
 
-    def _wait_for_change(self, timeout: float | None) -> None:
-        if self._changed is None:
-            self._changed = Flag()
-        self._changed.clear()
-        self._changed.wait(timeout)
-
-    def _too_big(self, kind: Kind, size: int) -> PacketTooBigError:
-        limit = self._max_frame if kind.bulk else self._config.max_control_packet
-        return PacketTooBigError(
-            f"a {kind.name} packet of {size} bytes; {self.peer.identifier[:8]} takes at most {limit}; send it in parts"
-        )
-
-    def _closed_error(self) -> PeerNetError:
-        if self.state is ChannelState.PENDING:
-            return LocalProtocolError("the connection is still pending; accept it first")
-        reason = self.reason or Reason.CLOSED
-        return ChannelClosedError(f"the channel to {self.peer.identifier[:8]} is closed: {reason.sentence}", reason)
+    def _wait_for_change(self) -> None:
+        self._moved = Flag()
+        self._moved.wait()
+        self._moved = None
 
 
-def _make_session(
-    ours: pb.HelloPacket | None, theirs: pb.HelloPacket, config: NetworkConfig
-) -> Session[Receipt] | None:
+def _make_session(ours: pb.HelloPacket | None, theirs: pb.HelloPacket, config: NetworkConfig) -> Session | None:
     """The session that the hellos of a first connection begin, if both sides keep one."""
     if ours is None or not ours.session_id or not theirs.session_id:
         return None
-    session: Session[Receipt] = Session(
-        ours.session_id, max_packets=config.session_packets, max_bytes=config.session_bytes
-    )
+    session: Session = Session(ours.session_id, max_packets=config.session_packets, max_bytes=config.session_bytes)
     session.begin(theirs.session_id)
     return session
 

@@ -67,6 +67,14 @@ class NetworkConfig:
     session_reserve_bytes: int = _limit(5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     acknowledge_after: float = _limit(0.025, "seconds", "an acknowledgement is sent on its own", least=0.001, most=0.05)
 
+    # The durable outbox: what may wait in its file, and how much of it is under way to one peer.
+    # A receiver remembers as many ids to know repetitions. A removal waits for the disk, some ms.
+    durable_packets: int = _limit(100_000, "packets", "send(durable=True) raises OutboxFullError", least=1)
+    durable_bytes: int = _limit(256 * MIB, "bytes", "send(durable=True) raises OutboxFullError", least=64 * KIB)
+    durable_packets_per_peer: int = _limit(10_000, "packets", "send(durable=True) raises OutboxFullError", least=1)
+    durable_bytes_per_peer: int = _limit(64 * MIB, "bytes", "send(durable=True) raises OutboxFullError", least=64 * KIB)
+    durable_window: int = _limit(256, "packets not acknowledged", "stored packets wait", least=1, most=4096)
+
     # Liveness: three missed half-intervals would be noise, thirty silent seconds are death.
     # A hello tells the interval in 32 bits of milliseconds.
     heartbeat_interval: float = _limit(15.0, "seconds", "a heartbeat is sent", least=0.05, most=30 * 86_400)
@@ -76,6 +84,9 @@ class NetworkConfig:
     # every 64 frames an honest peer's p99 was 5.5 ms beside 1.6 M frames/s.
     frames_per_turn: int = _limit(64, "frames", "the reader lets other greenlets run", least=1)
     seconds_per_turn: float = _limit(0.005, "seconds", "the reader lets other greenlets run", least=0.0001)
+
+    # Callbacks that block. As many as gevent itself keeps for names and files.
+    callback_threads: int = _limit(10, "threads", "other callbacks with threadpool=True wait", least=1, most=1000)
 
     # Dialling.
     connect_timeout: float = _limit(10.0, "seconds", "connect() raises ConnectTimeout", least=0.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from peernet import clock
 
 
 class Deadline:
@@ -15,17 +15,17 @@ class Deadline:
     __slots__ = ("_at",)
 
     def __init__(self, timeout: float | None) -> None:
-        self._at = None if timeout is None else time.monotonic() + timeout
+        self._at = None if timeout is None else clock.monotonic() + timeout
 
     @property
     def remaining(self) -> float | None:
         """Seconds left, never negative; ``None`` if the deadline is never."""
-        return None if self._at is None else max(0.0, self._at - time.monotonic())
+        return None if self._at is None else max(0.0, self._at - clock.monotonic())
 
     @property
     def expired(self) -> bool:
         """Whether the time is up."""
-        return self._at is not None and time.monotonic() >= self._at
+        return self._at is not None and clock.monotonic() >= self._at
 
     def cap(self, seconds: float) -> float:
         """``seconds``, or what is left of the budget if that is less."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import gevent
+from greenlet import greenlet
 
+from peernet import chance
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
@@ -22,7 +23,11 @@ from peernet.errors import (
 )
 from peernet.handshake import Introduced, Refusal
 from peernet.reasons import Reason
-from peernet.transport.tcp import TcpTransport, dial
+from peernet.transport.base import Transport
+
+
+class _GivenUp(BaseException):
+    """Thrown into whoever dials while the network stops."""
 
 
 class Dialler:
@@ -30,12 +35,25 @@ class Dialler:
 
     Args:
         config: the limits.
-        introduce: does the handshake on a connected socket; waits as long as it takes.
+        connect: connects to an address, without a handshake; waits as long as it takes.
+        introduce: does the handshake on a connection; waits as long as it takes.
     """
 
-    def __init__(self, config: NetworkConfig, introduce: Callable[[TcpTransport, PeerAddress], Introduced]) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        connect: Callable[[PeerAddress], Transport],
+        introduce: Callable[[Transport, PeerAddress], Introduced],
+    ) -> None:
         self._config = config
+        self._connect = connect
         self._introduce = introduce
+        self._dialling: set[greenlet] = set()
+
+    def stop(self) -> None:
+        """Have all that is under way fail soon, with a ConnectError."""
+        for one in self._dialling:
+            gevent.get_hub().loop.run_callback(self._give_up, one)
 
     def dial(self, address: PeerAddress, timeout: float, attempts: int) -> Introduced:
         """Connect to a peer and get acquainted.
@@ -50,7 +68,20 @@ class Dialler:
         Raises:
             ConnectError: or one of its subclasses; of several attempts, the last one's.
         """
-        deadline = Deadline(timeout)
+        me = gevent.getcurrent()
+        self._dialling.add(me)
+        try:
+            return self._dial(address, Deadline(timeout), attempts)
+        except _GivenUp:
+            raise ConnectError(f"no connection to {address.endpoint}: this node is stopping") from None
+        finally:
+            self._dialling.discard(me)
+
+    def _give_up(self, one: greenlet) -> None:
+        if one in self._dialling:
+            one.throw(_GivenUp)
+
+    def _dial(self, address: PeerAddress, deadline: Deadline, attempts: int) -> Introduced:
         for attempt in range(attempts):
             try:
                 return self._attempt(address, deadline)
@@ -66,11 +97,11 @@ class Dialler:
         return max(asked, backoff(self._config, attempt))
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> Introduced:
-        tcp: TcpTransport | None = None
+        tcp: Transport | None = None
         done = False
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
-            tcp = dial(address)
+            tcp = self._connect(address)
             introduced = self._introduce(tcp, address)
             done = True
             return introduced
@@ -94,7 +125,7 @@ def backoff(config: NetworkConfig, failures: int) -> float:
     Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
     """
     longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
-    return random.uniform(config.backoff_base, longest)
+    return chance.uniform(config.backoff_base, longest)
 
 
 def _may_pass(error: ConnectError) -> bool:

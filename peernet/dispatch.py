@@ -1,36 +1,43 @@
-"""Dispatcher: one frame after the other through the gates to its callback, and back what becomes of it."""
+"""Dispatcher: one frame after the other through the gates to its callback."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
+from peernet import clock
+from peernet.acknowledging import Acknowledger, AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
-from peernet.handlers import Callback, PacketHandleProtocol, find_callback
+from peernet.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
 from peernet.link import Frame, Link
+from peernet.logs import get_logger
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
+from peernet.receipts import ReceiptBook
 from peernet.text import printable
+from peernet.threads import CallbackThreads
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.packets import UNKNOWN, Kind, decode, encode_envelope, peek, peek_numbers
+from peernet.wire.connection import Connection, ConnectionState
+from peernet.wire.packets import UNKNOWN, Kind, decode, peek, peek_bare, peek_numbers
 from peernet.wire.session import Session
 
 if TYPE_CHECKING:
     from peernet.channel import PeerChannel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A failing or a blocking callback is logged at most this often per channel. Seconds.
 LOG_EVERY = 60.0
+# So many failures of a callback in a row on a channel are no accident.
+FAILING = 20
 # A callback that let nobody else run for this long is named in the log. Seconds.
 BLOCKING = 0.1
+# How far the two clocks that are compared for that may be apart. Seconds.
+CLOCKS_APART = 0.02
 
 
 class DispatchOwner(Protocol):
@@ -39,13 +46,15 @@ class DispatchOwner(Protocol):
     handlers: PacketHandleProtocol
     counters: Counter[str]
     packet_received: Event
+    acknowledge_timer: AcknowledgeTimer
+    threads: CallbackThreads
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None: ...
 
-    def acknowledge_soon(self, dispatcher: Dispatcher) -> None: ...
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None: ...
 
 
 class Dispatcher:
@@ -56,52 +65,60 @@ class Dispatcher:
         owner: its network.
         session: the channel's, if it has one.
         link: the channel's first.
+        book: the channel's receipts.
 
     Attributes:
-        connection: the protocol state of the link that is being read.
-        link: where acknowledgements leave; another one than is read while a callback outlives its link.
+        acknowledger: tells the peer what was handled; ``None`` without a session.
         reading: whether to go on with the next frame; the channel clears it when the
             frames that still come do not count any more.
         handlers: callbacks of this channel only, if there are any.
         received: how many packets have reached their callback.
-        owing: whether the network's timer will acknowledge what has been handled.
     """
 
     __slots__ = (
+        "_book",
         "_callback",
         "_channel",
+        "_connection",
+        "_failing",
         "_failures_logged_at",
         "_owner",
+        "_packet_received",
         "_permitted",
         "_session",
         "_slowness_logged_at",
-        "connection",
+        "acknowledger",
         "handlers",
-        "link",
-        "owing",
         "reading",
         "received",
     )
 
     def __init__(
-        self, channel: PeerChannel, owner: DispatchOwner, session: Session[Receipt] | None, link: Link
+        self, channel: PeerChannel, owner: DispatchOwner, session: Session | None, link: Link, book: ReceiptBook
     ) -> None:
         self._channel = channel
         self._owner = owner
+        self._packet_received = owner.packet_received
         self._session = session
+        self._book = book
+        self._connection = link.connection
         self._permitted: frozenset[str] = frozenset()
         self._callback: Callback | None = None  # the one called last
+        self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
         self._failures_logged_at = self._slowness_logged_at = float("-inf")
+        self.acknowledger = None if session is None else Acknowledger(session, link, owner.acknowledge_timer)
         self.handlers: PacketHandleProtocol | None = None
-        self.link = link
-        self.connection = link.connection
         self.reading = False
         self.received = 0
-        self.owing = False
 
     def refresh_permissions(self) -> None:
         """Take note that the policy or the trust has changed."""
         self._permitted = self._owner.policy.permitted_kinds(self._channel) - CONTROL
+
+    def begin(self, connection: Connection, *, reading: bool) -> None:
+        """The frames of another link come now."""
+        self._connection = connection
+        self.reading = reading
 
     def handle(self, frame: Frame) -> bool:
         """Take one frame through the gates to its callback. Returns whether to go on.
@@ -109,98 +126,104 @@ class Dispatcher:
         Raises:
             RemoteProtocolError: the peer has broken the protocol.
         """
-        if not self.reading:
-            return False  # the channel has left this state, or this link, since the last frame
-        kind = peek(frame)
-        if not kind.bulk:  # an open connection may always carry the bulk kinds
-            self.connection.received(kind, len(frame))
-        if kind.control:
-            self._handle_control(kind.name, decode(frame))
-            return self.reading
+        if not self.reading:  # the channel has left this state, or this link, since the last frame
+            return self._connection.state is ConnectionState.LEAVING and self.handle_last(frame)
+        kind = peek_bare(frame)
         session = self._session
+        if kind is None or not kind.bulk or (session is not None and session.duplicates):
+            return self._handle_any(frame)
         if session is None:
             self._pass_gates(kind, frame)
-        elif session.receive():
+        else:
+            session.received = number = session.received + 1
             self._pass_gates(kind, frame)
-            if session.handle(len(frame)):
-                self.acknowledge()
-            elif not self.owing:
-                self.owing = True
-                self._owner.acknowledge_soon(self)
+            session.handled = number
         return self.reading
 
     def handle_last(self, frame: Frame) -> bool:
         """Take one frame after our own goodbye: only acknowledgements count. Returns whether to go on."""
         kind = peek(frame)
-        self.connection.received(kind, len(frame))
+        self._connection.received(kind, len(frame))
         if kind.name == "acknowledge":
             self._take_acknowledgement(decode(frame))
         return kind.name != "disconnect"
 
-    def acknowledge(self) -> None:
-        """Tell the peer what has been handled, if it does not know yet."""
-        session, link = self._session, self.link
-        while session is not None and link.may_acknowledge and (session.owes or session.refused):
-            number, refused = session.acknowledge()
-            body = pb.AcknowledgePacket(
-                refusals=[pb.Refusal(sequence=one, reason=reason.refusal_number) for one, reason in refused]
-            )
-            link.put_control(body, encode_envelope(acknowledged=number))
+    def rest(self) -> None:
+        """No frame is there for now."""
+        if self.acknowledger is not None:
+            self.acknowledger.rest()
 
-    def took_long(self) -> None:
-        """The callback called last has taken its time: name it, if nothing else could run meanwhile."""
-        blocked = time.time() - gevent.get_hub().loop.now()
-        now = time.monotonic()
+    def end_turn(self) -> None:
+        """Others have their turn now."""
+        if self.acknowledger is not None:
+            self.acknowledger.end_turn()
+
+    def took_long(self, seconds: float) -> None:
+        """The callbacks of the last ``seconds`` took their time: name the latest, if nothing else could run."""
+        blocked = clock.wall() - gevent.get_hub().loop.now()
+        now = clock.monotonic()
         if blocked >= BLOCKING and now - self._slowness_logged_at >= LOG_EVERY:
             self._slowness_logged_at = now
+            # If the loop has polled since, the callback has waited, and whatever ran then may have been it.
+            doubt = ", or what ran while it waited," if blocked < seconds - CLOCKS_APART else ""
             logger.warning(
-                "the callback %s on %r let nothing else run for %.1f s; use gevent's threadpool for long work",
+                "the callback %s on %r%s let nothing else run for %.1f s; callbacks that take long belong "
+                "into threads: see InThreadpool",
                 _name(self._callback),
                 self._channel,
-                blocked,
+                doubt,
+                min(blocked, seconds),
             )
 
     # The gates.
 
+    def _handle_any(self, frame: Frame) -> bool:
+        """:meth:`handle` for packets of every kind, with any envelope."""
+        kind = peek(frame)
+        self._connection.received(kind, len(frame))
+        session = self._session
+        if kind.control:
+            self._handle_control(kind.name, decode(frame))
+        elif session is None:
+            self._pass_gates(kind, frame)
+        elif session.receive():
+            number = session.received
+            self._take_numbers(session, *peek_numbers(frame))
+            self._pass_gates(kind, frame)
+            session.handled = number
+        return self.reading
+
     def _pass_gates(self, kind: Kind, frame: Frame) -> None:
         if kind.name in self._permitted:
-            self._deliver(kind.name, decode(frame))
-            return
-        self._take_numbers(*peek_numbers(frame))
-        if kind is UNKNOWN:
+            packet = decode(frame)
+            if packet.source_origin_identifier:
+                self._check_origin(kind.name, packet.source_origin_identifier)
+            self.call(kind.name, packet)
+        elif kind is UNKNOWN:
             self._refuse("unknown_kind", Reason.UNHANDLED)
         else:
             self._refuse("refused", Reason.NOT_PERMITTED)
             self._owner.on_refused(self._channel, kind.name, self._owner.policy.permits(kind.name, self._channel))
 
-    def _deliver(self, kind: str, packet: pb.Packet) -> None:
-        if packet.source_origin_identifier:
-            self._check_origin(kind, packet.source_origin_identifier)
-        self._take_numbers(packet.sequence, packet.acknowledged)
-        self.call(kind, packet)
-
     def call(self, kind: str, packet: pb.Packet) -> None:
         """Call back. What the callback raises is counted and logged."""
         self.received += 1
-        owner = self._owner
-        if owner.packet_received.listeners:
-            owner.packet_received.fire(self._channel, packet)
-        self._callback = callback = find_callback(kind, self.handlers, owner.handlers)
+        if self._packet_received.listeners:
+            self._packet_received.fire(self._channel, packet)
+        self._callback = callback = find_callback(kind, self.handlers, self._owner.handlers)
         if callback is None:
             self._refuse("unhandled", Reason.UNHANDLED)
             return
         try:
-            callback(self._channel, packet)
+            if type(callback) is InThreadpool:
+                self._owner.threads.run(callback, self._channel, packet)
+            else:
+                callback(self._channel, packet)
         except (Exception, gevent.Timeout) as error:
             self._callback_failed(kind, error)
-
-    def _take_numbers(self, sequence: int, acknowledged: int) -> None:
-        session = self._session
-        if session is not None:
-            if acknowledged:
-                self._settle(session, acknowledged)
-            if sequence:
-                session.check(sequence)
+        else:
+            if self._failing:
+                self._failing.pop(kind, None)
 
     def _check_origin(self, kind: str, origin: str) -> None:
         if origin not in ("", self._channel.peer.identifier):
@@ -213,7 +236,24 @@ class Dispatcher:
         if self._session is not None:
             self._session.refuse(reason)
 
-    # Packets of the protocol itself.
+    def _callback_failed(self, kind: str, error: BaseException) -> None:
+        """Count it, and log it now and then: a million failures must not fill a disk."""
+        self._channel.count("callback_failed")
+        self._note_failure(kind, error)
+        now = clock.monotonic()
+        if now - self._failures_logged_at >= LOG_EVERY:
+            self._failures_logged_at = now
+            failures = self._channel.counters["callback_failed"]
+            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self._channel, exc_info=error)
+
+    def _note_failure(self, kind: str, error: BaseException) -> None:
+        self._failing = self._failing or {}
+        self._failing[kind] = in_a_row = self._failing.get(kind, 0) + 1
+        if in_a_row == FAILING:
+            self._channel.count("handler_failing")
+            self._owner.on_handler_failing(self._channel, kind, error)
+
+    # What the protocol itself has to say.
 
     def _handle_control(self, kind: str, packet: pb.Packet) -> None:
         self._take_acknowledgement(packet)
@@ -223,62 +263,28 @@ class Dispatcher:
             self._check_origin(kind, packet.source_origin_identifier)
             self._channel.on_goodbye(packet)
 
+    def _take_numbers(self, session: Session, sequence: int, acknowledged: int) -> None:
+        if acknowledged:
+            self._settle(session, acknowledged)
+        if sequence:
+            session.check(sequence)
+
     def _take_acknowledgement(self, packet: pb.Packet) -> None:
         session = self._session
         if session is not None:
             if packet.HasField("acknowledge"):
-                refusals = packet.acknowledge.refusals
-                session.note_refusals((one.sequence, Reason.from_refusal_number(one.reason)) for one in refusals)
+                for one in packet.acknowledge.refusals:
+                    if one.sequence <= session.sent:
+                        self._book.refuse(one.sequence, Reason.from_refusal_number(one.reason))
             self._settle(session, packet.acknowledged)
 
-    def _settle(self, session: Session[Receipt], acknowledged: int) -> None:
-        settled = session.release(acknowledged)
-        if session.has_verdicts:
-            for receipt in settled:
-                receipt.settle(session.verdict(receipt.sequence))
-        else:
-            for receipt in settled:
-                receipt.settle()
-        if settled:
-            self._channel.on_settled()
-
-    def _callback_failed(self, kind: str, error: BaseException) -> None:
-        """Count it, and log it now and then: a million failures must not fill a disk."""
-        self._channel.count("callback_failed")
-        now = time.monotonic()
-        if now - self._failures_logged_at >= LOG_EVERY:
-            self._failures_logged_at = now
-            failures = self._channel.counters["callback_failed"]
-            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, self._channel, exc_info=error)
-
-
-class AcknowledgeTimer:
-    """Acknowledges on all channels of a network, a moment after the first of them owes it.
-
-    Args:
-        delay: that moment, in seconds.
-    """
-
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
-        self._owing: list[Dispatcher] = []
-
-    def acknowledge_soon(self, dispatcher: Dispatcher) -> None:
-        """Let a dispatcher acknowledge when the time has come. Once until then is enough."""
-        if not self._owing:
-            loop = gevent.get_hub().loop
-            timer = loop.timer(self._delay)
-            timer.start(self._fire, timer)
-        self._owing.append(dispatcher)
-
-    def _fire(self, timer: object) -> None:
-        timer.stop()  # type: ignore[attr-defined]  # gevent's watchers have no public type
-        timer.close()  # type: ignore[attr-defined]  # gevent's watchers have no public type
-        owing, self._owing = self._owing, []
-        for dispatcher in owing:
-            dispatcher.owing = False
-            dispatcher.acknowledge()
+    def _settle(self, session: Session, acknowledged: int) -> None:
+        session.release(acknowledged)
+        self._book.settle(acknowledged)
+        self._channel.on_settled()
 
 
 def _name(callback: Callable[..., object] | None) -> str:
+    if isinstance(callback, InThreadpool):
+        callback = callback.callback
     return f"{getattr(callback, '__module__', '?')}.{getattr(callback, '__qualname__', repr(callback))}"

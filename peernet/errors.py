@@ -12,6 +12,7 @@
     │   └── UnprovenPeerError         trust asked for an identity nobody proved
     ├── HomeError                     a home folder that cannot be used
     │   └── HomeInUseError            another node runs on it
+    ├── StorageError                  the file of the durable outbox cannot be used
     ├── ListenError                   an address cannot be listened on
     ├── ConnectError                  a connection could not be made
     │   ├── ConnectTimeout            ... in the time given
@@ -31,6 +32,7 @@
         ├── OutboxFullError           no room in the outbox, and no waiting
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
+        ├── WrongThreadError          a native thread other than the network's
         └── DeliveryFailed            a packet was not delivered, and why
 
 ``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
@@ -83,6 +85,10 @@ class HomeError(PeerNetError):
 
 class HomeInUseError(HomeError):
     """Another node runs on this home folder."""
+
+
+class StorageError(PeerNetError):
+    """The file of the durable outbox cannot be opened, read or written."""
 
 
 class ListenError(PeerNetError):
@@ -187,7 +193,7 @@ class SendTimeout(ChannelError):
 
 
 class OutboxFullError(ChannelError):
-    """The outbox has no room for the packet now; the packet was not accepted."""
+    """The outbox, or the durable one, has no room for the packet now; the packet was not accepted."""
 
 
 class PingTimeout(ChannelError):
@@ -196,6 +202,10 @@ class PingTimeout(ChannelError):
 
 class SelfWaitError(ChannelError):
     """A callback tried to wait for something that only its own return can bring about."""
+
+
+class WrongThreadError(ChannelError):
+    """A channel was used in another native thread than the one its network was started in."""
 
 
 class DeliveryFailed(ChannelError):

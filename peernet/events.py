@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-logger = logging.getLogger(__name__)
+from peernet.logs import get_logger
+
+logger = get_logger(__name__)
 
 Listener = TypeVar("Listener", bound=Callable[..., Any])
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.hub import Waiter
 
-logger = logging.getLogger(__name__)
+from peernet.logs import get_logger
+
+logger = get_logger(__name__)
 
 
 class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time

@@ -14,11 +14,30 @@ Callback = Callable[[Any, Packet], object]
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 
 
+class InThreadpool:
+    """A callback that blocks, and so runs in a native thread while its channel waits and the others go on.
+
+    Attributes:
+        callback: runs in the thread, where the channel must not be used except by ``network.call_soon``.
+    """
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+    def __call__(self, channel: Any, packet: Packet) -> object:
+        """Call it here."""
+        return self.callback(channel, packet)
+
+    def __repr__(self) -> str:
+        return f"InThreadpool({self.callback!r})"
+
+
 class PacketHandleProtocol(dict[str, Callback]):
     """A dict of packet kind to ``callback(channel, packet)``, with the default callbacks installed.
 
     The callback runs in the channel's own greenlet, one packet after the other: while
     it runs, nothing more is read from that peer. ``packet`` is the whole ``Packet``.
+    A callback that blocks is set as :class:`InThreadpool`, or with ``on(kind, threadpool=True)``.
 
     Kinds that have no default and no callback of yours are counted as ``unhandled``
     and dropped; set a kind to a callback to handle it, delete it to stop.
@@ -47,11 +66,16 @@ class PacketHandleProtocol(dict[str, Callback]):
         for kind, callback in dict(*args, **callbacks).items():
             self[kind] = callback
 
-    def on(self, kind: str) -> Callable[[AnyCallback], AnyCallback]:
-        """Decorator: ``@handlers.on("pure_message")``."""
+    def on(self, kind: str, *, threadpool: bool = False) -> Callable[[AnyCallback], AnyCallback]:
+        """Decorator: ``@handlers.on("pure_message")``.
+
+        Args:
+            kind: what to handle.
+            threadpool: run the callback in a native thread, because it blocks; see :class:`InThreadpool`.
+        """
 
         def install(callback: AnyCallback) -> AnyCallback:
-            self[kind] = callback
+            self[kind] = InThreadpool(callback) if threadpool else callback
             return callback
 
         return install

@@ -23,9 +23,7 @@ from peernet.goodbye import goodbye_packet
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
-from peernet.transport.base import Transport
-from peernet.transport.tcp import TcpTransport
-from peernet.transport.tls import TlsContext
+from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
 from peernet.wire.packets import decode, encode_body, encode_header, peek
@@ -251,8 +249,8 @@ class Handshake:
 
 
 def introduce(
-    tcp: TcpTransport,
-    tls: TlsContext | None,
+    tcp: Transport,
+    tls: Security | None,
     config: NetworkConfig,
     hello: pb.HelloPacket,
     admit: Callable[[GenericPeer], None],
@@ -268,7 +266,7 @@ def introduce(
         IdentityError: the other side's key is of a type that peers do not use.
         As :meth:`Handshake.as_dialler` and :meth:`Handshake.as_listener`.
     """
-    transport: Transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
+    transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
     handshake = Handshake(transport, config, hello, complete)
     try:
         return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)

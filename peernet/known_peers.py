@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from peernet import clock
 from peernet.address import prefix_of
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.peer import GenericPeer
 
@@ -93,11 +94,11 @@ class KnownPeers:
         self.forget(peer.identifier)
         known.proven = peer.proven
         known.kept = known.kept or kept
-        known.last_seen = time.time()
+        known.last_seen = clock.wall()
         known.source = prefix_of(peer.address, SOURCE_IPV4, SOURCE_IPV6) or ""
         if dialled:
             self._remember_address(known, peer.endpoint)
-        self._enter(known, time.monotonic())
+        self._enter(known, clock.monotonic())
         return known
 
     def is_kept(self, identifier: str) -> bool:
@@ -111,7 +112,7 @@ class KnownPeers:
         for long nor a clock that was set empties the address book.
         """
         peers = list(peers)
-        now, wall_now = time.monotonic(), time.time()
+        now, wall_now = clock.monotonic(), clock.wall()
         youngest = max((min(known.last_seen, wall_now) for known in peers), default=0.0)
         for known in peers:
             if known.identifier not in self._peers:
@@ -152,7 +153,7 @@ class KnownPeers:
             self.forget(next(iter(visitors or reachable)))
 
     def _forget_expired(self) -> None:
-        limit = time.monotonic() - self._config.known_peer_ttl
+        limit = clock.monotonic() - self._config.known_peer_ttl
         for table in (self._visitors, self._reachable):
             while table and next(iter(table.values())) < limit:
                 self.forget(next(iter(table)))

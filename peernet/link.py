@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import Protocol
 
 import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import TransportError
@@ -26,6 +27,19 @@ LONG = 0.25
 Frame = bytes | bytearray
 
 
+class Reader(Protocol):
+    """What a link tells whoever reads from it, besides the frames."""
+
+    def rest(self) -> None:
+        """No frame is there for now."""
+
+    def end_turn(self) -> None:
+        """Others have their turn now."""
+
+    def took_long(self, seconds: float) -> None:
+        """The frame handled last has taken :data:`LONG` or more, and others could last run ``seconds`` ago."""
+
+
 class Link:
     """A transport with its protocol state and its outbox.
 
@@ -36,20 +50,23 @@ class Link:
         connection: which packets may travel now.
         outbox: what waits to be written.
         last_received: monotonic seconds when bytes last arrived.
+        received_bytes: how many bytes have arrived.
         alive: whether it has not been aborted or released.
         broken: what the outbox met, if that is why.
-        handling: whether frames are being handled, and not waited for.
+        handling: whether nobody waits for bytes: frames are being handled, or :meth:`read` was not called yet.
     """
 
     __slots__ = (
         "_config",
         "_transport",
+        "_unread",
         "alive",
         "broken",
         "connection",
         "handling",
         "last_received",
         "outbox",
+        "received_bytes",
     )
 
     def __init__(
@@ -61,19 +78,21 @@ class Link:
     ) -> None:
         self._transport = transport
         self._config = config
+        self._unread = 0  # when we last looked
         self.connection = connection
         self.alive = True
-        self.handling = False
+        self.handling = True
         self.broken: TransportError | None = None
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
-        self.last_received = time.monotonic()
+        self.last_received = clock.monotonic()
+        self.received_bytes = 0
 
-    def read(self, handle: Callable[[Frame], bool], took_long: Callable[[], None] | None = None) -> bool:
+    def read(self, reader: Reader, handle: Callable[[Frame], bool]) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
 
         Args:
+            reader: is told when turns end.
             handle: takes a frame.
-            took_long: called after a frame for which ``handle`` has needed :data:`LONG` or more.
 
         Returns:
             Whether the stream has ended.
@@ -83,7 +102,7 @@ class Link:
             RemoteProtocolError: a frame is too big, or what ``handle`` raises.
         """
         frames = self.connection.decoder.frames
-        monotonic = time.monotonic
+        monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
         while True:
@@ -93,10 +112,12 @@ class Link:
                     return False
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
-                    if took_long is not None and monotonic() >= turn_ends + LONG:
-                        took_long()
+                    if monotonic() >= turn_ends + LONG:
+                        reader.took_long(monotonic() - turn_ends + seconds_per_turn)
+                    reader.end_turn()
                     self._rest()
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+            reader.rest()
             frame = b""  # whoever sends a large one and falls silent must not make us keep it
             self.outbox.flush()
             self.handling = False
@@ -155,17 +176,27 @@ class Link:
         """Bytes that have arrived and were not read."""
         return self._transport.unread()
 
-    def has_news(self, now: float) -> bool:
-        """Whether bytes wait to be read, so that silence is ours and not the peer's.
+    @property
+    def drained(self) -> bool:
+        """Whether all that has arrived seems to be read."""
+        return self._transport.drained
 
-        A peer whose bytes we do not take may be kept from sending more. If its machine
-        dies meanwhile, what we send finds no acknowledgement (TCP_USER_TIMEOUT); if its
-        process dies, the end of the stream stands behind the bytes.
+    def look_for_news(self, now: float) -> None:
+        """Take note of bytes that have come while nobody reads them: they are a sign of life as well."""
+        if self.handling:
+            unread = self._transport.unread()
+            if unread > self._unread:
+                self.last_received = now
+            self._unread = unread
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the peer may be kept from sending by what is not read, so that its silence says nothing.
+
+        If its machine dies meanwhile, or the way there, what we send finds no
+        acknowledgement (TCP_USER_TIMEOUT); if its process dies, it is answered with a reset.
         """
-        if not self._transport.unread():
-            return False
-        self.last_received = now
-        return True
+        return self._transport.crowded()
 
     def forgive(self, seconds: float) -> None:
         """Do not count that many seconds in which this process itself was not able to read or write."""
@@ -204,7 +235,8 @@ class Link:
             with buffer:
                 count = self._transport.recv_into(buffer)
             decoder.buffer_updated(count)
-        self.last_received = time.monotonic()
+        self.received_bytes += count
+        self.last_received = clock.monotonic()
         return count
 
     def _rest(self) -> None:

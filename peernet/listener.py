@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import gevent
@@ -10,9 +9,10 @@ from gevent import socket
 
 from peernet.address import PeerAddress, endpoint
 from peernet.greenlets import let_others_run, spawn
+from peernet.logs import get_logger
 from peernet.transport.tcp import describe, host_and_port, listen
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Without descriptors or memory accept() fails at once and for ever; a loop that only
 # tried again did it 550,000 times a second and starved everybody else.

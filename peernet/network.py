@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
+from peernet import clock
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.bans import Bans
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
@@ -29,7 +31,6 @@ from peernet.handshake import PROTOCOL_VERSION, Introduced, Refusal, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
 from peernet.known_peers import KnownPeers
-from peernet.listener import Listener
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
@@ -38,11 +39,16 @@ from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
 from peernet.text import printable
-from peernet.transport.tcp import TcpTransport
-from peernet.transport.tls import TlsContext
+from peernet.threads import HomeThread
+from peernet.transport.base import Security, Transport
 from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
 from peernet.v1 import packet_pb2 as pb
+from peernet.ways import Listening, Sockets, Ways
 from peernet.wire.packets import encode_body
+
+if TYPE_CHECKING:
+    from peernet.durable.outbox import DurableOutbox
+    from peernet.durable.receipt import DurableReceipt
 
 # How long a dial that was refused as a duplicate waits for the other connection. Seconds.
 DUPLICATE_PATIENCE = 2.0
@@ -77,16 +83,20 @@ class PeerNetwork:
         handlers: callbacks by kind of packet; the defaults if not given.
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
+        ways: how others are reached: over TCP and TLS, if not given.
+        durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``; none if not given.
 
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
         routines: jobs that run while the network runs.
+        durable_outbox: packets that wait in a file for peers that are away; ``None`` without a file.
         incoming_peer_connection_attempt: event, ``listener(attempt)``: a peer asks to be let in.
         peer_pending: event, ``listener(attempt)``: a peer is held until somebody decides.
         peer_added: event, ``listener(channel)``.
         peer_removed: event, ``listener(channel, reason)``.
         packet_received: event, ``listener(channel, packet)``, before the callback.
         packet_refused: event, ``listener(channel, kind, decision)``: the policy does not permit it.
+        handler_failing: event, ``listener(channel, kind, error)``: a callback has failed 20 times in a row.
         trust_changed: event, ``listener(channel)``.
         channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
         channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
@@ -111,6 +121,8 @@ class PeerNetwork:
         handlers: PacketHandleProtocol | None = None,
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
+        ways: Ways | None = None,
+        durable_outbox: str | Path | None = None,
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
@@ -124,8 +136,9 @@ class PeerNetwork:
         self.routines = NetworkRoutines()
         self._agent = printable(agent)
         self._listen = [PeerAddress.parse(text) for text in listen]
-        self._tls: TlsContext | None = None
-        self._listeners: list[Listener] = []
+        self._ways = Sockets() if ways is None else ways
+        self._security: Security | None = None
+        self._listeners: list[Listening] = []
         self._stopping = False
         self._stopped = Flag()
         self._stopped.set()
@@ -136,16 +149,19 @@ class PeerNetwork:
         self.peer_removed = switch.peer_removed
         self.packet_received = switch.packet_received
         self.packet_refused = switch.packet_refused
+        self.handler_failing = switch.handler_failing
         self.trust_changed = switch.trust_changed
         self.channel_reconnecting = switch.channel_reconnecting
         self.channel_resumed = switch.channel_resumed
         self.peer_banned = switch.bans.banned
         self._switch = switch
-        self._dialler = Dialler(self.config, self._introduce_dialled)
+        self._home: HomeThread | None = None
+        self._dialler = Dialler(self.config, self._ways.dial, self._introduce_dialled)
         self._reception = Reception(
             self.config,
             switch.counters,
             self._admits_address,
+            self._ways.take_over,
             self._introduce_inbound,
             switch.welcome,
             switch.bans.blame,
@@ -153,6 +169,7 @@ class PeerNetwork:
         self._redialler = Redialler(self.config, self._redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
+        self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -222,21 +239,29 @@ class PeerNetwork:
 
         Raises:
             ListenError: an address cannot be listened on; then nothing is started.
+            StorageError: the file of the durable outbox cannot be used; then nothing is started.
         """
         if self.running:
             return
         self._stopped.clear()
-        self._tls = None if self.insecure else TlsContext(self.identity)
+        self._security = None if self.insecure else self._ways.secure(self.identity)
         try:
+            if self.durable_outbox is not None:
+                self.durable_outbox.open()
             for address in self._listen:
-                self._listeners.append(Listener(address, self._reception.accepted))
+                self._listeners.append(self._ways.listen(address, self._reception.accepted))
         except PeerNetError:
             self._stop_listening()
+            if self.durable_outbox is not None:
+                self.durable_outbox.close(0)
             self._stopped.set()
             raise
+        self._home = HomeThread(self._switch.greenlets)
         self._switch.closing = False
-        self._ticked_at = time.monotonic()
+        self._ticked_at = clock.monotonic()
         self.routines.start()
+        if self.durable_outbox is not None:
+            self.durable_outbox.start_calling()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
@@ -253,6 +278,19 @@ class PeerNetwork:
         current: Any = gevent.getcurrent()
         if not isinstance(current, gevent.hub.Hub) and not self._runs_a_channel(current):
             stopping.join()
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run ``function(*args)`` in a greenlet of the native thread that the network was started in.
+
+        The only method that other native threads may call; ``call_soon(channel.send, message)``
+        sends from one. It waits for nothing; what the function raises is logged.
+
+        Raises:
+            ConfigurationError: the network is not started.
+        """
+        if self._home is None or not self.running:
+            raise ConfigurationError("the network is not started; call start() first")
+        self._home.call_soon(function, *args)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
@@ -297,6 +335,51 @@ class PeerNetwork:
             return False
         channel.close(reason)
         return True
+
+    @overload
+    def send(
+        self, to: str, message: Message, *, durable: Literal[False] = False, timeout: float | None = None
+    ) -> Receipt: ...
+
+    @overload
+    def send(
+        self, to: str, message: Message, *, durable: Literal[True], timeout: float | None = None
+    ) -> DurableReceipt: ...
+
+    def send(
+        self, to: str, message: Message, *, durable: bool = False, timeout: float | None = None
+    ) -> Receipt | DurableReceipt:
+        """Send a message to a peer, which may be away if it is ``durable``.
+
+        Without ``durable`` this is :meth:`PeerChannel.send` on the open channel. With it the packet is on
+        the disk when this returns, and is delivered in order, at least once, as soon as there is a
+        channel to the peer, by this network or by a later one with the same file. A peer that is away
+        is dialled, if an address of it is known.
+
+        Args:
+            to: identifier of the peer; for durable messages also ``peer://identifier@host:port``, where the
+                peer is dialled in future.
+            message: the body of a packet.
+            durable: keep it in the durable outbox until the peer has acknowledged it.
+            timeout: longest wait for room in seconds, as in :meth:`PeerChannel.send`. The disk is waited for in
+                any case.
+
+        Raises:
+            ConnectError: not durable, and there is no channel to the peer.
+            OutboxFullError: the durable outbox has no room for it.
+            StorageError: its file cannot be written.
+            ConfigurationError: it is not said who shall get it, or there is no durable outbox, or the
+                network is not started.
+            PeerNetError: what else :meth:`PeerChannel.send` raises.
+        """
+        if durable:
+            if self.durable_outbox is None:
+                raise ConfigurationError("this network has no durable outbox; give PeerNetwork(durable_outbox=path)")
+            return self.durable_outbox.send(to, encode_body(message))
+        channel = self.channel_to(to)
+        if channel is None:
+            raise ConnectError(f"{to[:8]} is not connected; connect first, or send with durable=True")
+        return channel.send(message, timeout=timeout)
 
     def broadcast(self, message: Message, channels: Iterable[PeerChannel] | None = None) -> dict[str, Outcome]:
         """Queue a message on many channels at once, never waiting for any of them.
@@ -360,17 +443,17 @@ class PeerNetwork:
             return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
         return self.policy.admits(peer)
 
-    def _introduce_inbound(self, tcp: TcpTransport) -> Introduced:
+    def _introduce_inbound(self, tcp: Transport) -> Introduced:
         return self._introduce(tcp, self._switch.complete_answer, dialled=False)
 
-    def _introduce_dialled(self, tcp: TcpTransport, address: PeerAddress) -> Introduced:
+    def _introduce_dialled(self, tcp: Transport, address: PeerAddress) -> Introduced:
         def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
             return self._switch.complete_dial(identifier, ours)
 
         return self._introduce(tcp, complete, dialled=True, pinned=address.identifier)
 
     def _introduce(
-        self, tcp: TcpTransport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
+        self, tcp: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
     ) -> Introduced:
         claim: Claim | None = None
 
@@ -382,7 +465,7 @@ class PeerNetwork:
         try:
             introduced = introduce(
                 tcp,
-                self._tls,
+                self._security,
                 self.config,
                 self._hello(tcp),
                 admit,
@@ -418,13 +501,18 @@ class PeerNetwork:
         except Refusal as refusal:
             raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
 
+    def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
+        from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
+
+        return DurableOutbox(self, path)
+
     def _redial(self, address: PeerAddress, timeout: float) -> None:
         try:
             self._switch.take_dialled(self._dialler.dial(address, timeout, 1))
         except Refusal as refusal:
             raise ConnectError(f"the connection to {address.endpoint} was overtaken: {refusal}") from refusal
 
-    def _hello(self, tcp: TcpTransport) -> pb.HelloPacket:
+    def _hello(self, tcp: Transport) -> pb.HelloPacket:
         return pb.HelloPacket(
             protocol_min=PROTOCOL_VERSION,
             protocol_max=PROTOCOL_VERSION,
@@ -465,7 +553,7 @@ class PeerNetwork:
         return min(1.0, shortest, config.session_ttl / 4 or 1.0)
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         # How long this process stood still, because a callback blocked it or the system was
         # busy: that much silence is not the peers' fault.
         lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)
@@ -495,7 +583,10 @@ class PeerNetwork:
         # who talk are told, and only what does not leave by itself is cut off.
         self._stop_listening()
         self._redialler.stop()
+        if self.durable_outbox is not None:
+            self.durable_outbox.stop_calling()
         self._switch.closing = True
+        self._dialler.stop()
         self.routines.stop()
         for attempt in self._switch.queue:
             attempt.reject(reason=Reason.SHUTDOWN)
@@ -507,6 +598,9 @@ class PeerNetwork:
             group.kill()
         for channel in channels:
             channel.kill_tasks()
+        if self.durable_outbox is not None:
+            self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
+        self._switch.threads.stop()
 
 
 def _check_network_name(name: object) -> None:

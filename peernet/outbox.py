@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.errors import TransportError
 from peernet.transport.base import RECORD_SIZE, Transport
@@ -68,7 +68,7 @@ class Outbox:
         self._room: Event | None = None
         self.packets = 0
         self.bytes = 0
-        self.last_progress = time.monotonic()
+        self.last_progress = clock.monotonic()
 
     @property
     def full(self) -> bool:
@@ -90,20 +90,25 @@ class Outbox:
     @property
     def stalled_for(self) -> float:
         """Seconds since the transport last took a byte of those that wait; 0 if none wait."""
-        return time.monotonic() - self.last_progress if self._blocked else 0.0
+        return clock.monotonic() - self.last_progress if self._blocked else 0.0
 
     def put(self, header: bytes, content: bytes) -> None:
         """Queue one packet, without looking at the limits."""
         if len(content) > LARGE:
-            self._large += 1
             # The header travels with as much content as fills a TLS record with it.
             first = RECORD_SIZE - len(header)
+            self._large += 1
             self._parts.append(header + content[:first])
-            self._parts.append(memoryview(content)[first:])
+            self.bytes += RECORD_SIZE
+            self.put_frame(memoryview(content)[first:])
         else:
-            self._parts.append(header + content)
+            self.put_frame(header + content)
+
+    def put_frame(self, frame: bytes | memoryview) -> None:
+        """:meth:`put` for a packet that is in one part."""
+        self._parts.append(frame)
         self.packets += 1
-        self.bytes += len(header) + len(content)
+        self.bytes += len(frame)
         if self.bytes >= EAGER:
             self.flush()
         elif not self._scheduled:
@@ -124,12 +129,12 @@ class Outbox:
                 count = self._transport.send(self._writing)
                 if not count:
                     self._blocked = True
-                    self.last_progress = time.monotonic()
+                    self.last_progress = clock.monotonic()
                     self._transport.when_writable(self._unblock)
                     return
                 self._writing = self._writing[count:] or b""  # an empty view would keep the packet
                 self.bytes -= count
-                self.last_progress = time.monotonic()
+                self.last_progress = clock.monotonic()
         except TransportError as error:
             failed, self._failed = self._failed, None
             if self._room is not None:

@@ -61,6 +61,7 @@ class Reason(str, Enum):
     NOT_PERMITTED = "not_permitted", "The receiver's policy does not permit this kind of packet from this sender."
     UNHANDLED = "unhandled", "Nobody handles this kind of packet at the receiver."
     TOO_BIG = "too_big", "The packet exceeds the receiver's limit for its kind."
+    DROPPED = "dropped", "It was taken out of the durable outbox before it was delivered."
     REFUSED = "refused", "The receiver refused the packet for a reason that only newer peers know."
 
     @property

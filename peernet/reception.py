@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import gevent
-from gevent import socket
 from gevent.pool import Group
 
 from peernet.address import endpoint
@@ -16,13 +15,14 @@ from peernet.config import NetworkConfig
 from peernet.errors import HandshakeError, IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
 from peernet.greenlets import spawn
 from peernet.handshake import Introduced, Refusal
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.text import printable
-from peernet.transport.tcp import TcpTransport
+from peernet.transport.base import Transport
 from peernet.trust import Decision
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reception:
@@ -36,6 +36,7 @@ class Reception:
         config: the limits.
         counters: one count per reason for which somebody was sent away.
         admits: the gate on the address.
+        take_over: makes a transport of an accepted connection.
         introduce: does the handshake; waits as long as it takes.
         welcome: decides about the introduced peer; returns its channel if it is to run.
         blame: told who was sent away for which reason, with the identifier if that was proven.
@@ -46,20 +47,22 @@ class Reception:
         config: NetworkConfig,
         counters: Counter[str],
         admits: Callable[[GenericPeer], Decision],
-        introduce: Callable[[TcpTransport], Introduced],
+        take_over: Callable[[Any, tuple[str, int]], Transport],
+        introduce: Callable[[Transport], Introduced],
         welcome: Callable[[Introduced], PeerChannel | None],
         blame: Callable[[GenericPeer, str], object],
     ) -> None:
         self._config = config
         self._counters = counters
         self._admits = admits
+        self._take_over = take_over
         self._introduce = introduce
         self._welcome = welcome
         self._blame = blame
         self._strangers = 0  # in their handshake
         self.greenlets = Group()
 
-    def accepted(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+    def accepted(self, sock: Any, remote: tuple[str, int]) -> None:
         """Take over a new socket. Never waits."""
         decision = self._admits(GenericPeer("", *remote))
         if not decision:
@@ -67,16 +70,16 @@ class Reception:
         elif self._strangers >= self._config.max_handshakes:
             self._send_away(sock, remote, Reason.BUSY)
         else:
-            tcp = TcpTransport(sock, remote)
+            tcp = self._take_over(sock, remote)
             self._strangers += 1
             self.greenlets.add(spawn(f"inbound {endpoint(*remote)}", self._receive, tcp))
 
-    def _receive(self, tcp: TcpTransport) -> None:
+    def _receive(self, tcp: Transport) -> None:
         channel = self._take_in(tcp)
         if channel is not None:
             channel.run()
 
-    def _take_in(self, tcp: TcpTransport) -> PeerChannel | None:
+    def _take_in(self, tcp: Transport) -> PeerChannel | None:
         try:
             introduced = self._get_acquainted(tcp)
         finally:
@@ -89,7 +92,7 @@ class Reception:
             self._note(tcp, refusal.reason, str(refusal))
             return None
 
-    def _get_acquainted(self, tcp: TcpTransport) -> Introduced | None:
+    def _get_acquainted(self, tcp: Transport) -> Introduced | None:
         introduced = None
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
@@ -117,17 +120,17 @@ class Reception:
                 tcp.close()
         return introduced
 
-    def _send_away(self, sock: socket.socket, remote: tuple[str, int], rule: str) -> None:
+    def _send_away(self, sock: Any, remote: tuple[str, int], rule: str) -> None:
         sock.close()
         self._counters[rule] += 1
         self._blame(GenericPeer("", *remote, proven=False), rule)
         logger.info("= %s not received: %s", endpoint(*remote), rule)
 
-    def _note(self, tcp: TcpTransport, reason: Reason, text: str) -> None:
+    def _note(self, tcp: Transport, reason: Reason, text: str) -> None:
         self._counters[reason] += 1
         logger.info("= %s not let in: %s", endpoint(*tcp.remote), printable(text))
 
 
-def _stranger(tcp: TcpTransport, identifier: str = "") -> GenericPeer:
+def _stranger(tcp: Transport, identifier: str = "") -> GenericPeer:
     """Who has not got through the handshake, with the identifier if it was proven."""
     return GenericPeer(identifier, *tcp.remote, proven=bool(identifier))

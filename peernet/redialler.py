@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,14 +9,17 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from peernet import chance, clock
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.greenlets import spawn
+from peernet.logs import get_logger
 from peernet.reasons import Reason
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Refusals that will be the same next time.
 FINAL = frozenset(
@@ -78,16 +78,17 @@ class Redialler:
         self._records.clear()
 
     def _redial(self, channel: PeerChannel, record: _Record) -> None:
-        if time.monotonic() - channel.connected_at >= self._config.healthy_after:
+        if clock.monotonic() - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
-        pause = random.uniform(0, self._config.backoff_base)
+        pause = chance.uniform(0, self._config.backoff_base)
         while True:
-            since = time.monotonic() - record.dialled_at
+            # Whoever made the connection that is lost: its channel may be new, and have no record of it.
+            since = clock.monotonic() - max(record.dialled_at, channel.connected_at)
             gevent.sleep(max(pause, self._config.redial_interval - since))
             with self._turns:
                 if channel.state is not ChannelState.RECONNECTING:
                     return None
-                record.dialled_at = time.monotonic()
+                record.dialled_at = clock.monotonic()
                 error = self._attempt(channel)
             if error is None:
                 return None
@@ -110,7 +111,7 @@ class Redialler:
     def _pause(self, failures: int, error: PeerNetError) -> float:
         longest = min(self._config.backoff_cap, self._config.backoff_base * 2.0 ** min(failures, 30))
         asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-        return max(asked, random.uniform(0, longest))
+        return max(asked, chance.uniform(0, longest))
 
 
 def _final(error: PeerNetError) -> Reason | None:

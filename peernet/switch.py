@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +9,14 @@ from functools import partial
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
+from peernet import chance, clock
+from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
 from peernet.bans import Ban, Bans
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
-from peernet.dispatch import AcknowledgeTimer
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.greenlets import spawn
@@ -25,13 +24,15 @@ from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import Introduced, Refusal
 from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
+from peernet.threads import CallbackThreads
 from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import resumes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long a peer that found no room is asked to stay away. Seconds.
 BUSY_RETRY_AFTER = 5.0
@@ -68,14 +69,18 @@ class Switch:
         self.peer_removed = Event("peer_removed")
         self.packet_received = Event("packet_received")
         self.packet_refused = Event("packet_refused")
+        self.handler_failing = Event("handler_failing")
         self.trust_changed = Event("trust_changed")
         self.channel_reconnecting = Event("channel_reconnecting")
         self.channel_resumed = Event("channel_resumed")
         self.claims = Claims(identifier)
-        self.acknowledge_soon = AcknowledgeTimer(config.acknowledge_after).acknowledge_soon
+        self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
+        self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
-        self.bans = Bans(config, time.monotonic, time.time, lambda: self._policy, self.known_peers.is_kept)
+        self.bans = Bans(
+            config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
+        )
         self.bans.banned.add(self._on_banned)
 
     @property
@@ -202,7 +207,7 @@ class Switch:
         if existing is not None and existing.session is not None:
             existing.session.introduce(ours)
         else:
-            ours.session_id = secrets.randbits(64) or 1
+            ours.session_id = chance.randbits(64) or 1
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
@@ -258,6 +263,8 @@ class Switch:
         if not resumes(introduced.ours, introduced.hello):
             return None
         channel = self.channels.get(introduced.peer.identifier)
+        if channel is not None and not (channel.session and channel.session.remembers(introduced.hello)):
+            channel = None  # both sides have dialled at once, and this one is of an older session
         taken = False
         try:
             if channel is not None:
@@ -291,12 +298,22 @@ class Switch:
         dialled = (channel for channel in self.channels if channel.dialled)
         return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
 
+    def _find_claimant(self, where: PeerAddress) -> PeerChannel | None:
+        """The channel to a peer without TLS that says it listens at an address, if nobody knows who does."""
+        if where.identifier is not None:
+            return None
+        claims = (one for one in self.channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses)
+        return next(claims, None)
+
     def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
-        """The open channel that :meth:`find` finds, as soon as there is one; at most ``timeout`` seconds from now."""
+        """The open channel to the peer at an address that has just refused a second one, as soon as there is one.
+
+        Waits at most ``timeout`` seconds for it.
+        """
         arrived = Flag()
 
         def open_one() -> PeerChannel | None:
-            found = self.find(where)
+            found = self.find(where) or self._find_claimant(where)
             return found if found is not None and found.state is ChannelState.OPEN else None
 
         def look(channel: PeerChannel) -> None:
@@ -325,6 +342,9 @@ class Switch:
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self.packet_refused.fire(channel, kind, decision)
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
+        self.handler_failing.fire(channel, kind, error)
 
     def on_trust_changed(self, channel: PeerChannel) -> None:
         self.trust_changed.fire(channel)

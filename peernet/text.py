@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import traceback
+
 MAX_TEXT = 128
+# Of an error that came of others, and of the calls that led to it, those that tell most.
+MAX_CHAIN = 4
+MAX_CALLS = 20
 
 
 def printable(text: object, limit: int = MAX_TEXT) -> str:
-    """At most ``limit`` characters of ``text``, with everything that could act on a terminal or a log escaped."""
-    shown = str(text)
-    if len(shown) > limit:
-        shown = shown[: limit - 1] + "…"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+    """``text`` in at most ``limit`` characters, with everything that could act on a terminal or a log escaped."""
+    shown = _text_of(text)
+    escaped = shown if shown.isprintable() else "".join(map(_escape, shown[: limit + 1]))
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+def printable_traceback(error: BaseException) -> str:
+    """How an error came about, as Python shows it, with the texts of errors :func:`printable`.
+
+    What a callback raises often quotes what a peer has sent.
+    """
+    parts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(parts) < MAX_CHAIN:
+        calls = "".join(traceback.format_tb(cause.__traceback__, -MAX_CALLS))
+        parts.append(f"Traceback (most recent call last):\n{calls}{type(cause).__name__}: {printable(cause)}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\n\nThe error above led to this one:\n\n".join(reversed(parts))
+
+
+def _escape(char: str) -> str:
+    return char if char.isprintable() else ascii(char)[1:-1]
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # of a class that somebody else wrote
+        return f"<{type(value).__name__} without a text>"

@@ -12,12 +12,15 @@ from typing import Any, NoReturn
 import click
 
 from peernet.address import PeerAddress
-from peernet.cli.failures import ExitCode, exit_code_of
+from peernet.cli.failures import CheckFailedError, ExitCode, exit_code_of
 from peernet.cli.naming import check_listen, check_peer, network_of
 from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
 from peernet.errors import AddressError, ConfigurationError, PeerNetError
+from peernet.text import printable
 
+# An error may quote what a peer has written. Characters.
+MAX_SENTENCE = 1000
 # Unknown at import: how long a whole connection may take.
 DEFAULT_TIMEOUT = 10.0
 
@@ -62,7 +65,8 @@ class NodeGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PeerNetError as error:
-            click.echo(f"Error: {error}", err=True)
+            for mistake in error.mistakes if isinstance(error, CheckFailedError) else (str(error),):
+                click.echo(f"Error: {printable(mistake, MAX_SENTENCE)}", err=True)
             ctx.exit(exit_code_of(error))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,8 +15,9 @@ from peernet.cli.control import MAX_LINE, decode, encode
 from peernet.cli.failures import ExitCode, exit_code_of
 from peernet.cli.home import Home
 from peernet.errors import ConfigurationError, HomeError, PeerNetError
+from peernet.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Programs of one user on one machine; each costs a greenlet and a descriptor.
 MAX_CLIENTS = 64

@@ -12,10 +12,12 @@ from gevent.event import Event as Flag
 from peernet.channel import PeerChannel
 from peernet.cli.bodies import body_of
 from peernet.cli.control import encode
+from peernet.cli.refusals import Refusals
 from peernet.inbound import IncomingPeerConnectionAttempt
 from peernet.network import PeerNetwork
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
+from peernet.text import printable
 from peernet.trust import CONTROL, Decision
 from peernet.v1 import packet_pb2 as pb
 
@@ -25,9 +27,13 @@ EventObject = dict[str, Any]
 # a moment, or longer if a name has to be looked up.
 MAX_EARLY = 256
 
+# How often refused packets are looked at that no line has told of. Seconds.
+LOOK_EVERY = 1.0
 # Bytes that wait for one listener, as many as for stdout; when it is slower than that, it misses the oldest.
 # Those of all listeners are the same objects, so many slow ones cost hardly more than one.
 MAX_WAITING = 4 * 1024 * 1024
+# What is shown of a packet's id: all of it, unless a peer makes fun. Bytes.
+MAX_PACKET_ID = 64
 
 
 class Subscription:
@@ -91,11 +97,14 @@ class EventLog:
         self._subscriptions: list[Subscription] = []
         self._early: list[EventObject] | None = []
         self._dropped = 0
+        self._refusals = Refusals(self._tell_refused)
+        network.routines.add("tell refusals", LOOK_EVERY, lambda: self._refusals.tell_due(time.monotonic()))
         network.peer_added.add(self._peer_added)
         network.peer_removed.add(self._peer_removed)
         network.peer_pending.add(self._pending)
         network.packet_received.add(self._packet)
         network.packet_refused.add(self._refused)
+        network.handler_failing.add(self._handler_failing)
         network.trust_changed.add(self._trust_changed)
         network.peer_banned.add(lambda ban: self.tell(make_event("banned", **ban.to_dict())))
         network.channel_reconnecting.add(lambda channel: self._connection_changed("reconnecting", channel))
@@ -142,6 +151,7 @@ class EventLog:
         self.tell(make_event("peer_added", **who, dialled=channel.dialled, trusted=channel.trusted))
 
     def _peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
+        self._refusals.close(channel)
         self.tell(
             make_event(
                 "peer_removed",
@@ -161,14 +171,24 @@ class EventLog:
         kind = packet.WhichOneof("body")
         if kind is None or kind in CONTROL:
             return  # goodbyes are told as peer_removed
-        sender = {"from": channel.peer.identifier}
-        self.tell(make_event("packet", kind=kind, **sender, body=body_of(kind, packet)))
+        about = {"from": channel.peer.identifier}
+        if packet.packet_id:
+            about["packet_id"] = packet.packet_id[:MAX_PACKET_ID].hex()
+        self.tell(make_event("packet", kind=kind, **about, body=body_of(kind, packet)))
         self._pace()
 
     def _refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
+        if self._refusals.note(channel, kind, decision, time.monotonic()):
+            self._pace()
+
+    def _tell_refused(self, channel: PeerChannel, kind: str, decision: Decision, count: int) -> None:
         sender = {"from": channel.peer.identifier}
-        self.tell(make_event("refused", kind=kind, **sender, rule=decision.rule, why=decision.why))
-        self._pace()
+        self.tell(make_event("refused", kind=kind, **sender, rule=decision.rule, why=decision.why, count=count))
+
+    def _handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
+        sender = {"from": channel.peer.identifier}
+        what = printable(f"{type(error).__name__}: {error}")
+        self.tell(make_event("handler_failing", kind=kind, **sender, error=what))
 
     def _connection_changed(self, name: str, channel: PeerChannel) -> None:
         self.tell(make_event(name, peer=channel.peer.identifier, address=channel.peer.endpoint))

@@ -43,7 +43,15 @@ class TimeIsUp(ControlTimeout):
 
 
 class CheckFailedError(PeerNetError):
-    """A check found something wrong."""
+    """A check found something wrong.
+
+    Attributes:
+        mistakes: a sentence about each thing.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__(mistakes[0])
+        self.mistakes = mistakes
 
 
 class NodeFailure(PeerNetError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import time
@@ -15,8 +14,9 @@ from typing import Any, TypeVar
 
 from peernet.errors import HomeError
 from peernet.identity import sync_folder
+from peernet.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The first version had no checksum.
 VERSION = 2

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import gevent
 
+from peernet.cli.event_log import make_event
+from peernet.cli.failures import ExitCode
+from peernet.cli.lines import formatter
 from peernet.cli.node import Node
 from peernet.cli.session import Session
 from peernet.cli.settings import Settings
 from peernet.cli.writer import LineWriter
+from peernet.greenlets import spawn
+from peernet.logs import tell_dropped
 
 STDOUT, STDERR = 1, 2
 # How long the last lines may take when the node has ended. Seconds.
@@ -25,18 +31,22 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
     Raises:
         PeerNetError: it cannot start.
     """
-    out, log = LineWriter(STDOUT), LineWriter(STDERR)
-    session.log_to(log)
+    line_of = formatter(session.output_format)
+    out = LineWriter(STDOUT, lambda count: line_of(make_event("dropped", count=count)))
+    log = LineWriter(STDERR, lambda count: f"{count} lines could not be logged, because they were not read fast enough")
     try:
-        node = Node(session.home, settings, session.output_format, out)
-        with _signals(node):
-            node.run()
+        with redirect_stderr(log):  # gevent and the interpreter write there too, and the hub must not wait
+            session.log_to(log)
+            node = Node(session.home, settings, session.output_format, out)
+            with _signals(node):
+                node.run()
     finally:
+        tell_dropped()
         session.log_to()
-        flushed = [writer.close(FLUSH_TIMEOUT) for writer in (out, log)]
-    if not all(flushed):
-        # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
-        os._exit(0)
+        closing = [spawn("last lines", writer.close, FLUSH_TIMEOUT) for writer in (out, log)]
+        if not all(greenlet.get() for greenlet in closing):
+            # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
+            os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.ERROR)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,9 +16,10 @@ from peernet.cli.state import save_bans, save_peers
 from peernet.errors import HomeError
 from peernet.greenlets import spawn
 from peernet.known_peers import KnownPeer, KnownPeers
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How often such a file is written if its content has changed. Seconds.
 SAVE_INTERVAL = 10.0

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, duration, short
+from peernet.cli.output import clock, duration, short, to_json
 from peernet.text import printable
 
 # What is shown of one text.
 MAX_TEXT = 400
 
 Fields = dict[str, Any]
+
+
+def formatter(style: str) -> Callable[[Fields], str]:
+    """What makes an event a line: JSON for ``json`` and ``jsonl``, and for people if the style is ``table``."""
+    return line_of if style == "table" else to_json
 
 
 def line_of(event: Fields) -> str:
@@ -48,7 +53,14 @@ def _packet(event: Fields) -> str:
 
 
 def _refused(event: Fields) -> str:
-    return f"{event['kind']} from {short(event['from'])}: {event['why']}"
+    count = event.get("count", 1)  # a node older than this command tells of each
+    many = f" ({count} packets)" if count > 1 else ""
+    return f"{event['kind']} from {short(event['from'])}: {printable(event['why'], MAX_TEXT)}{many}"
+
+
+def _handler_failing(event: Fields) -> str:
+    error = printable(event["error"])
+    return f"the callback for {event['kind']} fails on every packet from {short(event['from'])}: {error}"
 
 
 def _pending(event: Fields) -> str:
@@ -91,6 +103,7 @@ _LINES: dict[str, Callable[[Fields], str]] = {
     "peer_removed": _peer_removed,
     "packet": _packet,
     "refused": _refused,
+    "handler_failing": _handler_failing,
     "pending": _pending,
     "trust_changed": _trust_changed,
     "banned": _banned,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +14,13 @@ from peernet.cli.settings import Settings
 from peernet.cli.state import save_peers
 from peernet.deadline import Deadline
 from peernet.errors import HomeError
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 
 # What is left for the goodbye when the time is up: enough to write it, not to wait for the peer. Seconds.
 LEAST_GOODBYE = 0.1
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def send_once(
@@ -37,7 +37,7 @@ def send_once(
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings, deadline) as network:
+    with momentary_network(home, settings, deadline) as network:
         return say(network, peer, message, timeout, confirm, deadline)
 
 
@@ -49,14 +49,17 @@ def ping_once(
     Raises:
         PeerNetError: it could not be done.
     """
-    with _network(home, settings, deadline) as network:
+    with momentary_network(home, settings, deadline) as network:
         return ping(network, peer, timeout, count, deadline)
 
 
 @contextmanager
-def _network(home: Home, settings: Settings, deadline: Deadline) -> Iterator[PeerNetwork]:
+def momentary_network(
+    home: Home, settings: Settings, deadline: Deadline, *, delivers_stored: bool = False
+) -> Iterator[PeerNetwork]:
     """A network that accepts nobody, stopped at the end; whom it met is remembered."""
-    network = make_network(home, replace(settings, listen=()), changes_lists=False)
+    settings = replace(settings, listen=())
+    network = make_network(home, settings, changes_lists=False, delivers_stored=delivers_stored)
     network.start()
     try:
         yield network

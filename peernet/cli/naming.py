@@ -47,6 +47,10 @@ class Directory:
             f"no known peer has an identifier that starts with {text!r}; `peernet-node peers` lists them",
         )
 
+    def extended(self, identifiers: Iterable[str]) -> Directory:
+        """One with some more peers, whose addresses are not known."""
+        return Directory([*self._endpoints.items(), *((identifier, ()) for identifier in identifiers)])
+
     def _at(self, address: PeerAddress) -> str:
         if address.identifier is not None:
             return address.identifier

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from gevent.event import Event as Flag
@@ -15,8 +14,7 @@ from peernet.cli.figures import GreenletCount, LagMeter
 from peernet.cli.files import remove_leftovers
 from peernet.cli.home import Home
 from peernet.cli.keeping import AddressBookFile, BansFile, KeptFile
-from peernet.cli.lines import line_of
-from peernet.cli.output import to_json
+from peernet.cli.lines import formatter
 from peernet.cli.requests import Requests
 from peernet.cli.settings import Settings
 from peernet.cli.state import load_bans, load_peers, load_trust, save_trust
@@ -24,22 +22,26 @@ from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
 from peernet.handlers import ignore
 from peernet.identity import Identity
+from peernet.logs import get_logger
 from peernet.network import PeerNetwork
 from peernet.text import printable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long goodbyes may take. Seconds.
 STOP_TIMEOUT = 5.0
 
 
-def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) -> PeerNetwork:
+def make_network(
+    home: Home, settings: Settings, *, changes_lists: bool = True, delivers_stored: bool = True
+) -> PeerNetwork:
     """The network of a home folder with all that it remembers; not started.
 
     Args:
         home: the folder, which the caller has locked.
         settings: what to run it with.
         changes_lists: whether the lists may be written; if not, a damaged file of them stays where it is.
+        delivers_stored: whether it has the home's durable outbox.
 
     Raises:
         PeerNetError: the home or a setting cannot be used.
@@ -56,6 +58,7 @@ def make_network(home: Home, settings: Settings, *, changes_lists: bool = True) 
         policy=settings.applied_to(load_trust(home.trust_file, look_only=not changes_lists)),
         config=settings.limits,
         insecure=settings.insecure,
+        durable_outbox=home.outbox_file if delivers_stored else None,
     )
     for kind in ("data_transmission", "collection_share"):
         network.handlers[kind] = ignore  # the events show them, and that is what they are for
@@ -79,9 +82,8 @@ class Node:
         self.home = home
         self.network = make_network(home, settings)
         self._settings = settings
-        self._line_of = line_of if style == "table" else to_json
+        self._line_of = formatter(style)
         self._writer = writer
-        self._drops_told = 0
         self._book = AddressBookFile(home, self.network.known_peers)
         self._bans = BansFile(home, self.network.bans)
         self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
@@ -163,10 +165,6 @@ class Node:
         return self._requests.answer(command, arguments)
 
     def _show(self, event: EventObject) -> None:
-        dropped = self._writer.dropped
-        if dropped > self._drops_told:
-            self._writer.put(self._line_of(make_event("dropped", count=dropped - self._drops_told)))
-            self._drops_told = dropped
         self._writer.put(self._line_of(event))
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:

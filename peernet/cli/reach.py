@@ -80,7 +80,7 @@ def say(
     """
     deadline = deadline or Deadline(timeout)
     channel = reach(network, peer, deadline.cap(timeout))
-    body = _message(message)
+    body = body_of(message)
     with _told_why(channel):
         receipt = channel.send(body, timeout=deadline.remaining)
         if confirm and receipt.reason is Reason.NO_SESSION:
@@ -126,7 +126,8 @@ def _told_why(channel: PeerChannel) -> Iterator[None]:
         raise type(error)(f"{error} ({printable(channel.reason_text)})", error.reason) from error
 
 
-def _message(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPacket:
+def body_of(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPacket:
+    """The body of a message that is described by plain values, as for :func:`say`."""
     if "text" in message:
         return PureMessagePacket(message=message["text"])
     return DataTransmissionPacket(data=message["data"], name=message["name"], format=FORMATS[message["format"]])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peernet.channel import PeerChannel
 from peernet.cli.banning import chosen
 from peernet.cli.control_server import Streaming
+from peernet.cli.durable import describe_outbox, drop_from_outbox, say_durably
 from peernet.cli.figures import figures
 from peernet.cli.lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
 from peernet.cli.output import duration, short
@@ -78,6 +79,17 @@ class Requests:
         if "data" in message:
             message["data"] = base64.b64decode(message["data"])
         return say(self._network, peer, message, timeout, confirm)
+
+    def send_durable(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
+        if "data" in message:
+            message["data"] = base64.b64decode(message["data"])
+        return say_durably(self._network, peer, message, timeout, confirm)
+
+    def outbox_list(self, packets: bool) -> list[Arguments]:
+        return describe_outbox(self._network, packets)
+
+    def outbox_drop(self, peer: str | None) -> Arguments:
+        return drop_from_outbox(self._network, peer)
 
     def ping(self, peer: str, timeout: float, count: int) -> list[Arguments]:
         return ping(self._network, peer, timeout, count)
@@ -181,6 +193,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "connect": Requests.connect,
     "disconnect": Requests.disconnect,
     "send": Requests.send,
+    "send_durable": Requests.send_durable,
+    "outbox_list": Requests.outbox_list,
+    "outbox_drop": Requests.outbox_drop,
     "ping": Requests.ping,
     "pending": Requests.pending,
     "accept": Requests.accept,

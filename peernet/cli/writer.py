@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 
-import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from peernet.deadline import Deadline
 from peernet.greenlets import spawn
+from peernet.text import printable
 
 # From here on those who can wait do so, and with them the peers that cause the lines.
 SOFT_LIMIT = 1024 * 1024
 # From here on lines are dropped: what cannot wait must not fill the memory.
 HARD_LIMIT = 4 * SOFT_LIMIT
+# What one write of the thread takes, as long as it is whole lines. Only what has not reached it can be dropped.
+BATCH = 64 * 1024
+# The longest line of text; longer than any of our own. Characters.
+MAX_LINE = 4096
 
 
 class LineWriter:
@@ -23,16 +28,20 @@ class LineWriter:
 
     Args:
         descriptor: where to; it is not closed.
+        tell_dropped: the line that says how many are missing in its place.
 
     Attributes:
-        dropped: lines that were given up because too much was waiting already.
+        dropped: lines that were given up because too much was waiting already, the oldest first.
         broken: whether the reader has gone; lines are given up silently then.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, tell_dropped: Callable[[int], str]) -> None:
         self.dropped = 0
         self.broken = False
         self._descriptor = descriptor
+        self._tell_dropped = tell_dropped
+        self._dropped_told = 0
+        self._unfinished = ""  # of a line of text
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._closed = False
@@ -44,13 +53,13 @@ class LineWriter:
         self._greenlet = spawn(f"writer {descriptor}", self._run)
 
     def put(self, line: str) -> None:
-        """Queue a line. Never waits; beyond the hard limit the line is dropped and counted."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        """Queue a line. Never waits; beyond the hard limit the oldest that wait are dropped and counted."""
+        data = _encoded(line)
         if self.broken or self._closed:
             return
-        if self._size and self._size + len(data) > HARD_LIMIT:
+        while self._lines and self._size + len(data) > HARD_LIMIT:
+            self._size -= len(self._lines.popleft())
             self.dropped += 1
-            return
         self._lines.append(data)
         self._size += len(data)
         if self._size > SOFT_LIMIT and self._patient:
@@ -66,16 +75,22 @@ class LineWriter:
         self._patient = False
         self._room.set()
 
-    def write(self, text: str) -> None:
-        """For :class:`logging.StreamHandler`: as :meth:`put`."""
-        if text.strip():
-            self.put(text.rstrip("\n"))
+    def write(self, text: str) -> int:
+        """For logs, and as ``sys.stderr``: as :meth:`put`, with nothing left in it that acts on a terminal."""
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        for line in lines:
+            if line:
+                self.put(printable(line, MAX_LINE))
+        self._unfinished = self._unfinished[: MAX_LINE + 1]
+        return len(text)
 
     def flush(self) -> None:
-        """For :class:`logging.StreamHandler`: nothing to do."""
+        """For logs, and as ``sys.stderr``: nothing to do."""
 
     def close(self, timeout: float) -> bool:
         """Take no more lines, and write those that wait. Returns whether all were written in time."""
+        if self._unfinished:
+            self.write("\n")
         self._closed = True
         self.hurry()
         self._filled.set()
@@ -96,14 +111,22 @@ class LineWriter:
                 return
 
     def _write_some(self) -> None:
-        batch = b"".join(self._lines)
-        self._lines.clear()
-        if not self._threads.apply(_write_whole, (self._descriptor, batch)):
+        missing, self._dropped_told = self.dropped - self._dropped_told, self.dropped
+        batch = [self._lines.popleft()]
+        size = len(batch[0])
+        while self._lines and size + len(self._lines[0]) <= BATCH:
+            size += len(self._lines[0])
+            batch.append(self._lines.popleft())
+        notice = _encoded(self._tell_dropped(missing)) if missing else b""
+        if not self._threads.apply(_write_whole, (self._descriptor, notice + b"".join(batch))):
             self.broken = True
-        self._size -= len(batch)
+        self._size -= size
         if self._size <= SOFT_LIMIT:
             self._room.set()
-        gevent.sleep(0)
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _write_whole(descriptor: int, data: bytes) -> bool:

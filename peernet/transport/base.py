@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 # One read takes this much at most: many small frames per system call, and little
 # enough that a thousand connections reading at once stay cheap.
@@ -28,6 +28,10 @@ class Transport(Protocol):
     def identifier(self) -> str | None:
         """The identifier that the other end has proven; ``None`` on plain transports."""
 
+    @property
+    def drained(self) -> bool:
+        """Whether the last read seems to have taken all that had arrived."""
+
     def recv(self) -> bytes:
         """The next bytes; waits for them. Empty at the end of the stream.
 
@@ -50,6 +54,9 @@ class Transport(Protocol):
     def unread(self) -> int:
         """Bytes that have arrived and were not read; a sign of life while nobody reads. 0 if not known."""
 
+    def crowded(self) -> bool:
+        """Whether so much is unread that the other end may not be able to send more. ``True`` if not known."""
+
     def ended(self) -> bool:
         """Whether the other end has gone, without reading. May be ``False`` while unread bytes hide it."""
 
@@ -64,3 +71,15 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release everything. Idempotent."""
+
+
+class Security(Protocol):
+    """Proves to the two ends of a connection who is at the other."""
+
+    def wrap(self, raw: Any, /, *, dialled: bool) -> Transport:
+        """A transport with an identifier over a connected one; waits, so bound it from outside.
+
+        Raises:
+            TransportError: the other side does not take part, or left.
+            IdentityError: its key is of a type that peers do not use.
+        """

@@ -59,6 +59,10 @@ class MemoryTransport:
         self._incoming = incoming
         self._outgoing = outgoing
 
+    @property
+    def drained(self) -> bool:
+        return not self._incoming.data
+
     def recv(self) -> bytes:
         return self._incoming.read(READ_SIZE)
 
@@ -72,6 +76,9 @@ class MemoryTransport:
 
     def unread(self) -> int:
         return len(self._incoming.data)
+
+    def crowded(self) -> bool:
+        return len(self._incoming.data) >= CAPACITY
 
     def ended(self) -> bool:
         return self._incoming.ended and not self._incoming.data

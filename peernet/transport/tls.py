@@ -67,7 +67,7 @@ class TlsTransport:
     def __init__(self, connection: SSL.Connection, tcp: TcpTransport) -> None:
         self._connection = connection
         self._tcp = tcp
-        self._drained = False  # records may have come with the handshake
+        self.drained = False  # records may have come with the handshake
         self._ended = False
         self.remote = tcp.remote
         certificate = connection.get_peer_certificate(as_cryptography=True)
@@ -79,7 +79,7 @@ class TlsTransport:
         data: bytes = self._read(self._connection.recv, RECORD_SIZE) or b""
         # After a short record there is seldom another one; asking at once would cost a
         # failing read per round trip, waiting costs a stream of them one pass of the loop.
-        self._drained = len(data) < SHORT_RECORD
+        self.drained = len(data) < SHORT_RECORD
         return data
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -89,7 +89,7 @@ class TlsTransport:
             try:
                 filled += self._connection.recv_into(buffer[filled:], RECORD_SIZE)
             except SSL.Error as error:
-                self._drained = isinstance(error, SSL.WantReadError)
+                self.drained = isinstance(error, SSL.WantReadError)
                 self._ended = _is_end(error)
                 break  # any other error comes up again at the next read
         return filled
@@ -106,6 +106,9 @@ class TlsTransport:
 
     def unread(self) -> int:
         return self._tcp.unread()
+
+    def crowded(self) -> bool:
+        return self._tcp.crowded()
 
     def ended(self) -> bool:
         return self._tcp.ended()
@@ -130,13 +133,13 @@ class TlsTransport:
     def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:
         """What ``read(*arguments)`` returns, as soon as it can; ``None`` at the end of the stream."""
         while not self._ended:
-            if self._drained:
+            if self.drained:
                 self._tcp.wait_readable()
-                self._drained = False
+                self.drained = False
             try:
                 return read(*arguments)
             except SSL.WantReadError:
-                self._drained = True
+                self.drained = True
             except SSL.WantWriteError:
                 self._tcp.wait_writable()
             except SSL.Error as error:

@@ -179,6 +179,7 @@ class Packet(google.protobuf.message.Message):
     REPLY_TO_FIELD_NUMBER: builtins.int
     SOURCE_ORIGIN_IDENTIFIER_FIELD_NUMBER: builtins.int
     SOURCE_ORIGIN_TIME_FIELD_NUMBER: builtins.int
+    PACKET_ID_FIELD_NUMBER: builtins.int
     HELLO_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     ACKNOWLEDGE_FIELD_NUMBER: builtins.int
@@ -208,6 +209,10 @@ class Packet(google.protobuf.message.Message):
     """Unix time in milliseconds at which the packet was made, for people to read;
     no decision depends on it.
     """
+    packet_id: builtins.bytes
+    """The same each time this packet is sent, in whatever session, so that the
+    receiver can tell a repetition; empty when the sender never repeats it.
+    """
     @property
     def hello(self) -> global___HelloPacket: ...
     @property
@@ -233,6 +238,7 @@ class Packet(google.protobuf.message.Message):
         reply_to: builtins.int = ...,
         source_origin_identifier: builtins.str = ...,
         source_origin_time: builtins.int = ...,
+        packet_id: builtins.bytes = ...,
         hello: global___HelloPacket | None = ...,
         heartbeat: global___HeartbeatPacket | None = ...,
         acknowledge: global___AcknowledgePacket | None = ...,
@@ -243,7 +249,7 @@ class Packet(google.protobuf.message.Message):
         data_transmission: global___DataTransmissionPacket | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "pure_message", b"pure_message"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "packet_id", b"packet_id", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "heartbeat", "acknowledge", "disconnect", "pure_message", "identifier", "collection_share", "data_transmission"] | None: ...
 
 global___Packet = Packet

@@ -22,6 +22,9 @@ from peernet.wire.framing import SHORT_VARINTS, encode_varint
 # Field numbers of Packet: below it the envelope, from it on bodies (packet.proto).
 FIRST_BODY_FIELD = 16
 
+# Length of the packet ids that this side makes, which need no walk over the envelope to be read. Bytes.
+PACKET_ID_SIZE = 16
+
 _LENGTH_DELIMITED = 2
 
 
@@ -74,7 +77,7 @@ _BY_TAG = {tag[0]: kind for kind, tag in _BY_CLASS.values()}
 # The envelope as every usual encoder writes it, fields in order and each at most once,
 # up to and with the tag of a body. One match of it replaces a walk over the fields.
 _ENVELOPE = re.compile(
-    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?[\x80-\xff]\x01"
+    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?(?:\x3a\x10.{16})?[\x80-\xff]\x01"
     % {b"v": rb"[\x80-\xff]{0,9}[\x00-\x7f]"},
     re.DOTALL,
 ).match
@@ -129,6 +132,27 @@ def encode_envelope(sequence: int = 0, acknowledged: int = 0, request_id: int = 
     ).SerializeToString()
 
 
+def peek_bare(frame: bytes | bytearray) -> Kind | None:
+    """The kind of a packet whose envelope is empty, as that of most is; ``None`` for every other frame."""
+    size = len(frame)
+    if size > 2 and frame[1] == 1:
+        length = frame[2]
+        if length + 3 == size if length < 0x80 else _fills_rest(frame, 2):
+            return _BY_TAG.get(frame[0])
+    return None
+
+
+def encode_stored(kind: str, packet_id: bytes, body: bytes) -> Encoded:
+    """A body that was serialised earlier, perhaps by another version, with the id that goes before it.
+
+    Args:
+        kind: its name.
+        packet_id: the packet's.
+        body: the tag, the length and the content, as :func:`encode_body` returns them.
+    """
+    return KINDS.get(kind, UNKNOWN), pb.Packet(packet_id=packet_id).SerializeToString(), body
+
+
 def peek(frame: bytes | bytearray) -> Kind:
     """The kind of the packet in a frame, from its envelope alone.
 
@@ -138,12 +162,9 @@ def peek(frame: bytes | bytearray) -> Kind:
     Raises:
         RemoteProtocolError: ``bad_packet``: no body, more than one, or broken bytes.
     """
-    size = len(frame)
-    if size > 2 and frame[1] == 1:  # most packets have an empty envelope
-        kind = _BY_TAG.get(frame[0])
-        length = frame[2]
-        if kind is not None and (length + 3 == size if length < 0x80 else _fills_rest(frame, 2)):
-            return kind
+    kind = peek_bare(frame)
+    if kind is not None:
+        return kind
     match = _ENVELOPE(frame)
     if match is not None:
         start = match.end()

@@ -18,17 +18,13 @@ States, by what has happened to the connection under the session::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 
-# An acknowledgement is sent when this much was handled and not acknowledged yet.
-ACKNOWLEDGE_PACKETS = 64
-ACKNOWLEDGE_BYTES = 256 * 1024
 # Refusals that were told are remembered for the case that the telling was lost with its
 # connection. A sender keeps no more unacknowledged packets than this.
 MAX_TOLD_REFUSALS = 8192
@@ -61,16 +57,6 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
 }
 
 
-class Kept(Protocol):
-    """A packet that a session keeps: its number, once it has one, and its size in bytes."""
-
-    sequence: int
-    size: int
-
-
-K = TypeVar("K", bound=Kept)
-
-
 def resumes(ours: pb.HelloPacket, theirs: pb.HelloPacket) -> bool:
     """Whether the two hellos of a connection continue a session: each side remembers the other's numbering."""
     return (
@@ -79,7 +65,7 @@ def resumes(ours: pb.HelloPacket, theirs: pb.HelloPacket) -> bool:
     )  # fmt: skip
 
 
-class Session(Generic[K]):
+class Session:
     """Both numberings between this side and one peer.
 
     Args:
@@ -91,22 +77,23 @@ class Session(Generic[K]):
         peer_session_id: names the peer's numbering; 0 before the first connection.
         sent: highest number given to a packet.
         acknowledged: highest number that the peer has acknowledged.
-        kept: the packets sent and not acknowledged, in order.
+        kept: the frames sent and not acknowledged, in order; of large ones the beginning only.
         kept_bytes: their bytes.
-        arrived: number of the packet that arrived last on the present connection.
-        received: highest number received from the peer.
-        handled: highest number whose callback has returned.
+        full: whether the next packet has to wait until others are acknowledged.
+        received: highest number received from the peer. With ``duplicates`` at 0, whoever receives may count it up.
+        handled: highest number whose callback has returned; whoever calls back says so.
+        duplicates: how many of the packets that arrive next were received before.
         told: highest number that was acknowledged to the peer.
         refused: refusals that are not told yet.
         state: see :class:`SessionState`.
     """
 
     __slots__ = (
-        "_handled_bytes",
+        "_contents",
         "_told_refusals",
-        "_verdicts",
         "acknowledged",
-        "arrived",
+        "duplicates",
+        "full",
         "handled",
         "kept",
         "kept_bytes",
@@ -128,13 +115,13 @@ class Session(Generic[K]):
         self.max_bytes = max_bytes
         self.state = SessionState.NEW
         self.sent = self.acknowledged = 0
-        self.kept: deque[K] | tuple[()] = ()  # a deque from the first packet on: an idle session is small
+        self.kept: list[bytes] = []
         self.kept_bytes = 0
-        self.arrived = self.received = self.handled = self.told = 0
-        self._handled_bytes = 0  # since the last acknowledgement
+        self.full = False
+        self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
+        self.received = self.handled = self.told = self.duplicates = 0
         self.refused: Sequence[Refused] = ()
         self._told_refusals: deque[Refused] | None = None
-        self._verdicts: dict[int, Reason] | None = None  # the peer's refusals, until their numbers are acknowledged
 
     # Connections.
 
@@ -158,8 +145,8 @@ class Session(Generic[K]):
         self._move("attach")
         self.peer_session_id = peer_session_id
 
-    def resume(self, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> list[K]:
-        """Another connection is there. Returns the packets to send again on it, in order.
+    def resume(self, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> list[tuple[bytes, bytes]]:
+        """Another connection is there. Returns the frames to send again on it, in order, in two parts each.
 
         Acknowledge first if :attr:`owes` says so: a packet that is sent again may carry an
         old acknowledgement, which covers refusals that were lost.
@@ -179,49 +166,52 @@ class Session(Generic[K]):
                 Reason.BAD_PACKET,
             )
         self._move("attach")
-        self.arrived = ours.last_sequence_received
+        self.duplicates = self.received - ours.last_sequence_received
         self.told = acknowledged
         lost = [refusal for refusal in self._told_refusals or () if refusal[0] > acknowledged]
         self._told_refusals = None
         if lost:
             self.refused = [*lost, *self.refused]
-        return [packet for packet in self.kept if packet.sequence > received]
+        again = enumerate(self.kept[received - self.acknowledged :], received + 1)
+        contents = self._contents or {}
+        return [(header, contents.get(number, b"")) for number, header in again]
 
     def detach(self) -> None:
         """The connection is lost."""
         self._move("detach")
 
-    def end(self) -> list[K]:
-        """The session is over. Returns the packets whose fate is not known."""
+    def end(self) -> None:
+        """The session is over: nobody will know what became of the packets that are kept."""
         self._move("end")
-        lost = list(self.kept)
-        self.kept = ()
+        self.kept.clear()
+        self._contents = None
         self.kept_bytes = 0
-        return lost
 
     # Sending.
-
-    @property
-    def full(self) -> bool:
-        """Whether the next packet has to wait until others are acknowledged."""
-        return len(self.kept) >= self.max_packets or self.kept_bytes >= self.max_bytes
 
     @property
     def half_empty(self) -> bool:
         """Whether there is so much room again that those who wait for it may go on."""
         return 2 * len(self.kept) <= self.max_packets and 2 * self.kept_bytes <= self.max_bytes
 
-    def keep(self, packet: K) -> None:
-        """Give a packet its number, and keep it until it is acknowledged."""
-        packet.sequence = self.sent = self.sent + 1
-        self.kept_bytes += packet.size
-        try:
-            self.kept.append(packet)  # type: ignore[union-attr]  # the first packet finds the tuple
-        except AttributeError:
-            self.kept = deque((packet,))
+    def keep(self, frame: bytes) -> int:
+        """Give a packet its number, and keep it until it is acknowledged. Returns the number."""
+        self.sent = number = self.sent + 1
+        self.kept.append(frame)
+        self.kept_bytes = size = self.kept_bytes + len(frame)
+        if size >= self.max_bytes or number - self.acknowledged >= self.max_packets:
+            self.full = True
+        return number
 
-    def release(self, acknowledged: int) -> list[K]:
-        """The peer has acknowledged up to a number. Returns the packets that this settles.
+    def keep_large(self, header: bytes, content: bytes) -> int:
+        """:meth:`keep` for a frame that lies in two parts, because a copy would cost."""
+        self._contents = self._contents or {}
+        self._contents[self.sent + 1] = content
+        self.kept_bytes += len(content)
+        return self.keep(header)
+
+    def release(self, acknowledged: int) -> None:
+        """The peer has acknowledged up to a number.
 
         Raises:
             RemoteProtocolError: that number was never given.
@@ -231,57 +221,39 @@ class Session(Generic[K]):
                 f"packet {acknowledged} is acknowledged, but {self.sent} was the last one sent", Reason.BAD_PACKET
             )
         count = acknowledged - self.acknowledged
-        if count <= 0:
-            return []
-        self.acknowledged = acknowledged
-        take = self.kept.popleft  # type: ignore[union-attr]  # numbers were given, so it is a deque
-        settled = [take() for _ in range(count)]
-        self.kept_bytes -= sum([packet.size for packet in settled])
-        return settled
+        if count > 0:
+            self.kept_bytes -= sum(map(len, self.kept[:count])) + self._release_contents(acknowledged)
+            del self.kept[:count]
+            self.acknowledged = acknowledged
+            self.full = len(self.kept) >= self.max_packets or self.kept_bytes >= self.max_bytes
 
-    def note_refusals(self, refusals: Iterable[Refused]) -> None:
-        """The peer tells that packets reached no callback; it acknowledges them now or later."""
-        for number, reason in refusals:
-            if self.acknowledged < number <= self.sent:  # others were settled, or never were
-                self._verdicts = self._verdicts or {}
-                self._verdicts[number] = reason
-
-    def verdict(self, number: int) -> Reason | None:
-        """Why the peer has refused a packet that it has acknowledged; ``None`` if it has not."""
-        return self._verdicts.pop(number, None) if self._verdicts else None
-
-    @property
-    def has_verdicts(self) -> bool:
-        """Whether the peer has refused packets whose :meth:`verdict` was not asked for."""
-        return bool(self._verdicts)
+    def _release_contents(self, acknowledged: int) -> int:
+        if not self._contents:
+            return 0
+        numbers = [number for number in self._contents if number <= acknowledged]
+        return sum(len(self._contents.pop(number)) for number in numbers)
 
     # Receiving.
 
     def receive(self) -> bool:
         """The next numbered packet has arrived. Returns whether it is new."""
-        self.arrived = number = self.arrived + 1
-        if number <= self.received:
+        if self.duplicates:
+            self.duplicates -= 1
             return False
-        self.received = number
+        self.received += 1
         return True
 
     def check(self, sequence: int) -> None:
-        """Compare the number that the packet arrived last carries with the one that was counted.
+        """Compare the number that the packet received last carries with the one that was counted.
 
         Raises:
             RemoteProtocolError: they differ, so the two sides have lost count.
         """
-        if sequence != self.arrived:
-            raise RemoteProtocolError(f"packet {self.arrived} says that it is {sequence}", Reason.BAD_PACKET)
-
-    def handle(self, size: int) -> bool:
-        """The packet received last has been handled. Returns whether to acknowledge now."""
-        self.handled = handled = self.received
-        self._handled_bytes += size
-        return handled - self.told >= ACKNOWLEDGE_PACKETS or self._handled_bytes >= ACKNOWLEDGE_BYTES
+        if sequence != self.received:
+            raise RemoteProtocolError(f"packet {self.received} says that it is {sequence}", Reason.BAD_PACKET)
 
     def refuse(self, reason: Reason) -> None:
-        """The packet received last will reach no callback; :meth:`handle` it all the same."""
+        """The packet received last will reach no callback. It counts as handled all the same."""
         self.refused = [*self.refused, (self.received, reason)]
 
     @property
@@ -292,7 +264,6 @@ class Session(Generic[K]):
     def take_acknowledgement(self) -> int:
         """The number to acknowledge in whatever is sent next. Only while there is nothing in :attr:`refused`."""
         self.told = self.handled
-        self._handled_bytes = 0
         return self.handled
 
     def acknowledge(self) -> tuple[int, list[Refused]]:

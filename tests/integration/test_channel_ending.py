@@ -55,6 +55,18 @@ def test_close_is_idempotent_and_the_first_reason_counts(networks: Networks) -> 
     assert removed.calls == [(meeting.to_bob, Reason.CLOSED)]
 
 
+def test_a_channel_that_is_ended_while_it_closes_is_not_taken_for_one_that_hangs(
+    networks: Networks, caplog: pytest.LogCaptureFixture
+) -> None:
+    meeting = meet(networks, config=config(close_timeout=0.2))
+    closing = gevent.spawn(meeting.to_bob.close)
+    wait_until(lambda: meeting.to_bob.state is ChannelState.CLOSING)
+    meeting.to_bob.end(Reason.SESSION_LOST)
+    closing.get(timeout=5)
+    wait_until(lambda: not meeting.alice._switch.greenlets)
+    assert "still runs" not in caplog.text
+
+
 def test_both_sides_may_close_at_the_same_time(networks: Networks) -> None:
     meeting = meet(networks)
     removed = [network.peer_removed.add(Recorder()) for network in (meeting.alice, meeting.bob)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import gevent
 import pytest
@@ -62,6 +63,23 @@ def test_send_waits_for_room_and_gives_up_in_time(stuck: Meeting) -> None:
     with pytest.raises(SendTimeout):
         stuck.to_bob.send(CHUNK, timeout=0.05)
     assert stuck.to_bob.reason is None
+
+
+def test_who_waits_for_room_on_a_broken_connection_lets_others_run(networks: Networks) -> None:
+    meeting = meet(networks, config=config(outbox_packets=2, session_packets=4))
+    done = Flag()
+    meeting.alice.handlers["pure_message"] = lambda channel, packet: done.wait()
+    meeting.to_alice.send(text("be busy"))
+    wait_until(lambda: meeting.to_bob.received)
+    meeting.to_bob._link._transport.abort()  # which nobody notices, because nobody reads
+    with suppress(OutboxFullError):
+        while True:
+            meeting.to_bob.try_send(text("of which nothing leaves"))
+    turn = gevent.spawn(bool)
+    with suppress(SendTimeout):
+        meeting.to_bob.send(text("one more"), timeout=0.1)
+    done.set()
+    assert turn.dead
 
 
 def test_a_sender_that_waits_for_room_is_told_when_the_channel_closes(stuck: Meeting) -> None:

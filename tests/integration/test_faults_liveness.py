@@ -17,7 +17,7 @@ from peernet import IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, dial, pb, varint
-from tests.integration.meetings import Networks, config, meet, node_in_use, text, undisturbed
+from tests.integration.meetings import Networks, config, fill, meet, node_in_use, text, undisturbed
 from tests.support import Recorder, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
@@ -166,6 +166,41 @@ def test_a_peer_that_dies_while_a_callback_runs_is_removed_before_it_returns(nod
     assert removed.wait_for(1) == [(channel, Reason.TIMEOUT)]
     done.set()
     attacker.leave()
+
+
+def test_a_peer_that_falls_silent_while_a_callback_leaves_its_bytes_unread_is_dead(node: PeerNetwork) -> None:
+    removed = node.peer_removed.add(Recorder())
+    attacker, channel = _guest(node)
+    busy, done = Flag(), Flag()
+
+    @channel.handlers.on("pure_message")
+    def take_long(channel: PeerChannel, packet: object) -> None:
+        busy.set()
+        done.wait()
+
+    attacker.say("take your time")
+    assert busy.wait(5)
+    attacker.say("these are my last words")
+    assert removed.wait_for(1, 10) == [(channel, Reason.TIMEOUT)]
+    done.set()
+    attacker.leave()
+
+
+def test_a_peer_that_cannot_send_because_a_callback_leaves_its_bytes_unread_is_alive(networks: Networks) -> None:
+    meeting = meet(networks, config=config(**MORTAL, write_timeout=20))
+    busy, done = Flag(), Flag()
+
+    @meeting.bob.handlers.on("pure_message")
+    def take_long(channel: PeerChannel, packet: object) -> None:
+        busy.set()
+        done.wait()
+
+    meeting.to_bob.send(text("take your time"))
+    assert busy.wait(5)
+    fill(meeting.to_bob, text("x" * 60_000))
+    gevent.sleep(3 * MORTAL["dead_after"])
+    assert meeting.bob.counters["reconnecting"] == meeting.alice.counters["reconnecting"] == 0
+    done.set()
 
 
 def test_a_callback_that_blocks_the_whole_process_kills_no_peer(networks: Networks) -> None:

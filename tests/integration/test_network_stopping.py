@@ -11,7 +11,9 @@ import pytest
 from gevent.event import Event as Flag
 
 from peernet import PeerAddress, PeerChannel, PeerNetwork, Reason
+from peernet.address import endpoint
 from peernet.errors import ChannelClosedError, ConnectError
+from peernet.transport.tcp import listen
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text
 from tests.support import Recorder, scaled, wait_until
@@ -183,6 +185,33 @@ def test_stop_ends_handshakes_that_are_under_way(networks: Networks, plain: bool
         assert stranger.is_hung_up_on()
         stranger.leave()
     assert node.counters["handshake_timeout"] == 0
+
+
+@pytest.mark.parametrize("insecure", [False, True], ids=["in TLS", "in the hello"])
+def test_stop_ends_dials_that_are_under_way(networks: Networks, insecure: bool) -> None:
+    node = networks(insecure=insecure)
+    with listen(PeerAddress("127.0.0.1", 0)) as mute:
+        dialling = gevent.spawn(_try_to_connect, node, endpoint(*mute.getsockname()))
+        accepted, _ = mute.accept()
+        node.stop()
+        assert "stopping" in dialling.get(timeout=scaled(5))
+        accepted.close()
+
+
+def test_stop_ends_the_pause_between_two_dials(networks: Networks) -> None:
+    node = networks(config=config(backoff_base=50, backoff_cap=60))
+    with listen(PeerAddress("127.0.0.1", 0)) as hasty:
+        dialling = gevent.spawn(_try_to_connect, node, endpoint(*hasty.getsockname()), timeout=600)
+        hasty.accept()[0].close()
+        gevent.sleep(0.1)
+        node.stop()
+        assert "stopping" in dialling.get(timeout=scaled(5))
+
+
+def _try_to_connect(node: PeerNetwork, address: str, timeout: float | None = None) -> str:
+    with pytest.raises(ConnectError) as caught:
+        node.connect(address, timeout=timeout)
+    return str(caught.value)
 
 
 def test_nobody_is_let_in_while_the_network_stops(networks: Networks) -> None:

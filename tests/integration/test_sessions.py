@@ -12,16 +12,16 @@ import gevent
 import pytest
 
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import ChannelClosedError, DeliveryFailed, OutboxFullError, SelfWaitError, SendTimeout
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
+from peernet.testing import FaultProxy, Faults
 from peernet.trust import IncomingPeerTrustPolicy
 from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
-from tests.integration.cutting_proxy import CuttingProxy
 from tests.support import Recorder, scaled, wait_until
 
 Networks = Callable[..., PeerNetwork]
@@ -44,8 +44,7 @@ class Pair:
         options.setdefault("config", QUICK)
         self.bob = networks(**options)
         self.alice = networks(listen=[], **options)
-        address = PeerAddress.parse(self.bob.addresses[0])
-        self.proxy = CuttingProxy(address.endpoint)
+        self.proxy = FaultProxy(self.bob.addresses[0])
         self.heard: dict[PeerNetwork, list[str]] = {self.alice: [], self.bob: []}
         self.removed = {network: Recorder() for network in self.heard}
         self.added = {network: Recorder() for network in self.heard}
@@ -55,9 +54,7 @@ class Pair:
             network.peer_added.add(self.added[network])
             network.peer_removed.add(self.removed[network])
             network.channel_resumed.add(self.resumed[network])
-        where = f"{address.identifier}@" if address.identifier else ""
-        self.address = f"peer://{where}{self.proxy.endpoint}"
-        self.channel = self.alice.connect(self.address)
+        self.channel = self.alice.connect(self.proxy.address)
         self.back  # noqa: B018  # it is there before the test begins
 
     @property
@@ -250,11 +247,11 @@ class TestResuming:
             rng.choice((pair.proxy.reset, lambda: pair.proxy.cut_after(rng.randrange(20_000))))()
             cuts += 1
             gevent.sleep(rng.uniform(0, 0.04))
-        pair.proxy.cut_after(10**12)
+        pair.proxy.set_faults(Faults())
         gevent.joinall(talking, raise_error=True)
         assert all(receipt.wait(scaled(20)) for receipt in receipts)
         assert list(pair.heard.values()) == [[str(number) for number in range(count)]] * 2
-        assert pair.proxy.accepted > 20
+        assert pair.proxy.counters["accepted"] > 20
 
     def test_a_half_open_connection_is_noticed_behind_a_blocked_callback(self, pairs: Callable[..., Pair]) -> None:
         config = replace(QUICK, heartbeat_interval=0.2, dead_after=0.6, write_timeout=1.0)
@@ -302,7 +299,7 @@ class TestResuming:
         pair = pairs(config=replace(QUICK, backoff_base=50, backoff_cap=60, redial_interval=30))
         pair.proxy.reset()
         pair.wait_lost()
-        assert pair.alice.connect(pair.address) is pair.channel
+        assert pair.alice.connect(pair.proxy.address) is pair.channel
         assert pair.channel.state is OPEN
         assert pair.channel.send(text("hello")).wait(scaled(5))
 
@@ -319,6 +316,23 @@ class TestResuming:
         pair.proxy.refuses = False
         receipts.append(pair.channel.send(text(10), timeout=scaled(10)))
         assert all(receipt.wait(scaled(5)) for receipt in receipts)
+
+    def test_a_sender_who_waits_finds_the_room_that_a_few_acknowledgements_make(
+        self, pairs: Callable[..., Pair]
+    ) -> None:
+        pair, go_on = pairs(config=replace(QUICK, session_packets=10)), gevent.event.Event()
+        heard = pair.heard[pair.bob]
+
+        def read_three(channel: PeerChannel, packet: Any) -> None:
+            heard.append(packet.pure_message.message)
+            if len(heard) > 3:
+                go_on.wait(scaled(30))
+
+        pair.bob.handlers["pure_message"] = read_three
+        with gevent.Timeout(scaled(10)):
+            for number in range(13):
+                pair.channel.send(text(number), timeout=60)
+        go_on.set()
 
     def test_closing_while_reconnecting_ends_at_once(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
@@ -379,20 +393,15 @@ class TestPairs:
 class TestRedialling:
     def test_a_restarted_hub_is_not_stormed(self, networks: Networks) -> None:
         hub = networks(config=NetworkConfig())
-        identity, endpoint = Identity.generate(), PeerAddress.parse(hub.addresses[0]).endpoint
-        proxy = CuttingProxy(endpoint)
-        try:
+        with FaultProxy(hub.addresses[0]) as proxy:
             clients = [networks(listen=[]) for _ in range(20)]
-            channels = [client.connect(f"peer://{hub.identifier}@{proxy.endpoint}") for client in clients]
-            accepted, began = proxy.accepted, time.monotonic()
+            channels = [client.connect(proxy.address) for client in clients]
+            accepted, began = proxy.counters["accepted"], time.monotonic()
             proxy.reset()
             wait_until(lambda: all(channel.state is RECONNECTING for channel in channels))
             wait_until(lambda: all(channel.state is OPEN for channel in channels), 15)
             most = (time.monotonic() - began + 1) * len(clients)
-            assert proxy.accepted - accepted <= most
-            assert identity.identifier != hub.identifier
-        finally:
-            proxy.stop()
+            assert proxy.counters["accepted"] - accepted <= most
 
     def test_a_final_refusal_ends_the_channel(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()

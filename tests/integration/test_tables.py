@@ -15,7 +15,16 @@ from tests.support import wait_until
 COUNTED = {
     *map(str, Reason),
     *("blocked_networks", "allowed_networks"),
-    *("refused", "unhandled", "unknown_kind", "callback_failed", "reconnecting", "resumed"),
+    *(
+        "refused",
+        "unhandled",
+        "unknown_kind",
+        "callback_failed",
+        "handler_failing",
+        "durable_refused",
+        "reconnecting",
+        "resumed",
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peernet.channel import ChannelState
+from peernet.channel_state import ChannelState
 from peernet.peer import GenericPeer
 
 ALICE, BOB, CAROL = (letter * 52 for letter in "abc")

@@ -1,33 +1,32 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from peernet import clock
 from peernet.deadline import Deadline
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    moment = [1000.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: moment[0])
+    return moment
 
 
-def test_a_deadline_runs_down_and_stays_at_nothing(clock: list[float]) -> None:
+def test_a_deadline_runs_down_and_stays_at_nothing(now: list[float]) -> None:
     deadline = Deadline(5)
     assert (deadline.remaining, deadline.expired) == (5, False)
-    clock[0] += 4
+    now[0] += 4
     assert (deadline.remaining, deadline.expired) == (1, False)
-    clock[0] += 1
+    now[0] += 1
     assert (deadline.remaining, deadline.expired) == (0, True)
-    clock[0] += 100
+    now[0] += 100
     assert (deadline.remaining, deadline.expired) == (0, True)
 
 
-def test_without_a_timeout_it_never_comes(clock: list[float]) -> None:
+def test_without_a_timeout_it_never_comes(now: list[float]) -> None:
     deadline = Deadline(None)
-    clock[0] += 1e9
+    now[0] += 1e9
     assert (deadline.remaining, deadline.expired, deadline.cap(7)) == (None, False, 7)
 
 
@@ -38,5 +37,5 @@ def test_no_time_has_run_out_at_once(timeout: float) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "granted"), [(3, 3), (5, 5), (8, 5)])
-def test_no_wait_is_longer_than_what_is_left(wanted: float, granted: float, clock: list[float]) -> None:
+def test_no_wait_is_longer_than_what_is_left(wanted: float, granted: float, now: list[float]) -> None:
     assert Deadline(5).cap(wanted) == granted

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 
-from peernet import dialler
+from peernet import chance
 from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.dialler import Dialler
@@ -48,9 +47,8 @@ class World:
         self.pauses: list[float] = []
         self.longest: list[float] = []
         self.config = NetworkConfig(backoff_base=1.0, backoff_cap=5.0)
-        monkeypatch.setattr(dialler, "dial", self.dial)
         monkeypatch.setattr(gevent, "sleep", self.pauses.append)
-        monkeypatch.setattr(random, "uniform", self.uniform)
+        monkeypatch.setattr(chance, "uniform", self.uniform)
 
     def uniform(self, least: float, most: float) -> float:
         assert least == self.config.backoff_base
@@ -71,7 +69,7 @@ class World:
 
     def run(self, *outcomes: Any, timeout: float = 1000.0, attempts: int = 3) -> Any:
         self.outcomes = list(outcomes)
-        return Dialler(self.config, self.introduce).dial(WHERE, timeout, attempts)  # type: ignore[arg-type]
+        return Dialler(self.config, self.dial, self.introduce).dial(WHERE, timeout, attempts)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -192,7 +190,7 @@ def test_a_handshake_that_takes_too_long_is_a_timeout_that_is_not_tried_again(sl
 
 
 def test_a_connection_that_is_not_made_in_time_is_a_timeout(slow: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialler, "dial", lambda address: gevent.sleep(60))
+    monkeypatch.setattr(slow, "dial", lambda address: gevent.sleep(60))
     with pytest.raises(ConnectTimeout):
         slow.run(timeout=0.01)
 

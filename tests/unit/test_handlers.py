@@ -6,7 +6,7 @@ import pytest
 
 from peernet.address import MAX_LISTEN_ADDRESSES
 from peernet.errors import ConfigurationError
-from peernet.handlers import PacketHandleProtocol, find_callback
+from peernet.handlers import InThreadpool, PacketHandleProtocol, find_callback
 from peernet.v1.packet_pb2 import IdentifierPacket, Packet
 from peernet.wire.packets import KINDS
 from tests.support import Recorder
@@ -56,6 +56,20 @@ def test_on_installs_what_it_decorates_and_returns_it() -> None:
 
     assert handlers["data_transmission"] is received
     assert received(None, Packet()) == "called"
+
+
+def test_a_callback_that_blocks_is_marked_and_can_be_called_like_any_other() -> None:
+    handlers = PacketHandleProtocol()
+
+    @handlers.on("pure_message", threadpool=True)
+    def received(channel: object, packet: Packet) -> str:
+        return f"called on {channel}"
+
+    marked = handlers["pure_message"]
+    assert isinstance(marked, InThreadpool)
+    assert marked.callback is received
+    assert received("me", Packet()) == marked("me", Packet()) == "called on me"
+    assert repr(marked) == f"InThreadpool({received!r})"
 
 
 @pytest.mark.parametrize("kind", ["pure_message", "disconnect"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from peernet import clock
 from peernet.config import NetworkConfig
 from peernet.known_peers import ChannelTable, KnownPeer, KnownPeers
 from tests.unit.peers import ALICE, BOB, CAROL, FakeChannel, peer_at
@@ -136,7 +137,7 @@ def test_a_peer_that_moves_counts_where_it_is_now() -> None:
 
 def test_peers_not_seen_for_long_are_forgotten_but_for_those_to_connect_to(monkeypatch: pytest.MonkeyPatch) -> None:
     peers, now = book(known_peer_ttl=100), 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
     meet(peers, ALICE, kept=True)
     meet(peers, BOB)
     now = 1101.0
@@ -147,9 +148,9 @@ def test_peers_not_seen_for_long_are_forgotten_but_for_those_to_connect_to(monke
 def test_a_clock_that_is_set_makes_nobody_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     peers = book(known_peer_ttl=100)
     meet(peers, ALICE)
-    monkeypatch.setattr(time, "time", lambda: 1e10)
+    monkeypatch.setattr(clock, "wall", lambda: 1e10)
     meet(peers, BOB)
-    monkeypatch.setattr(time, "time", lambda: 5.0)
+    monkeypatch.setattr(clock, "wall", lambda: 5.0)
     meet(peers, CAROL)
     assert names(peers) == [ALICE, BOB, CAROL]
 

@@ -8,6 +8,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
+from peernet import clock
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import LocalProtocolError, RemoteProtocolError, TransportError
@@ -33,11 +34,21 @@ class Setup:
         self.failures = Recorder()
         self.link = Link(self.near, connection, self.config, self.failures)
         self.frames: list[bytes] = []
+        self.told: list[str] = []
 
     def handle(self, frame: bytes | bytearray) -> bool:
         """Keep every frame, and stop after one that says so."""
         self.frames.append(bytes(frame))
         return frame != b"stop"
+
+    def rest(self) -> None:
+        self.told.append("rest")
+
+    def end_turn(self) -> None:
+        self.told.append("end_turn")
+
+    def took_long(self) -> None:
+        self.told.append("took_long")
 
 
 @pytest.fixture
@@ -56,7 +67,7 @@ def framed(*payloads: bytes) -> bytes:
 def test_each_frame_is_handled_in_order_until_the_stream_ends(setup: Setup) -> None:
     payloads = [b"one", b"", bytes(1 * MIB), b"two"]
     sending = gevent.spawn(lambda: (send_all(setup.far, framed(*payloads)), setup.far.finish_writing()))
-    assert setup.link.read(setup.handle) is True
+    assert setup.link.read(setup, setup.handle) is True
     assert setup.frames == payloads
     sending.get(timeout=scaled(5))
 
@@ -64,16 +75,16 @@ def test_each_frame_is_handled_in_order_until_the_stream_ends(setup: Setup) -> N
 def test_reading_stops_when_the_handler_says_so_and_can_go_on(setup: Setup) -> None:
     setup.far.send(framed(b"one", b"stop", b"two"))
     setup.far.finish_writing()
-    assert setup.link.read(setup.handle) is False
+    assert setup.link.read(setup, setup.handle) is False
     assert setup.frames == [b"one", b"stop"]
-    assert setup.link.read(setup.handle) is True
+    assert setup.link.read(setup, setup.handle) is True
     assert setup.frames == [b"one", b"stop", b"two"]
 
 
 def test_a_frame_that_is_too_big_ends_the_reading(setup: Setup) -> None:
     setup.far.send(framed(b"one") + encode_varint(2 * MIB + 1))
     with pytest.raises(RemoteProtocolError):
-        setup.link.read(setup.handle)
+        setup.link.read(setup, setup.handle)
     assert setup.frames == [b"one"]
 
 
@@ -83,7 +94,7 @@ def test_what_the_handler_raises_passes_through(setup: Setup) -> None:
 
     setup.far.send(framed(b"one"))
     with pytest.raises(RemoteProtocolError, match="no"):
-        setup.link.read(fail)
+        setup.link.read(setup, fail)
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 5, "seconds_per_turn": 60}], indirect=True)
@@ -98,7 +109,7 @@ def test_everybody_else_gets_a_turn_after_some_frames(setup: Setup) -> None:
     setup.far.send(framed(*[b"x"] * 20, b"stop"))
     watching = gevent.spawn(watch)
     gevent.sleep(0)
-    setup.link.read(setup.handle)
+    setup.link.read(setup, setup.handle)
     watching.get(timeout=scaled(5))
     assert sorted(set(seen) - {0}) == [5, 10, 15]
 
@@ -121,7 +132,7 @@ def test_everybody_else_gets_a_turn_after_some_time(setup: Setup) -> None:
     setup.far.send(framed(*[b"x"] * 5, b"stop"))
     watching = gevent.spawn(watch)
     gevent.sleep(0)
-    setup.link.read(handle)
+    setup.link.read(setup, handle)
     watching.get(timeout=scaled(5))
     assert sorted(set(turns) - {0}) == [1, 2, 3, 4]
 
@@ -138,7 +149,7 @@ def test_reading_pauses_while_the_outbox_is_full_and_goes_on_when_it_has_drained
         return setup.handle(frame)
 
     setup.far.send(framed(b"one", b"stop"))
-    reading = gevent.spawn(setup.link.read, answer)
+    reading = gevent.spawn(setup.link.read, setup, answer)
     gevent.sleep(0.01)
     assert setup.frames == [b"one"]
     receive(setup.far, filled)
@@ -155,26 +166,34 @@ def test_reading_goes_on_after_a_while_even_if_the_outbox_does_not_drain(setup: 
         return setup.handle(frame)
 
     setup.far.send(framed(b"one", b"two", b"stop"))
-    assert gevent.spawn(setup.link.read, answer).get(timeout=scaled(5)) is False
+    assert gevent.spawn(setup.link.read, setup, answer).get(timeout=scaled(5)) is False
     assert setup.link.outbox.full
 
 
 def test_received_bytes_are_a_sign_of_life(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.monotonic() + 60
     setup.far.send(framed(b"stop"))
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    setup.link.read(setup.handle)
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
+    setup.link.read(setup, setup.handle)
     assert setup.link.last_received == later
 
 
-def test_bytes_that_nobody_reads_are_a_sign_of_life(setup: Setup) -> None:
+def test_bytes_that_come_while_nobody_reads_are_a_sign_of_life(setup: Setup) -> None:
     before = setup.link.last_received
-    assert not setup.link.has_news(before + 1)
+    setup.link.look_for_news(before + 1)
     assert setup.link.last_received == before
-    setup.far.send(b"x")
-    for later in (2, 3):
-        assert setup.link.has_news(before + later)
+    for later in (2, 4):
+        setup.far.send(b"x")
+        setup.link.look_for_news(before + later)
+        setup.link.look_for_news(before + later + 1)
         assert setup.link.last_received == before + later
+
+
+def test_a_peer_may_be_kept_from_sending_by_what_nobody_reads(setup: Setup) -> None:
+    setup.far.send(b"x")
+    assert not setup.link.crowded
+    fill(setup.far)
+    assert setup.link.crowded
 
 
 def test_a_control_packet_is_queued_and_moves_the_state(setup: Setup) -> None:

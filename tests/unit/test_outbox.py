@@ -8,6 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
+from peernet import clock
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import TransportError
 from peernet.outbox import EAGER, LARGE, Outbox
@@ -213,7 +214,7 @@ def test_a_reader_that_stands_still_is_noticed_and_forgiven(setup: Setup, monkey
     sent = fill(setup)
     later = time.monotonic() + 60
     with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", lambda: later)
+        patch.setattr(clock, "monotonic", lambda: later)
         assert setup.outbox.stalled_for >= 60
     receive(setup.far, len(sent))
     wait_until(lambda: setup.outbox.stalled_for == 0)
@@ -227,7 +228,7 @@ def test_packets_that_only_wait_for_their_turn_are_no_stall(setup: Setup) -> Non
 
 def test_every_byte_taken_is_progress(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.monotonic() + 60
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
     setup.outbox.put(b"", b"x")
     setup.outbox.flush()
     assert setup.outbox.last_progress == later

@@ -17,6 +17,7 @@ OWN_FINDINGS = {
     Reason.NOT_PERMITTED,
     Reason.UNHANDLED,
     Reason.TOO_BIG,
+    Reason.DROPPED,
     Reason.REFUSED,
 }
 REFUSALS = dict(pb.RefusalReason.items())

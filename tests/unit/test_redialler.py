@@ -1,27 +1,68 @@
+"""When lost peers are dialled again."""
+
 from __future__ import annotations
 
-from typing import Any
+import time
+from dataclasses import dataclass, field
 
 import gevent
 
+from peernet.address import PeerAddress
+from peernet.channel import ChannelState
 from peernet.config import NetworkConfig
+from peernet.peer import GenericPeer
 from peernet.redialler import Redialler
-from tests.unit.peers import FakeChannel
+from tests.support import wait_until
+from tests.unit.peers import peer_at
+
+CONFIG = NetworkConfig(backoff_base=0.01, backoff_cap=0.01, redial_interval=0.3)
 
 
-def test_a_channel_that_ends_before_it_is_dialled_again_is_not_remembered() -> None:
-    redialler = Redialler(NetworkConfig(), lambda address, timeout: None)
-    for _ in range(10):
-        channel: Any = FakeChannel(dialled=True)
-        channel.connected_at = 0.0
-        redialler.restore(channel)
-        redialler.forget(channel)
-    gevent.sleep(0)  # in which the greenlets begin
-    assert not redialler._records
+@dataclass(eq=False)
+class LostChannel:
+    """As much of a channel as a redialler looks at."""
+
+    connected_at: float
+    peer: GenericPeer = field(default_factory=peer_at)
+    dialled: bool = True
+    state: ChannelState = ChannelState.RECONNECTING
+
+
+class Dials:
+    """Takes the place of dialling, and succeeds."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, address: PeerAddress, timeout: float) -> None:
+        self.times.append(time.monotonic())
+
+
+def test_a_new_channel_whose_connection_is_lost_at_once_is_not_dialled_at_once() -> None:
+    """It may have come of a dial just now: that of another channel whose session was lost."""
+    dials = Dials()
+    redialler, connected_at = Redialler(CONFIG, dials), time.monotonic()
+    redialler.restore(LostChannel(connected_at))  # type: ignore[arg-type]
+    wait_until(lambda: dials.times)
+    assert dials.times[0] - connected_at >= CONFIG.redial_interval
     redialler.stop()
 
 
-def test_channels_that_the_other_side_has_dialled_are_not_remembered() -> None:
-    redialler = Redialler(NetworkConfig(), lambda address, timeout: None)
-    redialler.restore(FakeChannel(dialled=False))  # type: ignore[arg-type]  # as much of one as is looked at
+def test_a_channel_that_was_connected_for_a_while_is_dialled_after_a_random_moment() -> None:
+    dials = Dials()
+    config = NetworkConfig(backoff_base=0.01, backoff_cap=0.01, redial_interval=60)
+    redialler = Redialler(config, dials)
+    redialler.restore(LostChannel(time.monotonic() - 61))  # type: ignore[arg-type]
+    wait_until(lambda: dials.times)
+    redialler.stop()
+
+
+def test_a_channel_that_ends_before_it_is_dialled_again_is_not_remembered() -> None:
+    redialler = Redialler(CONFIG, Dials())
+    for _ in range(10):
+        channel = LostChannel(connected_at=0.0)
+        redialler.restore(channel)  # type: ignore[arg-type]  # as much of one as is looked at
+        redialler.forget(channel)  # type: ignore[arg-type]
+    gevent.sleep(0)  # in which the greenlets begin
     assert not redialler._records
+    redialler.stop()

@@ -46,6 +46,7 @@ class Target:
 TARGETS = (
     Target("small messages, TLS", "small", "rate", "peernet-tls", 1.0, True, "pyzmq"),
     Target("small messages, TLS", "small", "rate", "peernet-tls", 15.0, True, "grpcio"),
+    Target("small messages, with sessions", "small", "rate", "peernet-tls", 0.85, True, "peernet-tls-unsure"),
     Target("round trip p50, callback answers", "rtt", "p50", "peernet-tls", 1.5, False, "gevent-pyopenssl"),
     Target("round trip p50, caller waits", "rtt", "p50", "peernet-tls-wait", 1.5, False, "gevent-pyopenssl"),
     Target("bulk, TLS", "bulk", "throughput", "peernet-tls", 0.7, True, "pyopenssl"),

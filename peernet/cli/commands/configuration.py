@@ -61,7 +61,7 @@ def validate(session: Session) -> None:
     try:
         load_settings(session.home.config_file)
     except SettingsError as error:
-        raise CheckFailedError("\nError: ".join(error.mistakes)) from error
+        raise CheckFailedError(*error.mistakes) from error
     except ConfigurationError as error:
         raise CheckFailedError(str(error)) from error
     file = session.home.config_file

@@ -11,8 +11,8 @@ import click
 from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
 from peernet.cli.failures import ControlTimeout, TimeIsUp
-from peernet.cli.lines import line_of
-from peernet.cli.output import short, to_json
+from peernet.cli.lines import formatter
+from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
 from peernet.cli.settings import load_settings
 from peernet.deadline import Deadline
@@ -25,6 +25,7 @@ EVENTS = (
     "resumed",
     "packet",
     "refused",
+    "handler_failing",
     "pending",
     "trust_changed",
     "dial_failed",
@@ -41,7 +42,12 @@ EVENTS = (
     "-n", "--network", metavar="NAME", callback=check_text, help="Without a running node: the network to join."
 )
 @click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
-@click.option("--wait/--no-wait", default=True, help="Wait until the peer has acknowledged it; the default.")
+@click.option(
+    "--durable", is_flag=True, help="Store it, and have the node send it until PEER has acknowledged it, even if away."
+)
+@click.option(
+    "--wait/--no-wait", default=None, help="Wait until the peer has acknowledged it; the default without --durable."
+)
 @timeout_option
 @pass_session
 def send(
@@ -52,24 +58,32 @@ def send(
     Succeeds when PEER has acknowledged the packet. Exits with 4 if PEER refuses it (a peer takes data only
     from those it trusts), with 5 if the time is over, with 1 if it was lost. With no node running on this
     home, PEER is dialled for the moment with the home's identity: one packet, and goodbye.
+
+    With --durable it succeeds when the packet is on the disk; a running node, or the next one on this home,
+    delivers it at least once. With --wait too, 5 means that it is not delivered yet and stays stored.
     """
     if (text is None) == (data is None):
         raise click.UsageError("give either TEXT or --data FILE.")
     flags = {"network": options["network"], "insecure": options["insecure"]}
     settings = load_settings(session.home.config_file, flags)
     message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
-    confirm = options["wait"]
+    durable = options["durable"]
+    confirm = not durable if options["wait"] is None else options["wait"]
     deadline = Deadline(timeout)
 
     def otherwise() -> dict[str, Any]:
         session.prepare()
-        from peernet.cli.momentary import send_once
+        if durable:
+            from peernet.cli.outbox_file import say_durably_once as send_once
+        else:
+            from peernet.cli.momentary import send_once
 
         return send_once(session.home, settings, peer, message, timeout, confirm, deadline)
 
     arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
-    result = control.ask_or(session.home, otherwise, "send", timeout, arguments)
-    session.output.done(f"sent to {short(result['peer'])}", result)
+    result = control.ask_or(session.home, otherwise, "send_durable" if durable else "send", timeout, arguments)
+    done = "stored for" if durable and not confirm else "sent to"
+    session.output.done(f"{done} {short(result['peer'])}", result)
 
 
 @click.command(cls=NodeCommand)
@@ -86,11 +100,12 @@ def listen(session: Session, /, count: int | None, timeout: float | None, **filt
     --count events came; without --count, the end of the time is no failure.
     """
     shown = 0
+    line_of = formatter(session.output.style)
     try:
         for event in control.stream(session.home, "listen", timeout):
             if not _wanted(event, **filters):
                 continue
-            click.echo(line_of(event) if session.output.for_people else to_json(event))
+            click.echo(line_of(event))
             shown += 1
             if shown == count:
                 return

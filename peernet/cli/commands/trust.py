@@ -11,6 +11,7 @@ from peernet.cli.base import NodeCommand, check_entry, peer_argument
 from peernet.cli.failures import NotRunningError
 from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
+from peernet.text import printable
 
 COLUMNS = {"about": "ABOUT", "allowed": "ALLOWED", "rule": "RULE", "why": "WHY"}
 
@@ -90,7 +91,8 @@ def explain(session: Session, peer: str) -> None:
         session.output.record(result)
         return
     state = "connected" if result["connected"] else "not connected: as it would be"
-    click.echo(f"{result['peer'] or 'whoever'} at {result['address'] or 'an unknown address'} ({state})\n")
+    whom = f"{result['peer'] or 'whoever'} at {result['address'] or 'an unknown address'}"
+    click.echo(f"{printable(whom)} ({state})\n")
     session.output.rows(result["decisions"], COLUMNS)
 
 

@@ -13,11 +13,12 @@ from peernet.bans import Ban
 from peernet.cli import bodies, event_log, figures
 from peernet.cli.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
 from peernet.cli.event_log import MAX_WAITING, Subscription, make_event
-from peernet.cli.lines import line_of
+from peernet.cli.lines import formatter, line_of
 from peernet.cli.output import ago, to_json
 from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.v1 import packet_pb2 as pb
+from tests.unit.hostile import HOSTILE, assert_harmless
 
 get_ident = get_original("_thread", "get_ident")
 SOMEBODY = "a" * 52
@@ -71,6 +72,8 @@ EVENTS = [
     make_event("packet", kind="pure_message", **{"from": SOMEBODY}, body={"message": "\x1b[31mred"}),
     make_event("packet", kind="data_transmission", **{"from": SOMEBODY}, body={"size": 5, "name": "\x07"}),
     make_event("refused", kind="identifier", **{"from": SOMEBODY}, rule="r", why="because"),
+    make_event("refused", kind="identifier", **{"from": SOMEBODY}, rule="r", why="because", count=5),
+    make_event("handler_failing", kind="identifier", **{"from": SOMEBODY}, error="ValueError: \x1bno"),
     make_event("pending", peer=SOMEBODY, address="h:1", proven=True, agent="", decision_timeout=60.0),
     make_event("trust_changed", peer=SOMEBODY, trusted=True),
     make_event("banned", **Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 65.0).to_dict()),
@@ -86,6 +89,18 @@ def test_every_event_has_a_line_that_no_terminal_acts_on(event: dict[str, object
     line = line_of(event)
     assert line.isprintable()
     assert str(event["event"]) in line
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: str(event["event"]))
+def test_no_text_that_a_peer_can_choose_acts_on_a_terminal(event: dict[str, object], text: str) -> None:
+    chosen = {"address", "agent", "message", "why", "error"} & event.keys()
+    changed = event | dict.fromkeys(chosen, text)
+    if "body" in event:
+        changed["body"] = {"message": text, "name": text}
+    for style in ("table", "jsonl"):
+        line = formatter(style)(changed)
+        assert_harmless(line, 2000 if style == "table" else 2_000_000)
 
 
 def test_what_a_peer_said_when_it_left_is_shown() -> None:

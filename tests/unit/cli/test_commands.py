@@ -53,8 +53,8 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     names = (
-        "accept allow bans block completion config connect disconnect doctor explain id init limits listen peers "
-        "pending ping reject run send status stop trust unban unblock untrust"
+        "accept allow bans block completion config connect disconnect doctor explain id init limits listen outbox "
+        "peers pending ping reject run send status stop trust unban unblock untrust"
     )
     assert " ".join(sorted(cli.commands)) == names
 

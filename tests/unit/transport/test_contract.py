@@ -186,6 +186,15 @@ def test_unread_bytes_are_a_sign_of_life(ends: Ends) -> None:
     wait_until(lambda: other.unread() > before, what="bytes that nobody reads")
 
 
+def test_whether_the_other_end_can_send_is_seen_from_what_is_unread(ends: Ends) -> None:
+    one, other = ends
+    send_all(one, b"a little")
+    wait_until(other.unread)
+    assert not other.crowded()
+    fill(one)
+    wait_until(other.crowded, what="a closed window")
+
+
 def test_a_peer_that_has_left_is_noticed_without_reading(ends: Ends) -> None:
     one, other = ends
     send_all(one, b"x")

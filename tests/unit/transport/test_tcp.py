@@ -112,6 +112,14 @@ def test_without_ioctl_nothing_is_known_of_unread_bytes(monkeypatch: pytest.Monk
     close(sock, transport)
 
 
+def test_on_systems_that_do_not_tell_any_end_may_be_kept_from_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    sock, transport = socket_and_transport()
+    monkeypatch.setattr(tcp, "SO_MEMINFO", None)
+    assert transport.crowded()
+    close(sock, transport)
+    assert not transport.crowded()
+
+
 # Dialling and listening.
 
 

@@ -13,12 +13,14 @@ from peernet.wire.packets import _BY_CLASS as BODIES_BY_CLASS
 from peernet.wire.packets import (
     FIRST_BODY_FIELD,
     KINDS,
+    PACKET_ID_SIZE,
     UNKNOWN,
     decode,
     encode_body,
     encode_envelope,
     encode_frame,
     encode_header,
+    encode_stored,
     peek,
     peek_numbers,
 )
@@ -130,6 +132,23 @@ def test_envelope_fields_that_are_zero_are_left_out() -> None:
     assert encode_envelope() == b""
 
 
+@pytest.mark.parametrize("name", ["pure_message", "identifier"])
+def test_a_stored_body_is_written_as_it_was_behind_its_id(name: str) -> None:
+    packet_id = bytes(range(PACKET_ID_SIZE))
+    kind, prefix, content = encode_body(BODIES[name])
+    stored = encode_stored(kind.name, packet_id, prefix + content)
+    packet = parsed(encode_header(stored, encode_envelope(acknowledged=3)) + stored[2])
+    assert packet == pb.Packet(acknowledged=3, packet_id=packet_id, **{name: BODIES[name]})  # type: ignore[arg-type]
+    assert stored[0] is kind
+
+
+def test_a_stored_body_of_a_kind_that_this_version_does_not_know_is_sent_all_the_same() -> None:
+    body = field(29, b"from the future")
+    stored = encode_stored("file_result", bytes(PACKET_ID_SIZE), body)
+    assert stored[0] is UNKNOWN
+    assert peek(stored[1] + stored[2]) is UNKNOWN
+
+
 def test_envelope_fields_are_written_under_their_numbers() -> None:
     envelope = encode_envelope(sequence=1, acknowledged=2, request_id=3, reply_to=2**64 - 1)
     assert pb.Packet.FromString(envelope) == pb.Packet(sequence=1, acknowledged=2, request_id=3, reply_to=2**64 - 1)
@@ -183,7 +202,7 @@ READABLE: dict[str, bytes] = {
     "an origin that is no identifier": field(5, b"me") + TEXT,
     "a long origin": field(5, b"x" * 300) + TEXT,
     "the body before the envelope": TEXT + number(1, 5),
-    "an unknown envelope number": number(7, 5) + TEXT,
+    "an unknown envelope number": number(8, 5) + TEXT,
     "an unknown envelope text": TEXT + field(15, b"\xff\xfe"),
     "an unknown fixed64": tag(8, FIXED64) + bytes(8) + TEXT,
     "an unknown fixed32": tag(9, FIXED32) + bytes(4) + TEXT,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import (
-    ACKNOWLEDGE_BYTES,
-    ACKNOWLEDGE_PACKETS,
     MAX_TOLD_REFUSALS,
     REFUSALS_PER_PACKET,
     TRANSITIONS,
@@ -33,18 +30,9 @@ SPECIFIED: dict[SessionState, tuple[SessionState | None, ...]] = {
 }
 
 
-@dataclass(eq=False)
-class Packet:
-    """What a session keeps."""
-
-    text: str = ""
-    size: int = 10
-    sequence: int = 0
-
-
-def session(session_id: int = 1, peer: int = 2, *, max_packets: int = 100, max_bytes: int = 10_000) -> Session[Packet]:
+def session(session_id: int = 1, peer: int = 2, *, max_packets: int = 100, max_bytes: int = 10_000) -> Session:
     """A session on its first connection."""
-    made: Session[Packet] = Session(session_id, max_packets=max_packets, max_bytes=max_bytes)
+    made = Session(session_id, max_packets=max_packets, max_bytes=max_bytes)
     made.begin(peer)
     return made
 
@@ -53,26 +41,33 @@ def hello(**fields: int) -> pb.HelloPacket:
     return pb.HelloPacket(session_id=2, peer_session_id=1, **fields)
 
 
-def told(one: Session[Packet]) -> pb.HelloPacket:
+def told(one: Session) -> pb.HelloPacket:
     made = pb.HelloPacket()
     one.introduce(made)
     return made
 
 
-def keep(one: Session[Packet], count: int, size: int = 10) -> list[Packet]:
-    packets = [Packet(size=size) for _ in range(count)]
-    for packet in packets:
-        one.keep(packet)
-    return packets
+def keep(one: Session, count: int, size: int = 10) -> list[bytes]:
+    frames = [f"{number:{size}}".encode() for number in range(count)]
+    for frame in frames:
+        one.keep(frame)
+    return frames
 
 
-def take(one: Session[Packet], count: int = 1, size: int = 10) -> list[bool]:
-    """Receive and handle packets. Returns for each whether an acknowledgement is due."""
-    return [one.handle(size) for _ in range(count) if one.receive()]
+def handle(one: Session) -> None:
+    """What was received last is handled now."""
+    one.handled = one.received
 
 
-def in_state(state: SessionState) -> Session[Packet]:
-    one: Session[Packet] = Session(1, max_packets=1, max_bytes=1)
+def take(one: Session, count: int = 1) -> None:
+    """Receive and handle packets."""
+    for _ in range(count):
+        if one.receive():
+            handle(one)
+
+
+def in_state(state: SessionState) -> Session:
+    one: Session = Session(1, max_packets=1, max_bytes=1)
     if state in (ATTACHED, DETACHED):
         one.begin(2)
     if state is DETACHED:
@@ -108,31 +103,45 @@ class TestStates:
         }
         assert specified == TRANSITIONS
 
-    def test_the_end_hands_out_what_nobody_acknowledged(self) -> None:
+    def test_the_end_keeps_nothing(self) -> None:
         one = session()
-        packets = keep(one, 3)
-        one.release(1)
-        assert one.end() == packets[1:]
+        keep(one, 3)
+        one.keep_large(b"head", b"content")
+        one.end()
         assert one.kept_bytes == 0
         assert not one.kept
 
 
 class TestSending:
     def test_packets_are_numbered_from_one(self) -> None:
-        assert [packet.sequence for packet in keep(session(), 3)] == [1, 2, 3]
-
-    def test_an_acknowledgement_settles_everything_up_to_its_number(self) -> None:
         one = session()
-        packets = keep(one, 3)
-        assert one.release(2) == packets[:2]
-        assert one.kept_bytes == 10
-        assert one.release(3) == packets[2:]
+        assert [one.keep(b"small"), one.keep_large(b"head", b"content"), one.keep(b"")] == [1, 2, 3]
 
-    def test_an_old_acknowledgement_settles_nothing(self) -> None:
+    def test_an_acknowledgement_releases_everything_up_to_its_number(self) -> None:
         one = session()
-        keep(one, 3)
+        frames = keep(one, 3)
         one.release(2)
-        assert one.release(2) == one.release(1) == one.release(0) == []
+        assert (one.kept, one.kept_bytes) == (frames[2:], 10)
+        one.release(3)
+        assert (one.kept, one.kept_bytes) == ([], 0)
+
+    def test_both_parts_of_a_large_frame_count_until_it_is_released(self) -> None:
+        one = session()
+        one.keep_large(b"head", b"content")
+        one.keep(b"small")
+        one.keep_large(b"head", b"other")
+        assert one.kept_bytes == 11 + 5 + 9
+        one.release(2)
+        assert one.kept_bytes == 9
+        one.release(3)
+        assert one.kept_bytes == 0
+
+    def test_an_old_acknowledgement_releases_nothing(self) -> None:
+        one = session()
+        frames = keep(one, 3)
+        for number in (2, 2, 1, 0):
+            one.release(number)
+        assert one.kept == frames[2:]
         assert one.acknowledged == 2
 
     def test_a_number_that_was_never_given_cannot_be_acknowledged(self) -> None:
@@ -157,23 +166,11 @@ class TestSending:
 
 
 class TestReceiving:
-    def test_an_acknowledgement_is_due_after_so_many_packets(self) -> None:
-        assert take(session(), ACKNOWLEDGE_PACKETS) == [False] * (ACKNOWLEDGE_PACKETS - 1) + [True]
-
-    def test_an_acknowledgement_is_due_after_so_many_bytes(self) -> None:
-        assert take(session(), 2, ACKNOWLEDGE_BYTES // 2) == [False, True]
-
-    def test_the_count_starts_again_with_every_acknowledgement(self) -> None:
-        one = session()
-        take(one, ACKNOWLEDGE_PACKETS - 1, ACKNOWLEDGE_BYTES // ACKNOWLEDGE_PACKETS)
-        assert one.take_acknowledgement() == ACKNOWLEDGE_PACKETS - 1
-        assert take(one, ACKNOWLEDGE_PACKETS) == [False] * (ACKNOWLEDGE_PACKETS - 1) + [True]
-
     def test_a_packet_is_owed_an_acknowledgement_when_it_is_handled_and_not_before(self) -> None:
         one = session()
         one.receive()
         assert not one.owes
-        one.handle(10)
+        handle(one)
         assert one.owes
         assert one.acknowledge() == (1, [])
         assert not one.owes
@@ -193,7 +190,7 @@ class TestRefusals:
         take(one)
         one.receive()
         one.refuse(Reason.UNHANDLED)
-        one.handle(10)
+        handle(one)
         assert one.acknowledge() == (2, [(2, Reason.UNHANDLED)])
         assert one.acknowledge() == (2, [])
 
@@ -202,25 +199,10 @@ class TestRefusals:
         for _ in range(REFUSALS_PER_PACKET + 1):
             one.receive()
             one.refuse(Reason.UNHANDLED)
-            one.handle(1)
+            handle(one)
         number, first = one.acknowledge()
         assert (number, len(first)) == (0, REFUSALS_PER_PACKET)
         assert one.acknowledge() == (REFUSALS_PER_PACKET + 1, [(REFUSALS_PER_PACKET + 1, Reason.UNHANDLED)])
-
-    def test_the_sender_learns_the_verdict_on_its_packet(self) -> None:
-        one = session()
-        keep(one, 3)
-        one.note_refusals([(2, Reason.NOT_PERMITTED)])
-        assert one.has_verdicts
-        one.release(3)
-        assert [one.verdict(number) for number in (1, 2, 3)] == [None, Reason.NOT_PERMITTED, None]
-
-    def test_a_verdict_on_a_packet_that_is_settled_or_was_never_sent_is_not_kept(self) -> None:
-        one = session()
-        keep(one, 2)
-        one.release(1)
-        one.note_refusals([(1, Reason.UNHANDLED), (3, Reason.UNHANDLED), (0, Reason.UNHANDLED)])
-        assert [one.verdict(number) for number in (0, 1, 3)] == [None] * 3
 
 
 class TestResuming:
@@ -261,11 +243,13 @@ class TestResuming:
 
     def test_what_the_peer_has_not_received_is_sent_again_in_order(self) -> None:
         one = session()
-        packets = keep(one, 4)
+        frames = keep(one, 3)
+        one.keep_large(b"head", b"content")
         one.release(1)
         one.detach()
-        assert one.resume(told(one), hello(last_sequence_received=2)) == packets[2:]
-        assert [packet.sequence for packet in one.kept] == [2, 3, 4]
+        again = one.resume(told(one), hello(last_sequence_received=2))
+        assert again == [(frames[2], b""), (b"head", b"content")]
+        assert one.kept == [*frames[1:], b"head"]
 
     def test_packets_that_arrived_after_the_hello_was_made_are_duplicates(self) -> None:
         one = session()
@@ -291,11 +275,11 @@ class TestResuming:
         for _ in range(3):
             one.receive()
             one.refuse(Reason.UNHANDLED)
-            one.handle(10)
+            handle(one)
         one.acknowledge()
         one.receive()
         one.refuse(Reason.NOT_PERMITTED)
-        one.handle(10)
+        handle(one)
         one.detach()
         one.resume(told(one), hello(last_acknowledgement_received=1))
         expected = [(2, Reason.UNHANDLED), (3, Reason.UNHANDLED), (4, Reason.NOT_PERMITTED)]
@@ -306,7 +290,7 @@ class TestResuming:
         for _ in range(MAX_TOLD_REFUSALS + 100):
             one.receive()
             one.refuse(Reason.UNHANDLED)
-            one.handle(10)
+            handle(one)
             one.acknowledge()
         one.detach()
         one.resume(told(one), hello())
@@ -338,16 +322,15 @@ class Link:
 
     def __init__(self) -> None:
         self.sides = [session(1, 2), session(2, 1)]
-        self.accepted: list[list[str]] = [[], []]
-        self.acknowledged: list[list[str]] = [[], []]
-        self.handled: list[list[str]] = [[], []]
-        self.on_the_way: list[list[Any]] = [[], []]  # by sender: packets, and acknowledged numbers
+        self.accepted: list[list[bytes]] = [[], []]
+        self.handled: list[list[bytes]] = [[], []]
+        self.on_the_way: list[list[Any]] = [[], []]  # by sender: frames, and acknowledged numbers
 
     def send(self, side: int) -> None:
-        packet = Packet(text=f"{side}-{len(self.accepted[side])}")
-        self.accepted[side].append(packet.text)
-        self.sides[side].keep(packet)
-        self.on_the_way[side].append(packet)
+        frame = f"{side}-{len(self.accepted[side])}".encode()
+        self.accepted[side].append(frame)
+        self.sides[side].keep(frame)
+        self.on_the_way[side].append(frame)
 
     def acknowledge(self, side: int) -> None:
         self.on_the_way[side].append(self.sides[side].acknowledge()[0])
@@ -357,12 +340,11 @@ class Link:
         receiver = self.sides[1 - side]
         arriving, self.on_the_way[side] = self.on_the_way[side][:count], self.on_the_way[side][count:]
         for thing in arriving:
-            if isinstance(thing, Packet):
-                if receiver.receive():
-                    self.handled[1 - side].append(thing.text)
-                    receiver.handle(thing.size)
-            else:
-                self.acknowledged[1 - side] += [packet.text for packet in receiver.release(thing)]
+            if isinstance(thing, int):
+                receiver.release(thing)
+            elif receiver.receive():
+                self.handled[1 - side].append(thing)
+                handle(receiver)
 
     def cut(self, late: list[int]) -> None:
         """Lose the connection and make another; ``late`` things still arrive after the hellos are made."""
@@ -372,7 +354,7 @@ class Link:
         for side, one in enumerate(self.sides):
             one.detach()
             again = one.resume(hellos[side], hellos[1 - side])
-            self.on_the_way[side] = [one.acknowledge()[0], *again]
+            self.on_the_way[side] = [one.acknowledge()[0], *(header for header, _ in again)]
 
 
 @given(
@@ -399,4 +381,5 @@ def test_whatever_is_cut_every_packet_arrives_once_and_in_order(steps: list[tupl
     for side in (0, 1):
         link.deliver(side, 10_000)
     assert link.handled == link.accepted[::-1]
-    assert link.acknowledged == link.accepted
+    assert [one.acknowledged for one in link.sides] == [len(accepted) for accepted in link.accepted]
+    assert not any(one.kept for one in link.sides)

@@ -31,6 +31,8 @@ ENVELOPE = pb.Packet(
     source_origin_identifier=IDENTIFIER,
     source_origin_time=1767225600000,
 )
+# As packets come that are sent until they are delivered.
+REPEATED = pb.Packet(packet_id=bytes(range(0xA0, 0xB0)))
 
 
 def make_packets() -> list[dict[str, Any]]:
@@ -40,6 +42,7 @@ def make_packets() -> list[dict[str, Any]]:
         vectors.append(_vector(f"{name}, empty", pb.Packet(), type(body)(), name))
         vectors.append(_vector(f"{name}, full", pb.Packet(), body, name))
         vectors.append(_vector(f"{name}, with an envelope", ENVELOPE, body, name))
+    vectors.append(_vector("pure_message, with an id", REPEATED, BODIES["pure_message"], "pure_message"))
     return vectors
 
 

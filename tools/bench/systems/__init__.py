@@ -42,6 +42,10 @@ _ALL = (
         "peernet, mutual TLS 1.3; rtt: the main greenlet sends and waits until a callback hands it the answer",
     ),
     System(
+        "peernet-tls-unsure", "peernet_node:TLS_UNSURE", ("small",), ("gevent", "OpenSSL"),
+        "peernet, mutual TLS 1.3, without sessions: nothing is acknowledged, kept or sent again",
+    ),
+    System(
         "peernet-plain", "peernet_node:PLAIN", (*STREAMS, "idle", "broadcast"), ("gevent",),
         "peernet with insecure=True: plain TCP",
     ),

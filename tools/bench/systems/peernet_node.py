@@ -24,14 +24,15 @@ PAUSE = 0.3  # between two broadcasts
 
 
 class Peernet:
-    def __init__(self, *, secure: bool, waiting: bool = False) -> None:
+    def __init__(self, *, secure: bool, waiting: bool = False, sessions: bool = True) -> None:
         self._secure = secure
+        self._limits = {} if sessions else {"session_ttl": 0.0}
         if waiting:
             self.dial_rtt = self._dial_rtt_waiting  # type: ignore[method-assign]
 
     def _network(self, side: Side, listen: list[str]) -> PeerNetwork:
-        # The only limit that is not the default: how many may come.
-        config = NetworkConfig(max_inbound=side.params.get("channels", 1) + DIALLING)
+        # The only other limit that is not the default: how many may come.
+        config = NetworkConfig(max_inbound=side.params.get("channels", 1) + DIALLING, **self._limits)
         return PeerNetwork(
             identity=Identity.generate(),
             listen=listen,
@@ -183,4 +184,5 @@ def _answer(channel: Any, packet: Packet) -> None:
 
 TLS = Peernet(secure=True)
 TLS_WAITING = Peernet(secure=True, waiting=True)
+TLS_UNSURE = Peernet(secure=True, sessions=False)
 PLAIN = Peernet(secure=False)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from peernet.channel import TRANSITIONS, ChannelState
+from peernet.channel_state import TRANSITIONS, ChannelState
 
 PENDING, OPEN, RECONNECTING, CLOSING, CLOSED = ChannelState
 

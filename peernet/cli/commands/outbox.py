@@ -1,0 +1,70 @@
+"""`outbox`: the packets that wait for peers that are away."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from peernet.cli import control
+from peernet.cli.base import NodeGroup, check_peer_argument
+from peernet.cli.output import ago, short
+from peernet.cli.session import Session, pass_session
+
+COLUMNS = {"short": "PEER", "packets": "PACKETS", "bytes": "BYTES", "since": "OLDEST"}
+PACKET_COLUMNS = {"short": "PEER", "packet_id": "PACKET", "kind": "KIND", "bytes": "BYTES", "since": "STORED"}
+
+
+@click.group(cls=NodeGroup)
+def outbox() -> None:
+    """Look after what `send --durable` has stored."""
+
+
+@outbox.command(name="list")
+@click.option("--packets", is_flag=True, help="One line for each packet instead of one for each peer.")
+@pass_session
+def list_stored(session: Session, packets: bool) -> None:
+    """List what is stored for whom.
+
+    How many packets, how many bytes, and how long the oldest has waited.
+    """
+
+    def otherwise() -> list[dict[str, Any]]:
+        session.prepare()
+        from peernet.cli.outbox_file import describe_outbox_of_home
+
+        return describe_outbox_of_home(session.home, packets)
+
+    rows = control.ask_or(session.home, otherwise, "outbox_list", control.ANSWER_TIMEOUT, {"packets": packets})
+    output = session.output
+    if output.for_people:
+        since, now = "stored_at" if packets else "oldest", time.time()
+        rows = [{**row, "short": short(row["peer"]), "since": ago(row[since], now)} for row in rows]
+    output.rows(rows, PACKET_COLUMNS if packets else COLUMNS, if_none="nothing is stored")
+
+
+@outbox.command()
+@click.argument("peer", required=False, callback=lambda *args: args[2] and check_peer_argument(*args))
+@click.option("--all", "everybody", is_flag=True, help="What is stored for all peers.")
+@pass_session
+def drop(session: Session, peer: str | None, everybody: bool) -> None:
+    """Remove what is stored for PEER, or for all.
+
+    What is on its way to a connected peer may still arrive.
+    """
+    if (peer is None) != everybody:
+        raise click.UsageError("give either PEER or --all.")
+
+    def otherwise() -> dict[str, Any]:
+        session.prepare()
+        from peernet.cli.outbox_file import drop_from_outbox_of_home
+
+        return drop_from_outbox_of_home(session.home, peer)
+
+    result = control.ask_or(session.home, otherwise, "outbox_drop", control.ANSWER_TIMEOUT, {"peer": peer})
+    whose = "all peers" if everybody else short(result["peers"][0])
+    session.output.done(f"{result['dropped']} packets for {whose} dropped", result)
+
+
+COMMANDS: tuple[click.Command, ...] = (outbox,)

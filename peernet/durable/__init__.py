@@ -1,0 +1,1 @@
+"""The durable outbox: packets that wait in a file for peers that are away."""

@@ -1,0 +1,143 @@
+"""Delivery: the stored packets for one peer on their way through one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gevent.event import Event as Flag
+
+from peernet.channel import PeerChannel
+from peernet.channel_state import SENDABLE
+from peernet.durable.store import StoredPacket
+from peernet.errors import ChannelClosedError, PacketTooBigError, PingTimeout, SendTimeout
+from peernet.logs import get_logger
+from peernet.reasons import Reason
+from peernet.receipts import Receipt
+from peernet.wire.packets import encode_stored
+
+logger = get_logger(__name__)
+
+# What the peer has said about the packet itself. All other reasons are about the channel.
+VERDICTS = frozenset({Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG, Reason.REFUSED})
+# As much as this is read from the file at once. Bytes.
+MAX_READ = 1024 * 1024
+# How long a peer without sessions has to answer, before it is asked again. Seconds.
+PING_TIMEOUT = 30.0
+# How long the channel may have no room, before it is asked again. Seconds.
+SEND_TIMEOUT = 10.0
+
+Verdict = tuple[int, "Reason | None"]
+"""The number of a packet that need not be sent again: acknowledged (``None``), or refused and why."""
+
+
+class Delivery:
+    """Sends stored packets in order, no more than ``window`` of which are unsettled at any time.
+
+    A packet is settled when the peer has acknowledged or refused it *and* it is no longer in the file.
+    So what a restarted sender repeats is never more than the window, and in the old order.
+
+    Args:
+        channel: to the peer.
+        window: in packets.
+        load: ``load(after, count, bytes)`` reads the packets behind a number, at most so many.
+        settle: ``settle(verdicts)`` removes packets from the file.
+    """
+
+    def __init__(
+        self,
+        channel: PeerChannel,
+        window: int,
+        load: Callable[[int, int, int], list[StoredPacket]],
+        settle: Callable[[Sequence[Verdict]], None],
+    ) -> None:
+        self._channel = channel
+        self._window = window
+        self._load = load
+        self._settle = settle
+        self._changed = Flag()
+        self._flying: set[int] = set()  # sent and not settled
+        self._verdicts: list[Verdict] = []  # not settled yet
+        self._unconfirmed: list[int] = []  # sent to a peer without sessions
+        self._last = 0  # number of the packet that was sent last
+        self._more = True  # whether there may be packets behind it
+
+    def wake(self) -> None:
+        """There are more packets."""
+        self._more = True
+        self._changed.set()
+
+    def run(self) -> None:
+        """Return when everything stored is settled, or when the channel has ended.
+
+        Raises:
+            StorageError: the file cannot be used.
+        """
+        while True:
+            self._changed.clear()
+            self._settle_verdicts()
+            if self._open and self._more and 2 * len(self._flying) <= self._window:
+                self._send_some()
+            elif self._open and self._unconfirmed:
+                self._confirm()
+            elif not self._verdicts:
+                if not self._flying or (not self._open and self._unconfirmed):
+                    return
+                self._changed.wait()
+
+    @property
+    def _open(self) -> bool:
+        return self._channel.state in SENDABLE
+
+    def _settle_verdicts(self) -> None:
+        verdicts, self._verdicts = self._verdicts, []
+        if verdicts:
+            self._settle(verdicts)
+            self._flying.difference_update(number for number, _ in verdicts)
+
+    def _send_some(self) -> None:
+        self._more = False  # unless somebody says so from now on
+        count = self._window - len(self._flying)
+        packets = self._load(self._last, count, MAX_READ)
+        for packet in packets:
+            if not self._send(packet):
+                return
+            self._last = packet.number
+        self._more = self._more or bool(packets)
+
+    def _send(self, packet: StoredPacket) -> bool:
+        """Send a packet. Returns whether the channel has taken it, or never will."""
+        encoded = encode_stored(packet.kind, packet.packet_id, packet.body)
+        self._flying.add(packet.number)
+        while True:
+            try:
+                receipt = self._channel.send_encoded(encoded, SEND_TIMEOUT)
+            except SendTimeout:
+                continue  # liveness ends a channel that makes no room for too long
+            except PacketTooBigError as error:
+                logger.warning("a packet in the durable outbox cannot be sent: %s", error)
+                self._verdicts.append((packet.number, Reason.TOO_BIG))
+                return True
+            except ChannelClosedError:
+                self._flying.discard(packet.number)
+                return False
+            receipt.add_done_callback(lambda done: self._sent(packet.number, done))
+            return True
+
+    def _sent(self, number: int, receipt: Receipt) -> None:
+        if receipt.reason is None or receipt.reason in VERDICTS:
+            self._verdicts.append((number, receipt.reason))
+        elif receipt.reason is Reason.NO_SESSION:
+            self._unconfirmed.append(number)
+        else:
+            self._flying.discard(number)  # the channel has ended, and the next one sends it again
+        self._changed.set()
+
+    def _confirm(self) -> None:
+        """For peers without sessions: packets are dealt with in order, so an answered ping says that all before are."""
+        count = len(self._unconfirmed)
+        try:
+            self._channel.ping(PING_TIMEOUT)
+        except (PingTimeout, ChannelClosedError):
+            return
+        self._verdicts += [(number, None) for number in self._unconfirmed[:count]]
+        del self._unconfirmed[:count]

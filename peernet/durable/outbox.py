@@ -1,0 +1,321 @@
+"""DurableOutbox: takes packets for peers that may be away, and sees to it that they are delivered."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gevent.pool import Group
+
+from peernet.address import PeerAddress, is_identifier
+from peernet.channel import PeerChannel
+from peernet.channel_state import SENDABLE
+from peernet.config import NetworkConfig
+from peernet.durable.calling import Calling
+from peernet.durable.committer import Committer
+from peernet.durable.delivery import Delivery, Verdict
+from peernet.durable.quota import Quota
+from peernet.durable.receipt import DurableReceipt
+from peernet.durable.store import DurableStore, NewPacket
+from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
+from peernet.greenlets import spawn
+from peernet.logs import get_logger
+from peernet.reasons import Reason
+from peernet.wire.packets import PACKET_ID_SIZE, Encoded
+
+if TYPE_CHECKING:
+    from peernet.network import PeerNetwork
+
+logger = get_logger(__name__)
+
+Result = TypeVar("Result")
+
+# What the id adds to a packet: tag, length and content. Bytes.
+ID_FIELD_SIZE = 2 + PACKET_ID_SIZE
+
+
+class DurableOutbox:
+    """The durable outbox of one network.
+
+    Args:
+        network: whose packets these are; it says when it starts and stops.
+        path: of the file.
+    """
+
+    def __init__(self, network: PeerNetwork, path: str | Path) -> None:
+        self.path = Path(path)
+        self._network = network
+        self._committer: Committer | None = None
+        self._quota = Quota(network.config, {})
+        self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
+        self._receipts: dict[int, DurableReceipt] = {}
+        self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
+        self._pumps = Group()
+        self._calling = Calling(network.config, self._dial, self._addresses_of, self._is_wanted)
+        network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
+        network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
+
+    @property
+    def packets(self) -> int:
+        """How many packets are stored."""
+        return self._quota.packets
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes they have."""
+        return self._quota.bytes
+
+    @property
+    def peers(self) -> list[str]:
+        """For whom they are."""
+        return self._quota.peers
+
+    # What the network calls.
+
+    def open(self) -> None:
+        """Open the file, before there is any channel.
+
+        Raises:
+            StorageError: the file cannot be used.
+        """
+        self._committer = Committer(self.path)
+        backlogs = self._committer.run(DurableStore.backlogs)
+        self._quota = Quota(self._network.config, backlogs)
+        self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
+
+    def start_calling(self) -> None:
+        """Dial those for whom something is stored."""
+        self._calling.start()
+        for peer in self._quota.peers:
+            self._calling.call(peer)
+
+    def stop_calling(self) -> None:
+        """Dial nobody any more."""
+        self._calling.stop()
+
+    def close(self, timeout: float) -> None:
+        """Note what the channels, which have ended, still brought about, and close the file. Idempotent.
+
+        Args:
+            timeout: seconds for the notes.
+        """
+        self._pumps.join(timeout)
+        self._pumps.kill()
+        committer, self._committer = self._committer, None
+        if committer is not None:
+            committer.close()
+        receipts, self._receipts = self._receipts, {}
+        for receipt in receipts.values():
+            receipt.settle(Reason.SHUTDOWN)
+
+    # What the application calls.
+
+    def send(self, to: str, encoded: Encoded) -> DurableReceipt:
+        """Store a packet; see :meth:`PeerNetwork.send`."""
+        packet = new_packet(to, encoded, self._network.config)
+        if packet.peer == self._network.identifier:
+            raise ConfigurationError("a node cannot send packets to itself")
+        self._open_committer()
+        self._quota.take(packet.peer, len(packet.body))
+        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait)
+        self._store(packet, receipt)
+        return receipt
+
+    def describe(self, *, each: bool = False) -> list[dict[str, Any]]:
+        """What is stored as plain values: a row for each peer, or for ``each`` packet.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        return self._run(lambda store: describe(store, each=each))
+
+    def drop(self, peers: Iterable[str]) -> int:
+        """Remove all packets for some peers. What was sent already may arrive all the same.
+
+        Returns:
+            How many packets were removed.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        return sum(self._drop(peer) for peer in peers)
+
+    # Storing.
+
+    def _store(self, packet: NewPacket, receipt: DurableReceipt) -> None:
+        def store(opened: DurableStore) -> None:
+            receipt.number = opened.add(packet)
+
+        result = self._open_committer().submit(store)
+        # In the hub, whatever has become of the sender, and before anybody can load the packet.
+        result.rawlink(lambda done: self._stored(packet, receipt, well=done.successful()))
+        result.get()
+
+    def _stored(self, packet: NewPacket, receipt: DurableReceipt, *, well: bool) -> None:
+        peer = packet.peer
+        if not well:
+            return self._quota.give_back(peer, 1, len(packet.body))
+        self._receipts[receipt.number] = receipt
+        if packet.address:
+            self._addresses.setdefault(peer, {})[packet.address] = None
+        self._deliver(peer)
+        return self._calling.call(peer)
+
+    def _run(self, job: Callable[[DurableStore], Result]) -> Result:
+        return self._open_committer().run(job)
+
+    def _open_committer(self) -> Committer:
+        if self._committer is None:
+            raise ConfigurationError("the network is not started; call start() first")
+        return self._committer
+
+    def _drop(self, peer: str) -> int:
+        def drop(store: DurableStore) -> tuple[list[int], int]:
+            numbers = store.numbers(peer)
+            return numbers, store.remove(numbers)[1]
+
+        numbers, size = self._run(drop)
+        self._forget(peer, len(numbers), size)
+        self._settle_receipts((number, Reason.DROPPED) for number in numbers)
+        return len(numbers)
+
+    def _forget(self, peer: str, packets: int, size: int) -> None:
+        self._quota.give_back(peer, packets, size)
+        if peer not in self._quota:
+            self._addresses.pop(peer, None)
+
+    # Delivering.
+
+    def _deliver(self, peer: str) -> None:
+        """There may be something to deliver to a peer."""
+        if peer in self._deliveries:
+            delivery = self._deliveries[peer]
+            if delivery is not None:
+                delivery.wake()
+        elif peer in self._quota and self._channel_to(peer) is not None:
+            self._deliveries[peer] = None
+            self._pumps.add(spawn(f"delivering to {peer[:8]}", self._pump, peer))
+
+    def _pump(self, peer: str) -> None:
+        """Deliver through one channel after the other, while there is one: never through two at once."""
+        try:
+            while (channel := self._channel_to(peer)) is not None:
+                self._deliveries[peer] = delivery = self._make_delivery(peer, channel)
+                delivery.run()
+                if channel.state in SENDABLE:
+                    break  # all of it is delivered
+        except StorageError as error:
+            logger.error("what is stored for %s stays so until it connects again: %s", peer[:8], error)
+        finally:
+            del self._deliveries[peer]
+
+    def _make_delivery(self, peer: str, channel: PeerChannel) -> Delivery:
+        return Delivery(
+            channel,
+            self._network.config.durable_window,
+            lambda after, count, size: self._run(lambda store: store.load(peer, after, count, size)),
+            lambda verdicts: self._settle(peer, verdicts),
+        )
+
+    def _settle(self, peer: str, verdicts: Sequence[Verdict]) -> None:
+        """Remove packets that need not be sent again."""
+        refused = Counter(reason for _, reason in verdicts if reason is not None)
+        for reason, count in refused.items():
+            self._network.counters["durable_refused"] += count
+            logger.warning("%d packets in the durable outbox for %s were refused: %s", count, peer[:8], reason.sentence)
+        # Nobody delivers less because the disk is slow: who waits for a receipt learns it now.
+        self._settle_receipts(verdicts)
+        numbers = [number for number, _ in verdicts]
+        packets, size = self._run(lambda store: store.remove(numbers))
+        self._forget(peer, packets, size)
+
+    def _settle_receipts(self, verdicts: Iterable[Verdict]) -> None:
+        for number, reason in verdicts:
+            receipt = self._receipts.pop(number, None)
+            if receipt is not None:
+                receipt.settle(reason)
+
+    def _channel_to(self, peer: str) -> PeerChannel | None:
+        channel = self._network.channel_to(peer)
+        return channel if channel is not None and channel.state in SENDABLE else None
+
+    def _check_may_wait(self, peer: str) -> None:
+        channel = self._network.channel_to(peer)
+        if channel is not None:
+            channel.check_not_own_greenlet("DurableReceipt.wait")
+
+    # Dialling.
+
+    def _is_wanted(self, peer: str) -> bool:
+        return self._network.running and peer in self._quota and self._network.channel_to(peer) is None
+
+    def _addresses_of(self, peer: str) -> list[str]:
+        known = self._network.known_peers.get(peer)
+        return list(dict.fromkeys([*self._addresses.get(peer, ()), *(known.addresses if known else ())]))
+
+    def _dial(self, peer: str, address: str) -> None:
+        where = PeerAddress.parse(address)
+        pinned = PeerAddress(where.host, where.port, None if self._network.insecure else peer)
+        self._network.connect(str(pinned), attempts=1)
+
+
+def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:
+    """A packet to be stored, with a fresh id.
+
+    Args:
+        to: identifier of a peer, or ``peer://identifier@host:port``.
+        encoded: its body.
+        config: the limits.
+
+    Raises:
+        ConfigurationError: it is not said who shall get it.
+        LocalProtocolError: packets of this kind are sent by channels themselves.
+        PacketTooBigError: it is too big for any peer.
+    """
+    kind, prefix, content = encoded
+    where = None if is_identifier(to) else PeerAddress.parse(to)
+    if where is not None and where.identifier is None:
+        raise ConfigurationError(f"who shall get the packet? write peer://identifier@{where.endpoint}")
+    if kind.control:
+        raise LocalProtocolError(f"channels send {kind.name} packets themselves")
+    size, limit = (
+        ID_FIELD_SIZE + len(prefix) + len(content),
+        config.max_frame if kind.bulk else config.max_control_packet,
+    )
+    if size > limit:
+        raise PacketTooBigError(f"a {kind.name} packet of {size} bytes; {limit} are the most; send it in parts")
+    return NewPacket(
+        peer=to if where is None else str(where.identifier),
+        address="" if where is None else where.endpoint,
+        packet_id=secrets.token_bytes(PACKET_ID_SIZE),
+        kind=kind.name,
+        body=prefix + content,
+        stored_at=time.time(),
+    )
+
+
+def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]:
+    """What is in a store as plain values: a row for each peer, or for ``each`` packet."""
+    now = time.time()
+    backlogs = store.backlogs()
+    if each:
+        return [{**row, "age": _age(row["stored_at"], now)} for row in store.describe(backlogs)]
+    return [
+        {
+            "peer": peer,
+            "packets": backlog.packets,
+            "bytes": backlog.bytes,
+            "oldest": backlog.oldest,
+            "age": _age(backlog.oldest, now),
+        }
+        for peer, backlog in backlogs.items()
+    ]
+
+
+def _age(stored_at: float, now: float) -> float:
+    """Seconds since then; none if the clock was set back."""
+    return round(max(0.0, now - stored_at), 1)

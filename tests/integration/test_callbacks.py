@@ -1,0 +1,294 @@
+"""Callbacks that fail, callbacks that block, and native threads: none of them hurts the channel or its neighbours."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import pytest
+
+from peernet import IncomingPeerTrustPolicy, InThreadpool
+from peernet.dispatch import FAILING
+from peernet.errors import ConfigurationError, WrongThreadError
+from peernet.link import LONG
+from peernet.log_sites import BYTES_PER_HOUR
+from peernet.v1.packet_pb2 import IdentifierPacket
+from tests.integration.meetings import Meeting, Networks, config, meet, text
+from tests.support import Recorder, scaled, wait_until
+
+OPEN = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
+
+
+def send_and_wait(meeting: Meeting, *messages: Any) -> None:
+    """Have Bob handle messages."""
+    receipts = [meeting.to_bob.send(message) for message in messages]
+    for receipt in receipts:
+        receipt.wait(scaled(10))
+
+
+def fail_on_bad(channel: Any, packet: Any) -> None:
+    """A callback that does not like everything."""
+    if packet.pure_message.message == "bad":
+        raise ValueError("no good")
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """What a native thread that calls a function gets: its value, or the error that it raises."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(function())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: not thread.is_alive(), what="the thread")
+    return outcome[0]
+
+
+class TestFailing:
+    def test_twenty_failures_in_a_row_are_an_event(self, networks: Networks) -> None:
+        meeting, failing = meet(networks), Recorder()
+        meeting.bob.handlers["pure_message"] = fail_on_bad
+        meeting.bob.handler_failing.add(failing)
+        send_and_wait(meeting, *[text("bad")] * (FAILING - 1))
+        assert len(failing) == 0
+        send_and_wait(meeting, *[text("bad")] * FAILING)
+        [(channel, kind, error)] = failing.calls
+        assert (channel, kind, str(error)) == (meeting.to_alice, "pure_message", "no good")
+        assert meeting.bob.counters["handler_failing"] == 1
+        assert meeting.to_alice.counters["callback_failed"] == 2 * FAILING - 1
+        send_and_wait(meeting, text("good"))  # the channel lives
+
+    def test_a_success_begins_a_new_row(self, networks: Networks) -> None:
+        meeting, failing = meet(networks), Recorder()
+        meeting.bob.handlers["pure_message"] = fail_on_bad
+        meeting.bob.handler_failing.add(failing)
+        row = [text("bad")] * (FAILING - 1)
+        send_and_wait(meeting, *row, text("good"), *row, text("good"))
+        assert len(failing) == 0
+        send_and_wait(meeting, *row, text("bad"), text("good"), *row, text("bad"))
+        assert len(failing) == 2
+
+    def test_a_callback_for_another_kind_does_not_hide_it(self, networks: Networks) -> None:
+        meeting, failing = meet(networks, policy=OPEN), Recorder()
+        meeting.bob.handlers["pure_message"] = fail_on_bad
+        meeting.bob.handler_failing.add(failing)
+        send_and_wait(meeting, *[text("bad"), IdentifierPacket()] * FAILING)
+        assert len(failing) == 1
+
+    def test_a_hundred_thousand_failures_cost_neither_the_channel_nor_the_disk(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meeting = meet(networks)
+        meeting.bob.handlers["pure_message"] = fail_on_bad
+        with caplog.at_level(logging.DEBUG):
+            bad = text("bad")
+            for _ in range(100_000):
+                receipt = meeting.to_bob.send(bad)
+            receipt.wait(scaled(30))
+        assert meeting.bob.counters["callback_failed"] == 100_000
+        assert len(caplog.text) < BYTES_PER_HOUR
+        assert "no good" in caplog.text
+        assert meeting.to_bob.ping(scaled(5)) > 0
+
+
+class Hall:
+    """A callback that keeps a native thread until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.entered: list[str] = []
+        self.open = threading.Event()
+
+    def __call__(self, channel: Any, packet: Any) -> None:
+        self.entered.append(packet.pure_message.message)
+        self.open.wait(60)
+
+
+@contextmanager
+def hall() -> Iterator[Hall]:
+    made = Hall()
+    try:
+        yield made
+    finally:
+        made.open.set()
+
+
+class TestInThreadpool:
+    def test_a_callback_that_blocks_holds_up_its_own_channel_only(self, networks: Networks) -> None:
+        meeting, heard = meet(networks, policy=OPEN), Recorder()
+        carol = networks(listen=[])
+        with hall() as busy:
+            meeting.bob.handlers["pure_message"] = InThreadpool(busy)
+            meeting.to_bob.send(text("one"))
+            meeting.to_bob.send(text("two"))
+            wait_until(lambda: busy.entered)
+            to_bob = carol.connect(meeting.bob.addresses[0])
+            meeting.bob.handlers["identifier"] = heard
+            to_bob.send(IdentifierPacket())
+            heard.wait_for(1)
+            assert busy.entered == ["one"]
+        wait_until(lambda: busy.entered == ["one", "two"])
+
+    def test_the_order_of_the_packets_is_kept(self, networks: Networks) -> None:
+        meeting = meet(networks)
+        seen: list[tuple[str, bool]] = []
+        main = threading.get_ident()
+
+        @meeting.bob.handlers.on("pure_message", threadpool=True)
+        def callback(channel: Any, packet: Any) -> None:
+            time.sleep(0.001 if len(seen) % 3 else 0)
+            seen.append((packet.pure_message.message, threading.get_ident() != main))
+
+        send_and_wait(meeting, *(text(str(number)) for number in range(100)))
+        assert seen == [(str(number), True) for number in range(100)]
+
+    def test_what_it_raises_is_counted_and_logged_like_any_other(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        meeting, failing = meet(networks), Recorder()
+        meeting.bob.handlers["pure_message"] = InThreadpool(fail_on_bad)
+        meeting.bob.handler_failing.add(failing)
+        send_and_wait(meeting, *[text("bad")] * FAILING, text("good"))
+        assert len(failing) == 1
+        assert "in fail_on_bad" in caplog.text
+        assert capfd.readouterr().err == ""  # gevent prints what escapes a task of its threads
+
+    def test_it_answers_through_its_network(self, networks: Networks) -> None:
+        meeting, answers = meet(networks), Recorder()
+
+        @meeting.bob.handlers.on("pure_message", threadpool=True)
+        def callback(channel: Any, packet: Any) -> None:
+            meeting.bob.call_soon(channel.send, text(packet.pure_message.message.upper()))
+
+        meeting.alice.handlers["pure_message"] = answers
+        meeting.to_bob.send(text("hello"))
+        answers.wait_for(1)
+        assert answers.packets[0].pure_message.message == "HELLO"
+
+    def test_one_that_hangs_keeps_neither_close_nor_stop_waiting(self, networks: Networks) -> None:
+        meeting = meet(networks)
+        with hall() as busy:
+            meeting.bob.handlers["pure_message"] = InThreadpool(busy)
+            meeting.to_bob.send(text("one"))
+            wait_until(lambda: busy.entered)
+            with gevent.Timeout(scaled(10)):
+                meeting.to_alice.close()
+                meeting.bob.stop()
+            assert not meeting.bob.running
+            # The leak check of this test sees that the greenlet of the callback ends as well.
+
+    def test_one_that_waits_for_a_thread_while_its_channel_ends_is_not_called(self, networks: Networks) -> None:
+        meeting = meet(networks, config=config(callback_threads=1, session_ttl=0))
+        others = [networks(listen=[]) for _ in range(3)]
+        with hall() as busy:
+            meeting.bob.handlers["pure_message"] = InThreadpool(busy)
+            meeting.to_bob.send(text("one"))
+            wait_until(lambda: busy.entered)
+            for other in others:
+                other.connect(meeting.bob.addresses[0]).send(text("too late"))
+            wait_until(lambda: sum(one.received for one in meeting.bob.active_peer_channels) == 4)
+            with gevent.Timeout(scaled(10)):
+                meeting.bob.stop(0.5)
+        gevent.sleep(0.05)  # in which a thread would take the next task
+        assert busy.entered == ["one"]
+
+    def test_a_network_that_is_started_again_has_threads_again(self, networks: Networks) -> None:
+        meeting, handled = meet(networks), Recorder()
+        meeting.bob.handlers["pure_message"] = InThreadpool(handled)
+        send_and_wait(meeting, text("one"))
+        meeting.bob.stop()
+        meeting.bob.start()
+        meeting.alice.connect(meeting.bob.addresses[0]).send(text("two")).wait(scaled(5))
+        assert [packet.pure_message.message for packet in handled.packets] == ["one", "two"]
+
+
+class TestTakingLong:
+    def test_a_callback_that_blocks_everybody_is_named(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meeting = meet(networks)
+        meeting.bob.handlers["pure_message"] = lambda channel, packet: time.sleep(LONG * 1.5)
+        send_and_wait(meeting, text("one"))
+        wait_until(lambda: "let nothing else run" in caplog.text)
+        assert "<lambda>" in caplog.text
+        assert "or what ran while it waited" not in caplog.text
+
+    def test_one_that_only_waited_for_the_culprit_is_not_accused_alone(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meeting = meet(networks)
+
+        def block() -> None:
+            gevent.sleep(0.01)
+            time.sleep(LONG * 1.5)
+
+        @meeting.bob.handlers.on("pure_message")
+        def innocent(channel: Any, packet: Any) -> None:
+            channel.spawn(block)
+            channel.spawn(time.sleep, 0.05)  # so that both that sleep are woken in the same pass of the loop
+            gevent.sleep(0.02)
+
+        send_and_wait(meeting, text("one"))
+        wait_until(lambda: "let nothing else run" in caplog.text)
+        assert "innocent" in caplog.text
+        assert "or what ran while it waited" in caplog.text
+
+
+class TestOtherThreads:
+    @pytest.mark.parametrize(
+        "method",
+        [
+            lambda channel: channel.send(text("hello")),
+            lambda channel: channel.try_send(text("hello")),
+            lambda channel: channel.close(),
+            lambda channel: channel.ping(),
+            lambda channel: channel.wait_closed(),
+            lambda channel: channel.spawn(print),
+        ],
+        ids=["send", "try_send", "close", "ping", "wait_closed", "spawn"],
+    )
+    def test_a_channel_refuses_to_be_used_there(self, networks: Networks, method: Callable[[Any], Any]) -> None:
+        meeting = meet(networks)
+        error = in_thread(lambda: method(meeting.to_bob))
+        assert isinstance(error, WrongThreadError)
+        assert "network.call_soon(channel.send, message)" in str(error)
+        send_and_wait(meeting, text("still works"))
+
+    def test_a_broadcast_there_reaches_nobody_and_says_so(self, networks: Networks) -> None:
+        meeting = meet(networks)
+        [outcome] = in_thread(lambda: meeting.alice.broadcast(text("hello"))).values()
+        assert not outcome.queued
+        assert isinstance(outcome.error, WrongThreadError)
+
+    def test_call_soon_works_there(self, networks: Networks) -> None:
+        meeting, heard = meet(networks), Recorder()
+        meeting.bob.handlers["pure_message"] = heard
+
+        def send_some() -> None:
+            for number in range(100):
+                meeting.alice.call_soon(meeting.to_bob.send, text(str(number)))
+
+        assert in_thread(send_some) is None
+        heard.wait_for(100)
+        assert [packet.pure_message.message for packet in heard.packets] == [str(number) for number in range(100)]
+
+    def test_what_is_called_soon_and_fails_is_logged(
+        self, networks: Networks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        network = networks()
+        network.call_soon(lambda: 1 / 0)
+        wait_until(lambda: "ZeroDivisionError" in caplog.text)
+
+    def test_nothing_is_called_soon_by_a_network_that_is_not_started(self, networks: Networks) -> None:
+        network = networks()
+        network.stop()
+        with pytest.raises(ConfigurationError, match="call start"):
+            network.call_soon(print)

@@ -1,0 +1,452 @@
+"""The durable outbox between two networks: what waits, what is delivered, and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event as Flag
+from gevent.pool import Pool
+
+from peernet import IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
+from peernet.durable.receipt import DurableReceipt
+from peernet.durable.store import DurableStore
+from peernet.errors import (
+    AddressError,
+    ConfigurationError,
+    ConnectError,
+    DeliveryFailed,
+    LocalProtocolError,
+    OutboxFullError,
+    PacketTooBigError,
+    PeerNetError,
+    SelfWaitError,
+    StorageError,
+)
+from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
+from tests.integration.meetings import Networks, config, text
+from tests.support import Recorder, wait_until
+
+SOMEBODY = "s" * 52
+TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
+
+
+class Pair:
+    """Alice, who has a durable outbox, and Bob, who comes and goes at the same address."""
+
+    def __init__(self, networks: Networks, path: Path) -> None:
+        self._networks = networks
+        self.path = path
+        self.got = Recorder()
+        self.bob = networks(config=config())
+        self.address = self.bob.addresses[0]
+        self.bob.stop()
+        self.alice = self.make_alice()
+
+    def make_alice(self, **limits: Any) -> PeerNetwork:
+        return self._networks(listen=[], durable_outbox=self.path, config=config(**limits))
+
+    def renew_alice(self, **limits: Any) -> PeerNetwork:
+        """Another network with the same file and identity, as after a restart."""
+        self.alice.stop()
+        self.alice = self._networks(
+            identity=self.alice.identity, listen=[], durable_outbox=self.path, config=config(**limits)
+        )
+        return self.alice
+
+    def bring_bob(self, *, callback: Any = None, limits: dict[str, Any] | None = None, **options: Any) -> PeerNetwork:
+        handlers = PacketHandleProtocol()
+        handlers["pure_message"] = callback or self.got
+        where = [self.address.partition("@")[2]]
+        self.bob = self._networks(
+            identity=self.bob.identity, listen=where, handlers=handlers, config=config(**(limits or {})), **options
+        )
+        return self.bob
+
+    def send(self, message: str, **options: Any) -> DurableReceipt:
+        return self.alice.send(self.address, text(message), durable=True, **options)
+
+    @property
+    def messages(self) -> list[str]:
+        return [packet.pure_message.message for packet in self.got.packets]
+
+    @property
+    def stored(self) -> int:
+        """How many packets are in the file."""
+        assert self.alice.durable_outbox is not None
+        return len(self.alice.durable_outbox.describe(each=True))
+
+    def is_empty(self) -> None:
+        """Wait until nothing is in the file, and nothing is counted."""
+        wait_until(lambda: self.stored == 0, what="the file to be empty")
+        outbox = self.alice.durable_outbox
+        assert outbox is not None
+        wait_until(lambda: (outbox.packets, outbox.bytes, outbox.peers) == (0, 0, []))
+        wait_until(lambda: not outbox._receipts and not outbox._deliveries, what="nothing to be kept in mind")
+
+
+@pytest.fixture
+def pair(networks: Networks, tmp_path: Path) -> Pair:
+    return Pair(networks, tmp_path / "outbox.db")
+
+
+# Delivery.
+
+
+def test_a_connected_peer_gets_a_packet_with_its_id_at_once(pair: Pair) -> None:
+    pair.bring_bob()
+    pair.alice.connect(pair.address)
+    receipt = pair.alice.send(pair.bob.identifier, text("hello"), durable=True)
+    assert receipt.wait(5)
+    (packet,) = pair.got.packets
+    assert (packet.pure_message.message, packet.packet_id) == ("hello", receipt.packet_id)
+    pair.is_empty()
+
+
+def test_packets_wait_for_a_peer_that_is_away_and_arrive_in_order(pair: Pair) -> None:
+    receipts = [pair.send(str(number)) for number in range(20)]
+    assert pair.stored == 20
+    assert not any(receipt.done for receipt in receipts)
+    pair.bring_bob()  # and Alice dials him
+    assert all(receipt.wait(5) for receipt in receipts)
+    assert pair.messages == [str(number) for number in range(20)]
+    pair.is_empty()
+
+
+def test_packets_wait_for_a_peer_that_cannot_be_dialled_and_leave_when_it_dials(networks: Networks, pair: Pair) -> None:
+    pair.bob = networks(identity=pair.bob.identity, listen=[])
+    pair.bob.handlers["pure_message"] = pair.got
+    alice = networks(durable_outbox=pair.path.with_name("other.db"), config=config())
+    receipt = alice.send(pair.bob.identifier, text("hello"), durable=True)
+    gevent.sleep(0.05)
+    assert not receipt.done
+    pair.bob.connect(alice.addresses[0])
+    assert receipt.wait(5)
+
+
+def test_packets_outlive_their_network_and_leave_with_the_next_one_to_the_address_they_came_with(pair: Pair) -> None:
+    receipt = pair.send("hello")
+    pair.renew_alice()
+    assert (receipt.reason, receipt.stored) == (Reason.SHUTDOWN, True)
+    with pytest.raises(DeliveryFailed, match="stays stored"):
+        receipt.wait()
+    pair.bring_bob()
+    pair.got.wait_for(1)
+    assert pair.got.packets[0].packet_id == receipt.packet_id
+    pair.is_empty()
+
+
+def test_a_network_that_is_started_again_goes_on(pair: Pair) -> None:
+    pair.send("hello")
+    pair.alice.stop()
+    pair.alice.start()
+    pair.bring_bob()
+    pair.got.wait_for(1)
+    pair.is_empty()
+
+
+def test_many_more_packets_than_fit_into_the_window_arrive_once_and_in_order(pair: Pair) -> None:
+    pair.renew_alice(durable_window=8)
+    pair.bring_bob()
+    senders = Pool(50)
+    for number in range(200):
+        senders.spawn(pair.send, str(number))
+    senders.join()
+    pair.got.wait_for(200, 20)
+    assert pair.messages == [str(number) for number in range(200)]
+    pair.is_empty()
+
+
+def test_no_more_than_the_window_is_under_way(pair: Pair) -> None:
+    pair.renew_alice(durable_window=8)
+    go = Flag()
+
+    def wait(channel: PeerChannel, packet: Any) -> None:
+        pair.got(channel, packet)
+        go.wait()
+
+    for number in range(30):
+        pair.send(str(number))
+    pair.bring_bob(callback=wait)
+    pair.got.wait_for(1)
+    channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
+    wait_until(lambda: channel.session.sent == 8)
+    gevent.sleep(0.05)
+    assert channel.session.sent == 8
+    go.set()
+    pair.got.wait_for(30)
+    pair.is_empty()
+
+
+def test_large_packets_are_read_as_they_can_be_sent(pair: Pair) -> None:
+    body = DataTransmissionPacket(data=bytes(700_000))
+    for _ in range(8):
+        pair.alice.send(pair.address, body, durable=True)
+    pair.bring_bob(policy=TRUSTING).handlers["data_transmission"] = pair.got
+    pair.got.wait_for(8, 20)
+    pair.is_empty()
+
+
+# What ends a session, and what ends a packet.
+
+
+def test_what_a_peer_had_not_handled_when_it_ended_is_sent_again_under_the_same_id(pair: Pair) -> None:
+    hanging = Recorder()
+
+    def hang(channel: PeerChannel, packet: Any) -> None:
+        hanging(channel, packet)
+        if len(hanging) == 2:
+            Flag().wait()
+
+    first = pair.bring_bob(callback=hang)
+    receipts = [pair.send(str(number)) for number in range(3)]
+    hanging.wait_for(2)
+    first.stop(0.1)
+    pair.bring_bob()
+    assert all(receipt.wait(10) for receipt in receipts)
+    assert pair.messages in (["1", "2"], ["0", "1", "2"])  # whether 0 was acknowledged in time is not known
+    assert [packet.packet_id for packet in pair.got.packets] == [
+        receipt.packet_id for receipt in receipts[-len(pair.got) :]
+    ]
+    pair.is_empty()
+
+
+def test_a_packet_that_the_peer_does_not_permit_is_removed_and_the_others_arrive(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = pair.alice.send(pair.address, DataTransmissionPacket(data=b"data"), durable=True)
+    taken = pair.send("hello")
+    pair.bring_bob()
+    assert taken.wait(5)
+    with pytest.raises(DeliveryFailed) as caught:
+        refused.wait(5)
+    assert caught.value.reason is Reason.NOT_PERMITTED
+    assert not refused.stored
+    pair.is_empty()
+    assert pair.alice.counters["durable_refused"] == 1
+    assert "1 packets in the durable outbox" in caplog.text
+
+
+def test_a_packet_that_nobody_handles_is_removed(pair: Pair) -> None:
+    refused = pair.alice.send(pair.address, CollectionSharePacket(peers=[PeerEntry()]), durable=True)
+    pair.bring_bob(policy=TRUSTING)
+    wait_until(lambda: refused.done)
+    assert refused.reason is Reason.UNHANDLED
+    pair.is_empty()
+
+
+def test_a_packet_that_is_too_big_for_the_peer_is_removed(pair: Pair) -> None:
+    refused = pair.send("x" * 70_000)
+    taken = pair.send("hello")
+    pair.bring_bob(limits={"max_frame": 65_536})
+    assert taken.wait(5)
+    assert refused.reason is Reason.TOO_BIG
+    pair.is_empty()
+
+
+def test_a_peer_without_sessions_confirms_by_answering_a_ping(pair: Pair) -> None:
+    receipts = [pair.send(str(number)) for number in range(5)]
+    pair.bring_bob(limits={"session_ttl": 0})
+    assert all(receipt.wait(5) for receipt in receipts)
+    assert pair.messages == ["0", "1", "2", "3", "4"]
+    pair.is_empty()
+
+
+def test_what_a_peer_without_sessions_did_not_confirm_is_sent_again(pair: Pair) -> None:
+    hanging = Recorder()
+
+    def hang(channel: PeerChannel, packet: Any) -> None:
+        hanging(channel, packet)
+        Flag().wait()
+
+    first = pair.bring_bob(callback=hang, limits={"session_ttl": 0})
+    receipt = pair.send("hello")
+    hanging.wait_for(1)
+    first.stop(0.1)
+    pair.bring_bob(limits={"session_ttl": 0})
+    assert receipt.wait(10)
+    assert hanging.packets[0].packet_id == pair.got.packets[0].packet_id == receipt.packet_id
+
+
+def test_after_this_side_has_closed_the_channel_the_peer_is_dialled_when_there_is_something_new(pair: Pair) -> None:
+    pair.bring_bob()
+    assert pair.send("one").wait(5)
+    pair.alice.disconnect(pair.bob.identifier)
+    assert pair.send("two").wait(5)
+
+
+# Dropping.
+
+
+def test_what_is_dropped_is_not_delivered_and_its_receipt_says_so(pair: Pair, networks: Networks) -> None:
+    dropped, kept = pair.send("hello"), pair.alice.send(SOMEBODY, text("hello"), durable=True)
+    outbox = pair.alice.durable_outbox
+    assert outbox is not None
+    assert outbox.drop([pair.bob.identifier]) == 1
+    assert outbox.drop([pair.bob.identifier]) == 0
+    assert (dropped.reason, kept.done) == (Reason.DROPPED, False)
+    assert (outbox.peers, outbox.packets, outbox.bytes) == ([SOMEBODY], 1, len(text("hello").SerializeToString()) + 3)
+    pair.bring_bob()
+    assert pair.send("later").wait(5)
+    assert pair.messages == ["later"]
+
+
+def test_what_is_dropped_under_way_leaves_no_trace(pair: Pair) -> None:
+    go = Flag()
+    pair.bring_bob(callback=lambda channel, packet: go.wait())
+    receipt = pair.send("hello")
+    channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
+    wait_until(lambda: channel.session.sent == 1)
+    assert pair.alice.durable_outbox is not None
+    pair.alice.durable_outbox.drop([pair.bob.identifier])
+    assert receipt.reason is Reason.DROPPED
+    go.set()
+    assert pair.send("later").wait(5)
+    pair.is_empty()
+
+
+# What is not accepted.
+
+
+def test_a_full_outbox_says_so_and_takes_more_when_there_is_room(pair: Pair) -> None:
+    pair.renew_alice(durable_packets_per_peer=2)
+    receipts = [pair.send("one"), pair.send("two")]
+    with pytest.raises(OutboxFullError, match="is full"):
+        pair.send("three")
+    assert pair.stored == 2
+    pair.bring_bob()
+    assert all(receipt.wait(5) for receipt in receipts)
+    pair.is_empty()
+    assert pair.send("three").wait(5)
+
+
+def test_what_was_stored_before_counts(pair: Pair) -> None:
+    pair.send("one")
+    pair.renew_alice(durable_packets_per_peer=1)
+    with pytest.raises(OutboxFullError):
+        pair.send("two")
+
+
+@pytest.mark.parametrize(
+    ("to", "body", "error"),
+    [
+        ("127.0.0.1:1", text("hello"), ConfigurationError),
+        ("nobody", text("hello"), AddressError),
+        (SOMEBODY, HeartbeatPacket(), LocalProtocolError),
+        (SOMEBODY, text("x" * 2**20), PacketTooBigError),
+        (SOMEBODY, PeerEntry(), LocalProtocolError),
+        (SOMEBODY, CollectionSharePacket(peers=[PeerEntry(identifier="x" * 70_000)]), PacketTooBigError),
+    ],
+)
+def test_what_can_never_be_delivered_is_not_accepted(pair: Pair, to: str, body: Any, error: type[PeerNetError]) -> None:
+    with pytest.raises(error):
+        pair.alice.send(to, body, durable=True)
+    assert pair.stored == 0
+
+
+def test_a_node_stores_nothing_for_itself(pair: Pair) -> None:
+    with pytest.raises(ConfigurationError, match="itself"):
+        pair.alice.send(pair.alice.identifier, text("hello"), durable=True)
+
+
+def test_without_a_file_or_before_the_start_nothing_is_durable(networks: Networks, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has no durable outbox"):
+        networks().send(SOMEBODY, text("hello"), durable=True)
+    stopped = PeerNetwork(durable_outbox=tmp_path / "outbox.db")
+    with pytest.raises(ConfigurationError, match="not started"):
+        stopped.send(SOMEBODY, text("hello"), durable=True)
+
+
+def test_a_network_whose_file_cannot_be_used_is_not_started(tmp_path: Path) -> None:
+    network = PeerNetwork(listen=["127.0.0.1:0"], durable_outbox=tmp_path / "missing" / "outbox.db")
+    with pytest.raises(StorageError):
+        network.start()
+    assert not network.running
+    assert network.addresses == []
+
+
+def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(pair: Pair) -> None:
+    def limit_pages(store: Any, more: int) -> None:
+        (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+        store._database.execute(f"PRAGMA max_page_count = {pages + more}")
+
+    outbox = pair.alice.durable_outbox
+    assert outbox is not None
+    outbox._run(lambda store: limit_pages(store, 2))
+    with pytest.raises(StorageError, match="full"):
+        pair.send("x" * 100_000)
+    assert pair.stored == 0
+    outbox._run(lambda store: limit_pages(store, 1000))
+    pair.send("x" * 100_000)
+    assert pair.stored == 1
+
+
+def test_when_the_file_cannot_be_read_the_next_channel_gets_what_is_in_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(DurableStore, "load", fail)
+    first = pair.bring_bob()
+    receipt = pair.send("hello")
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    monkeypatch.undo()
+    first.stop()
+    pair.bring_bob()
+    assert receipt.wait(5)
+
+
+# Sending without durability, and waiting in callbacks.
+
+
+def test_send_without_durability_goes_through_the_open_channel(pair: Pair) -> None:
+    with pytest.raises(ConnectError, match="is not connected"):
+        pair.alice.send(pair.bob.identifier, text("hello"))
+    pair.bring_bob()
+    pair.alice.connect(pair.address)
+    assert pair.alice.send(pair.bob.identifier, text("hello")).wait(5)
+    assert pair.got.packets[0].packet_id == b""
+
+
+@pytest.fixture
+def answers(pair: Pair) -> Iterator[list[object]]:
+    """What a callback of Alice gets that sends a durable packet back and waits for it."""
+    answers: list[object] = []
+
+    def answer(channel: PeerChannel, packet: Any) -> None:
+        receipt = pair.alice.send(channel.peer.identifier, text("answer"), durable=True)
+        try:
+            receipt.wait(5)
+        except SelfWaitError as error:
+            answers.append(error)
+        answers.append(receipt)
+
+    pair.alice.handlers["pure_message"] = answer
+    return answers
+
+
+def test_a_callback_may_store_but_not_wait_for_its_own_peer(pair: Pair, answers: list[Any]) -> None:
+    pair.bring_bob()
+    channel = pair.alice.connect(pair.address)
+    to_alice = wait_until(lambda: pair.bob.channel_to(pair.alice.identifier))
+    to_alice.send(text("question"))
+    wait_until(lambda: len(answers) == 2)
+    assert isinstance(answers[0], SelfWaitError)
+    assert answers[1].wait(5)
+    assert channel.counters["callback_failed"] == 0
+
+
+def test_a_damaged_file_does_not_keep_the_network_from_starting(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    pair.alice.stop()
+    pair.path.write_bytes(b"damaged" * 1000)
+    with caplog.at_level(logging.WARNING):
+        pair.renew_alice()
+    assert "is damaged" in caplog.text
+    pair.bring_bob()
+    assert pair.send("hello").wait(5)

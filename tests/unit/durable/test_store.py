@@ -1,0 +1,233 @@
+"""The file of the durable outbox: what it keeps, in which order, and what it does when it is damaged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peernet.durable.store import PARAMETERS, DurableStore, NewPacket, StoredPacket
+from peernet.errors import StorageError
+
+ALICE, BOB = "a" * 52, "b" * 52
+
+
+def packet(peer: str = ALICE, body: bytes = b"body", number: int = 0, address: str = "") -> NewPacket:
+    return NewPacket(peer, address, number.to_bytes(16, "big"), "pure_message", body, 1000.0 + number)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[DurableStore]:
+    store = DurableStore(path)
+    yield store
+    store.close()
+
+
+def add(store: DurableStore, *packets: NewPacket) -> list[int]:
+    with store.transaction():
+        return [store.add(one) for one in packets]
+
+
+def test_what_is_stored_is_loaded_as_it_was_when_the_file_is_opened_again(path: Path) -> None:
+    first = DurableStore(path)
+    (number,) = add(first, packet(body=b"\x00\xff", number=7))
+    first.close()
+    second = DurableStore(path)
+    assert second.load(ALICE, 0, 10, 1000) == [StoredPacket(number, (7).to_bytes(16, "big"), "pure_message", b"\0\xff")]
+    second.close()
+
+
+def test_packets_come_in_the_order_in_which_they_were_stored_and_each_peer_has_its_own(store: DurableStore) -> None:
+    numbers = add(store, packet(ALICE), packet(BOB), packet(ALICE), packet(BOB))
+    assert [one.number for one in store.load(BOB, 0, 10, 1000)] == [numbers[1], numbers[3]]
+    assert [one.number for one in store.load(ALICE, numbers[0], 10, 1000)] == [numbers[2]]
+
+
+def test_no_more_is_loaded_than_was_asked_for_but_always_one(store: DurableStore) -> None:
+    add(store, *[packet(body=bytes(100)) for _ in range(5)])
+    assert len(store.load(ALICE, 0, 3, 1000)) == 3
+    assert len(store.load(ALICE, 0, 10, 250)) == 2
+    assert len(store.load(ALICE, 0, 10, 1)) == 1
+
+
+def test_a_number_is_never_used_again(store: DurableStore) -> None:
+    (first,) = add(store, packet())
+    store.remove([first])
+    assert add(store, packet()) > [first]
+
+
+@pytest.mark.parametrize("count", [1, PARAMETERS, PARAMETERS + 1, 2 * PARAMETERS])
+def test_removing_tells_what_was_there(store: DurableStore, count: int) -> None:
+    numbers = add(store, *[packet(body=b"1234") for _ in range(count)])
+    assert store.remove([*numbers, 10**6]) == (count, 4 * count)
+    assert store.remove(numbers) == (0, 0)
+    assert store.numbers(ALICE) == []
+
+
+def test_the_backlogs_tell_how_much_is_stored_for_whom_since_when_and_where_they_are(store: DurableStore) -> None:
+    add(store, packet(BOB, number=1, address="bob:1"), packet(ALICE, number=2), packet(BOB, b"12", 3, "bob:2"))
+    backlogs = store.backlogs()
+    assert list(backlogs) == [BOB, ALICE]
+    assert vars(backlogs[BOB]) == {"packets": 2, "bytes": 6, "oldest": 1001.0, "addresses": {"bob:1", "bob:2"}}
+    assert backlogs[ALICE].addresses == set()
+
+
+def test_each_packet_can_be_described_without_its_body(store: DurableStore) -> None:
+    (number,) = add(store, packet(number=255))
+    assert store.describe([ALICE, BOB]) == [
+        {
+            "number": number,
+            "peer": ALICE,
+            "packet_id": "00" * 15 + "ff",
+            "kind": "pure_message",
+            "bytes": 4,
+            "stored_at": 1255.0,
+        }
+    ]
+
+
+def test_a_transaction_that_fails_leaves_nothing(store: DurableStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.remove([store.add(packet()) // 0])
+    assert store.numbers(ALICE) == []
+    assert add(store, packet())  # and the next one works
+
+
+def test_what_is_committed_is_synced_to_the_disk(store: DurableStore) -> None:
+    def setting(name: str) -> object:
+        return store._database.execute(f"PRAGMA {name}").fetchone()[0]
+
+    assert (setting("journal_mode"), setting("synchronous")) == ("wal", 2)  # 2 is FULL
+
+
+def test_only_the_owner_can_read_the_file_and_its_log_whatever_the_umask_is(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = DurableStore(path)
+        add(store, packet())
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {"outbox.db": 0o600, "outbox.db-wal": 0o600}
+    store.close()
+
+
+def test_what_is_committed_survives_a_process_that_is_killed(path: Path) -> None:
+    script = (
+        "import os, signal, sys; from tests.unit.durable.test_store import *\n"
+        "store = DurableStore(sys.argv[1]); add(store, packet(number=1), packet(number=2))\n"
+        "with store.transaction(): store.add(packet(number=3)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -9
+    store = DurableStore(path)
+    assert [one.packet_id[-1] for one in store.load(ALICE, 0, 10, 1000)] == [1, 2]
+    store.close()
+
+
+def test_a_second_process_is_told_that_the_file_is_in_use(
+    store: DurableStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peernet.durable.store.PATIENCE", 0.01)
+    with pytest.raises(StorageError, match="is used by another process"):
+        DurableStore(path)
+
+
+# Damage.
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+
+
+def damage_pages(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def damage_tables(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE packets DROP COLUMN kind")
+    database.close()
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_pages, damage_tables])
+def test_a_damaged_file_is_set_aside_with_a_warning(
+    path: Path, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DurableStore(path)
+    add(store, *[packet() for _ in range(100)])
+    store.close()
+    damage(path)  # type: ignore[operator]
+    damaged = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        store = DurableStore(path)
+    assert store.backlogs() == {}
+    assert add(store, packet())
+    store.close()
+    (kept,) = path.parent.glob("outbox.db.damaged-*")
+    assert kept.read_bytes() == damaged
+    (record,) = caplog.records
+    assert "is damaged" in record.getMessage()
+    assert kept.name in record.getMessage()
+
+
+def test_a_log_that_is_no_log_does_no_harm(path: Path) -> None:
+    damage_header(path)
+    Path(f"{path}-wal").write_bytes(b"no log either")
+    store = DurableStore(path)
+    assert add(store, packet())
+    store.close()
+    assert not Path(f"{path}-wal").exists()
+
+
+def test_the_file_of_a_newer_version_is_left_alone(path: Path) -> None:
+    DurableStore(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    with pytest.raises(StorageError, match="newer peernet; update this one"):
+        DurableStore(path)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE theirs (value)")
+    database.close()
+    with pytest.raises(StorageError, match="another program"):
+        DurableStore(path)
+
+
+def test_a_path_where_no_file_can_be_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="No such file or directory"):
+        DurableStore(tmp_path / "missing" / "outbox.db")
+
+
+def test_a_link_is_not_followed(path: Path) -> None:
+    path.symlink_to(path.parent / "elsewhere")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        DurableStore(path)
+    assert not (path.parent / "elsewhere").exists()
+
+
+def test_a_full_disk_is_an_error_and_the_store_can_be_used_afterwards(store: DurableStore) -> None:
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StorageError, match="full"):
+        add(store, packet(body=bytes(1_000_000)))
+    store._database.execute("PRAGMA max_page_count = 1000000")
+    assert len(add(store, packet())) == 1
+    assert len(store.numbers(ALICE)) == 1

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from peernet.channel import ChannelState
+from peernet.config import NetworkConfig
+from peernet.handshake import Introduced, Refusal
+from peernet.reasons import Reason
+from peernet.testing import SimulatedNetwork
+from peernet.transport.memory import memory_pair
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import Connection
+
+
+@pytest.fixture
+def world() -> Iterator[SimulatedNetwork]:
+    with SimulatedNetwork(2) as world:
+        world.connect_all()
+        yield world
+
+
+def _connection() -> Connection:
+    config = NetworkConfig()
+    return Connection(
+        max_handshake_frame=config.max_handshake_frame,
+        max_frame=config.max_frame,
+        max_control_packet=config.max_control_packet,
+    )
+
+
+def test_a_connection_of_an_older_session_is_refused_and_the_channel_of_the_new_one_is_left_alone(
+    world: SimulatedNetwork,
+) -> None:
+    """Both sides may dial at once: while one dial resumes a session, the other may have begun another one."""
+    channel, (near, far) = world.channel(0, 1), memory_pair()
+    assert channel is not None
+    ours, theirs = pb.HelloPacket(session_id=7, peer_session_id=8), pb.HelloPacket(session_id=8, peer_session_id=7)
+    theirs.last_sequence_received = 48
+    with pytest.raises(Refusal) as refused:
+        world.nodes[0]._switch.take_dialled(Introduced(channel.peer, near, _connection(), theirs, ours))
+    assert refused.value.reason is Reason.SESSION_LOST
+    assert far.ended()
+    assert channel.state is ChannelState.OPEN
+    assert channel.ping() > 0

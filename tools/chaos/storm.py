@@ -1,0 +1,166 @@
+"""Five hundred clients lose their hub, which is killed and started again: all must come back, and none too eagerly."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+
+from peernet.address import PeerAddress
+from peernet.channel import ChannelState, PeerChannel
+from peernet.config import NetworkConfig
+from peernet.deadline import Deadline
+from peernet.identity import Identity
+from peernet.network import PeerNetwork
+from peernet.peer import GenericPeer
+from peernet.trust import Decision
+from tools.bench.child import raise_file_limit
+from tools.chaos.figures import Figure, none_of
+from tools.chaos.processes import Child
+
+# How long the hub is away, one after the other. Seconds.
+LONG: dict[str, Any] = {"clients": 500, "downtimes": (0.0, 0.0, 5.0)}
+SHORT: dict[str, Any] = {"clients": 20, "downtimes": (0.0, 0.0)}
+
+# Until all are back, from the moment when the hub listens again, if it was away only for as long as its restart took:
+# whoever dials in vain for longer pauses for longer, up to a minute. Seconds.
+LIMIT = 15.0
+PATIENCE = 70.0
+# No client may begin a dial sooner than this after its last one. Seconds.
+LEAST_PAUSE = 1.0
+# So many clients connect for the first time at once: fewer than a hub takes in its handshakes.
+AT_ONCE = 16
+
+
+class Hub:
+    """The node that is killed.
+
+    It takes as many channels as come; all other limits are the usual ones.
+    """
+
+    def __init__(self, *, home: str, port: int) -> None:
+        raise_file_limit(4096)
+        config = NetworkConfig(max_inbound=100_000)
+        identity = Identity.load_or_create(Path(home))
+        self._network = _CountingHub(identity, [f"127.0.0.1:{port}"], "chaos", config=config)
+        self._network.start()
+
+    def address(self) -> str:
+        return self._network.addresses[0]
+
+    def account(self) -> dict[str, Any]:
+        """When connections came, in monotonic seconds, and what became of them."""
+        return {
+            "accepted": self._network.accepted,
+            "channels": len(self._network.active_peer_channels),
+            "counters": {str(name): count for name, count in self._network.counters.items()},
+        }
+
+
+class _CountingHub(PeerNetwork):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.accepted: list[float] = []
+        super().__init__(*arguments, **options)
+
+    def _admits_address(self, peer: GenericPeer) -> Decision:
+        self.accepted.append(time.monotonic())
+        return super()._admits_address(peer)
+
+
+class _Client(PeerNetwork):
+    """A node that remembers when it has dialled, and when it had a channel."""
+
+    def __init__(self) -> None:
+        self.dials: list[float] = []
+        self.connected_at = 0.0
+        super().__init__(network_name="chaos")
+        for event in (self.peer_added, self.channel_resumed):
+            event.add(self._note)
+        self.start()
+
+    def join(self, address: str) -> PeerChannel:
+        self.dials.append(time.monotonic())
+        return self.connect(address)
+
+    def is_back(self, hub: str, since: float) -> bool:
+        channel = self.channel_to(hub)
+        return channel is not None and channel.state is ChannelState.OPEN and self.connected_at > since
+
+    def _note(self, channel: PeerChannel) -> None:
+        self.connected_at = time.monotonic()
+
+    def _redial(self, address: PeerAddress, timeout: float) -> None:
+        self.dials.append(time.monotonic())
+        super()._redial(address, timeout)
+
+
+def run(*, seed: int, clients: int, downtimes: tuple[float, ...]) -> list[Figure]:
+    random.seed(seed)
+    raise_file_limit(2 * clients + 500)
+    nodes = [_Client() for _ in range(clients)]
+    figures = []
+    with tempfile.TemporaryDirectory() as home:
+        hub = Child(Hub, home=home, port=0)
+        try:
+            where = PeerAddress.parse(hub.ask("address"))
+            Pool(AT_ONCE).map(lambda node: node.join(str(where)), nodes)
+            for number, downtime in enumerate(downtimes, start=1):
+                title = f"{clients} clients, kill {number}, hub away for {downtime:g} s"
+                hub, figures_of_one = _storm(title, hub, home, where, nodes, downtime)
+                figures += figures_of_one
+        finally:
+            hub.end()
+            Pool(AT_ONCE).map(lambda node: node.stop(0), nodes)
+    pauses = [later - earlier for node in nodes for earlier, later in pairwise(node.dials)]
+    return [*figures, Figure("shortest pause between two dials of a client", min(pauses), "s", at_least=LEAST_PAUSE)]
+
+
+def _storm(
+    title: str, hub: Child, home: str, where: PeerAddress, nodes: list[_Client], downtime: float
+) -> tuple[Child, list[Figure]]:
+    killed_at = time.monotonic()
+    hub.kill()
+    hub.end()
+    gevent.sleep(downtime)
+    hub = Child(Hub, home=home, port=where.port)
+    hub.ask("address")
+    listening_at = time.monotonic()
+    assert where.identifier is not None
+    back = _wait_for_all(nodes, where.identifier, killed_at)
+    account = hub.ask("account")
+    dials = sum(at > listening_at for node in nodes for at in node.dials)
+    accepted = account["accepted"]
+    seconds = max(node.connected_at for node in nodes) - listening_at
+    return hub, [
+        none_of(f"{title}: not back", len(nodes) - back),
+        Figure(f"{title}: until the last is back", seconds, "s", at_most=None if downtime else LIMIT),
+        Figure(f"{title}: dials per client since it listens", dials / len(nodes), at_most=1 + seconds),
+        Figure(f"{title}: connections at the hub per client", len(accepted) / len(nodes), at_most=1 + seconds),
+        Figure(f"{title}: most connections in a second", _most_in_a_second(accepted)),
+        Figure(f"{title}: turned away as busy", account["counters"].get("busy", 0)),
+    ]
+
+
+def _wait_for_all(nodes: list[_Client], hub: str, since: float) -> int:
+    deadline = Deadline(PATIENCE)
+    while True:
+        back = sum(node.is_back(hub, since) for node in nodes)
+        if back == len(nodes) or deadline.expired:
+            return back
+        gevent.sleep(0.05)
+
+
+def _most_in_a_second(times: list[float]) -> int:
+    times = sorted(times)
+    first = most = 0
+    for index, at in enumerate(times):
+        while at - times[first] > 1:
+            first += 1
+        most = max(most, index - first + 1)
+    return most
