@@ -13,6 +13,7 @@ from peernet._version import __version__
 
 if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
+    from peernet.bans import Ban, Bans
     from peernet.channel import PeerChannel
     from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
@@ -43,6 +44,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
 # Public name -> the module it lives in.
 _HOME = {
     "PeerAddress": "address",
+    "Ban": "bans",
+    "Bans": "bans",
     "ChannelState": "channel_state",
     "PeerChannel": "channel",
     "NetworkConfig": "config",

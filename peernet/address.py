@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 
 from peernet.errors import AddressError
@@ -58,6 +58,21 @@ class PeerAddress:
 def endpoint(host: str, port: int) -> str:
     """``host:port``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def prefix_of(host: str, ipv4: int, ipv6: int) -> str | None:
+    """The network that an IP address is in, for counting all of it as one; ``None`` if the text is no IP address.
+
+    Args:
+        host: the address; see :func:`parse_ip`.
+        ipv4: the length of the prefix if it is IPv4; with 32 the address itself is returned.
+        ipv6: the length if it is IPv6.
+    """
+    address = parse_ip(host)
+    if address is None:
+        return None
+    length = ipv6 if isinstance(address, IPv6Address) else ipv4
+    return str(address) if length == address.max_prefixlen else str(ip_network((address, length), strict=False))
 
 
 def parse_ip(host: str) -> IPv4Address | IPv6Address | None:

@@ -22,6 +22,11 @@ class Claims:
         self._dialled: set[str] = set()
         self._answered: set[str] = set()
 
+    @property
+    def answered(self) -> int:
+        """How many connections that others have dialled are neither open nor given up."""
+        return len(self._answered)
+
     def dial(self, peer: str) -> Claim | None:
         """Before our hello on our own dial; ``None``: give that dial up."""
         if peer in self._dialled or peer in self._answered:

@@ -148,9 +148,19 @@ class NetworkConfig:
     # Goodbyes and stopping.
     close_timeout: float = _limit(2.0, "seconds", "what was not flushed is given up", least=0)
 
+    # Misbehaviour. What is malformed counts 100 points, what is too much 10. Bitcoin Core
+    # discourages at 100, and cometbft bans for 24 h; an address may be shared by many.
+    ban_score: float = _limit(100.0, "points", "the peer is banned", least=1)
+    score_decay: float = _limit(1.0, "points per minute", "so many points are forgiven", least=0)
+    ban_time: float = _limit(86_400.0, "seconds", "a banned identifier may come back", least=1, most=365 * 86_400)
+    address_ban_time: float = _limit(900.0, "seconds", "a banned address may come back", least=1, most=365 * 86_400)
+
     # Tables keyed by what peers say or do.
+    max_bans: int = _limit(4096, "bans", "the ban met with least recently is lifted", least=1)
+    max_scores: int = _limit(4096, "peers and addresses", "the oldest misbehaviour is forgotten", least=1)
     max_known_peers: int = _limit(4096, "peers", "the peer not seen for longest is forgotten", least=1)
     max_addresses_per_peer: int = _limit(8, "addresses", "the oldest address is forgotten", least=1)
+    known_peer_ttl: float = _limit(30 * 86_400.0, "seconds not seen", "the peer is forgotten", least=1)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -25,6 +25,7 @@
     │   │   └── PacketTooBigError
     │   └── RemoteProtocolError       the peer sent what may not be sent
     ├── TransportError                the bytes stopped flowing
+    │   └── HandshakeError            the other side does not speak TLS as peers do
     └── ChannelError
         ├── ChannelClosedError        the channel is gone, and why
         ├── SendTimeout               no room in the outbox in time
@@ -157,7 +158,10 @@ class RemoteProtocolError(ProtocolError):
 
     Attributes:
         reason: the :class:`~peernet.reasons.Reason` for closing the connection.
+        culprit: the identifier that TLS had proven by then; empty if none, or after the handshake.
     """
+
+    culprit = ""
 
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
@@ -166,6 +170,10 @@ class RemoteProtocolError(ProtocolError):
 
 class TransportError(PeerNetError):
     """The connection under a channel broke."""
+
+
+class HandshakeError(TransportError):
+    """The other side speaks, but not TLS as peers do."""
 
 
 class ChannelError(PeerNetError):

@@ -37,7 +37,12 @@ Complete = Callable[[str, "pb.HelloPacket | None", pb.HelloPacket], None]
 
 
 class Refusal(PeerNetError):
-    """This side refuses the other; ``goodbye`` is what the other is told, the error's text what this side is."""
+    """This side refuses the other; ``goodbye`` is what the other is told, the error's text what this side is.
+
+    ``identifier`` is who it claims to be, ``culprit`` who TLS had proven it to be by then, if it had.
+    """
+
+    culprit = ""
 
     def __init__(
         self, reason: Reason, message: str = "", *, rule: str = "", why: str = "", retry_after: float = 0.0
@@ -267,7 +272,11 @@ def introduce(
     """
     transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
     handshake = Handshake(transport, config, hello, complete)
-    return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)
+    try:
+        return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)
+    except (RemoteProtocolError, Refusal) as error:
+        error.culprit = transport.identifier or ""
+        raise
 
 
 def _refused_by_peer(goodbye: pb.DisconnectPacket) -> RefusedByPeerError:

@@ -150,6 +150,17 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
         raise IdentityError(f"the certificate {path} is damaged; remove it to have it made again") from error
 
 
+def sync_folder(folder: Path) -> None:
+    """Have a new name on the disk too, so that a power cut leaves no node with another identity."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """Write a file that must not exist yet, whole or not at all, readable as ``mode`` from its first byte."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -161,6 +172,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)  # unlike rename, refuses to replace what is there
+        sync_folder(path.parent)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise IdentityError(f"cannot write {path}: {reason}; choose another home folder") from error

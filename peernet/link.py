@@ -129,6 +129,7 @@ class Link:
                     self._rest(per_turn - frames_left)
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
             reader.rest()
+            frame = b""  # whoever sends a large one and falls silent must not make us keep it
             self.outbox.flush()
             self.handling = False
             if not self._receive():

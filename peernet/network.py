@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +17,17 @@ from google.protobuf.message import Message
 from peernet import clock
 from peernet._version import __version__
 from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
+from peernet.bans import Bans
 from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
 from peernet.claims import Claim
 from peernet.config import NetworkConfig
+from peernet.connecting import Connector
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
-from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
+from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
-from peernet.handshake import PROTOCOL_VERSION, Introduced, Refusal, introduce
+from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
 from peernet.known_peers import KnownPeers
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from peernet.durable.outbox import DurableOutbox
     from peernet.durable.receipt import DurableReceipt
 
-# How long a dial that was refused as a duplicate waits for the other connection. Seconds.
-DUPLICATE_PATIENCE = 2.0
 # How long greenlets get to end by themselves when all goodbyes are said. Seconds.
 AFTER_GOODBYE = 0.5
 # The longest network name, so that a hello fits into the smallest frame. Bytes.
@@ -100,6 +98,7 @@ class PeerNetwork:
         trust_changed: event, ``listener(channel)``.
         channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
         channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
+        peer_banned: event, ``listener(ban)``: somebody is kept out for a while.
 
     Every event has ``add`` and ``remove``; ``@network.peer_added.add`` works as a decorator.
 
@@ -152,6 +151,7 @@ class PeerNetwork:
         self.trust_changed = switch.trust_changed
         self.channel_reconnecting = switch.channel_reconnecting
         self.channel_resumed = switch.channel_resumed
+        self.peer_banned = switch.bans.banned
         self._switch = switch
         self._home: HomeThread | None = None
         self._dialler = Dialler(self.config, self._ways.dial, self._introduce_dialled)
@@ -162,12 +162,13 @@ class PeerNetwork:
             self._ways.take_over,
             self._introduce_inbound,
             switch.welcome,
+            switch.bans.blame,
         )
-        self._redialler = Redialler(self.config, self._redial)
+        self._connector = Connector(self.config, self._dialler, switch)
+        self._redialler = Redialler(self.config, self._connector.redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
-        self._dialling: Counter[str] = Counter()  # to whom new channels are under way
         self._ticked_at = 0.0
         self.routines.add("liveness", self._tick_interval(), self._tick)
 
@@ -205,6 +206,11 @@ class PeerNetwork:
     def known_peers(self) -> KnownPeers:
         """The address book."""
         return self._switch.known_peers
+
+    @property
+    def bans(self) -> Bans:
+        """Who is kept out for a while."""
+        return self._switch.bans
 
     @property
     def inbound_connecting_peers(self) -> InboundConnectingPeersQueue:
@@ -321,18 +327,10 @@ class PeerNetwork:
         """
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
-        where = PeerAddress.parse(address)
         timeout = self.config.connect_timeout if timeout is None else timeout
-        deadline = Deadline(timeout)
-        existing = self._switch.find(where)
-        if existing is not None and existing.state is ChannelState.OPEN:
-            return existing
-        if existing is not None and existing.state is ChannelState.RECONNECTING:
-            where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
-        elif existing is not None:
-            existing.wait_closed(timeout)
-        with self._room_to_dial(where, existing):
-            return self._connect(where, timeout, deadline, attempts)
+        channel = self._connector.connect(PeerAddress.parse(address), timeout, attempts or self.config.connect_attempts)
+        self.known_peers.note(channel.peer, dialled=channel.dialled, kept=True)
+        return channel
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -445,6 +443,8 @@ class PeerNetwork:
     # Handshakes.
 
     def _admits_address(self, peer: GenericPeer) -> Decision:
+        if self.bans.time_left(peer):
+            return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
         return self.policy.admits(peer)
 
     def _introduce_inbound(self, tcp: Transport) -> Introduced:
@@ -465,7 +465,7 @@ class PeerNetwork:
             nonlocal claim
             claim = complete(identifier, theirs, ours)
 
-        admit = self._switch.admit
+        admit = self._switch.admit if dialled else self._switch.admit_inbound
         try:
             introduced = introduce(
                 tcp,
@@ -489,12 +489,6 @@ class PeerNetwork:
 
         return DurableOutbox(self, path)
 
-    def _redial(self, address: PeerAddress, timeout: float) -> None:
-        try:
-            self._switch.take_dialled(self._dialler.dial(address, timeout, 1))
-        except Refusal as refusal:
-            raise ConnectError(f"the connection to {address.endpoint} was overtaken: {refusal}") from refusal
-
     def _hello(self, tcp: Transport) -> pb.HelloPacket:
         return pb.HelloPacket(
             protocol_min=PROTOCOL_VERSION,
@@ -507,48 +501,6 @@ class PeerNetwork:
             identifier=self.identifier if self.insecure else "",
             max_frame=self.config.max_frame,
         )
-
-    @contextmanager
-    def _room_to_dial(self, where: PeerAddress, existing: PeerChannel | None) -> Iterator[None]:
-        """
-        Raises:
-            ConnectError: there are, or will be, as many channels as this node may dial.
-        """
-        whom, most = where.identifier or where.endpoint, self.config.max_outbound
-        new = existing is None and whom not in self._dialling
-        if new and self._switch.channels.outbound + len(self._dialling) >= most:
-            raise ConnectError(f"this node has dialled {most} peers already, as many as max_outbound allows")
-        self._dialling[whom] += 1
-        try:
-            yield
-        finally:
-            self._dialling[whom] -= 1
-            if not self._dialling[whom]:
-                del self._dialling[whom]
-
-    def _connect(self, where: PeerAddress, timeout: float, deadline: Deadline, attempts: int | None) -> PeerChannel:
-        try:
-            introduced = self._dialler.dial(where, deadline.cap(timeout), attempts or self.config.connect_attempts)
-            return self._switch.take_dialled(introduced)
-        except (RefusedByPeerError, RefusedByPolicyError) as error:
-            return self._existing_instead(where, deadline, error)
-        except Refusal as refusal:
-            raise ConnectError(f"the connection to {where.endpoint} was overtaken: {refusal}") from refusal
-
-    def _existing_instead(
-        self, where: PeerAddress, deadline: Deadline, error: RefusedByPeerError | RefusedByPolicyError
-    ) -> PeerChannel:
-        """The channel that exists, or is just being made, if that is why a dial was refused.
-
-        Raises:
-            ConnectError: ``error``, if it was refused for another reason.
-        """
-        if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
-            where = replace(where, identifier=error.identifier or where.identifier)
-            channel = self._switch.wait_for_channel(where, deadline.cap(DUPLICATE_PATIENCE))
-            if channel is not None:
-                return channel
-        raise error
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (

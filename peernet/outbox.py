@@ -132,7 +132,7 @@ class Outbox:
                     self.last_progress = clock.monotonic()
                     self._transport.when_writable(self._unblock)
                     return
-                self._writing = self._writing[count:]
+                self._writing = self._writing[count:] or b""  # an empty view would keep the packet
                 self.bytes -= count
                 self.last_progress = clock.monotonic()
         except TransportError as error:

@@ -14,7 +14,7 @@ from peernet.address import endpoint
 from peernet.admission import GAVE_WAY, Admission, Place
 from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.errors import IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
+from peernet.errors import HandshakeError, IdentityError, RefusedByPeerError, RemoteProtocolError, TransportError
 from peernet.greenlets import spawn
 from peernet.handshake import Introduced, Refusal
 from peernet.logs import get_logger
@@ -44,6 +44,7 @@ class Reception:
         take_over: makes a transport of an accepted connection.
         introduce: does the handshake; waits as long as it takes.
         welcome: decides about the introduced peer; returns its channel if it is to run.
+        blame: told who was sent away for which reason, with the identifier if that was proven.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Reception:
         take_over: Callable[[Any, tuple[str, int]], Transport],
         introduce: Callable[[Transport], Introduced],
         welcome: Callable[[Introduced], PeerChannel | None],
+        blame: Callable[[GenericPeer, str], object],
     ) -> None:
         self._config = config
         self._counters = counters
@@ -61,6 +63,7 @@ class Reception:
         self._take_over = take_over
         self._introduce = introduce
         self._welcome = welcome
+        self._blame = blame
         self._admission = Admission(config)
         self._strangers: dict[Place, Transport] = {}  # in their handshake
         self.greenlets = Group()
@@ -136,12 +139,17 @@ class Reception:
             if timeout is not timer:
                 raise
             self._note(tcp, Reason.HANDSHAKE_TIMEOUT, "it took too long")
+            self._blame(_stranger(tcp), Reason.HANDSHAKE_TIMEOUT)
         except Refusal as refusal:
             self._note(tcp, refusal.reason, f"{refusal} ({refusal.rule})")
+            self._blame(_stranger(tcp, refusal.culprit), refusal.reason)
         except RemoteProtocolError as error:
             self._note(tcp, error.reason, str(error))
+            self._blame(_stranger(tcp, error.culprit), error.reason)
         except (TransportError, IdentityError) as error:
             self._note(tcp, GAVE_WAY if place.gave_way else Reason.HANDSHAKE_FAILED, str(error))
+            if not place.gave_way and (not isinstance(error, TransportError) or isinstance(error, HandshakeError)):
+                self._blame(_stranger(tcp), Reason.HANDSHAKE_FAILED)  # the others have perhaps lost their network
         except RefusedByPeerError as error:
             self._note(tcp, error.reason, str(error))
         finally:
@@ -153,8 +161,14 @@ class Reception:
     def _send_away(self, sock: Any, remote: tuple[str, int], rule: str) -> None:
         sock.close()
         self._counters[rule] += 1
+        self._blame(GenericPeer("", *remote, proven=False), rule)
         logger.info("= %s not received: %s", endpoint(*remote), rule)
 
     def _note(self, tcp: Transport, reason: str, text: str) -> None:
         self._counters[reason] += 1
         logger.info("= %s not let in: %s", endpoint(*tcp.remote), printable(text))
+
+
+def _stranger(tcp: Transport, identifier: str = "") -> GenericPeer:
+    """Who has not got through the handshake, with the identifier if it was proven."""
+    return GenericPeer(identifier, *tcp.remote, proven=bool(identifier))

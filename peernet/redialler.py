@@ -65,7 +65,8 @@ class Redialler:
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
         if channel.dialled:
-            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel))
+            record = self._records.setdefault(channel, _Record())
+            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record))
 
     def forget(self, channel: PeerChannel) -> None:
         """A channel has ended."""
@@ -76,8 +77,7 @@ class Redialler:
         self._greenlets.kill()
         self._records.clear()
 
-    def _redial(self, channel: PeerChannel) -> None:
-        record = self._records.setdefault(channel, _Record())
+    def _redial(self, channel: PeerChannel, record: _Record) -> None:
         if clock.monotonic() - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
         pause = chance.uniform(0, self._config.backoff_base)

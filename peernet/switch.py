@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from gevent.event import Event as Flag
 from gevent.pool import Group
 
-from peernet import chance
+from peernet import chance, clock
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
+from peernet.bans import Ban, Bans
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
@@ -76,6 +78,10 @@ class Switch:
         self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()  # one for each channel that we dialled
         self._policy = policy
+        self.bans = Bans(
+            config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
+        )
+        self.bans.banned.add(self._on_banned)
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
@@ -126,6 +132,17 @@ class Switch:
         decision = self._policy.admits(peer)
         if not decision:
             raise Refusal(reason_for(decision), rule=decision.rule, why=decision.why)
+
+    def admit_inbound(self, peer: GenericPeer) -> None:
+        """The same for a peer that has dialled us.
+
+        Raises:
+            Refusal: the peer is not let in.
+        """
+        self.admit(peer)
+        left = self.bans.time_left(peer)
+        if left:
+            raise Refusal(Reason.BANNED, retry_after=left)
 
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
@@ -194,6 +211,7 @@ class Switch:
 
     def welcome(self, introduced: Introduced) -> PeerChannel | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
+        self.bans.vouch(introduced.peer)
         try:
             if self._resume(introduced) is not None:
                 return None  # the channel runs already
@@ -341,11 +359,22 @@ class Switch:
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)
+        if channel.reason is not None and not channel.ended_by_peer:
+            self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
         if channel.has_tasks:
             self.greenlets.add(spawn("end of tasks", channel.kill_tasks, self.config.close_timeout))
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
             self.peer_removed.fire(channel, channel.reason)
+
+    def _on_banned(self, ban: Ban) -> None:
+        logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
+        channel = self.channels.get(ban.who)
+        if channel is not None:
+            close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
+            self.greenlets.add(spawn("ban", close))
+        if ban.who in self.queue:
+            self.queue[ban.who].reject(reason=Reason.BANNED)
 
     def _is_pending(self, identifier: str) -> bool:
         if identifier not in self.queue:
@@ -379,7 +408,10 @@ class Switch:
             channel.spawn(self.trust_protocol, channel)
 
     def _is_full(self) -> bool:
-        return self.channels.inbound >= self.config.max_inbound or len(self.queue) >= self.config.max_pending
+        config = self.config
+        # Those about whom a listener takes its time are neither in the queue nor in the table.
+        undecided = self.claims.answered > config.max_handshakes + config.max_pending
+        return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
 
     # Placement.
 
@@ -398,6 +430,8 @@ class Switch:
     def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
         if attempt.peer.identifier in self.queue:  # two at once have passed the gate
             return attempt.overrule(Reason.DUPLICATE)
+        if len(self.queue) >= self.config.max_pending:
+            return attempt.overrule(Reason.BUSY)
         self.queue.put(attempt)
         try:
             self.peer_pending.fire(attempt)
@@ -414,6 +448,8 @@ class Switch:
             attempt.overrule(Reason.SHUTDOWN)
         elif not decision:
             attempt.overrule(reason_for(decision))
+        elif self.bans.time_left(attempt.peer):
+            attempt.overrule(Reason.BANNED)
         elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
         elif self.channels.inbound >= self.config.max_inbound:

@@ -175,6 +175,12 @@ class IncomingPeerTrustPolicy:
             return Decision(False, "unproven_identifier", "The identifier is only a claim, because TLS is off.")
         return Decision(True, "trusted_identifiers", "The identifier is on the list of trusted peers.")
 
+    def lists(self, peer: IPeer) -> bool:
+        """Whether a peer is on a list that lets it in: by its proven identifier or, if it has none yet, by address."""
+        if peer.identifier and peer.proven:
+            return peer.identifier in self.trusted_identifiers or peer.identifier in self.allowed_identifiers
+        return peer.address in self._allowed
+
     def adding(self, **lists: str) -> IncomingPeerTrustPolicy:
         """A policy with one more entry in each named list: ``policy.adding(blocked_identifiers=x)``."""
         return self._changed({name: getattr(self, name) | {entry} for name, entry in lists.items()})

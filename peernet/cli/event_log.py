@@ -23,6 +23,10 @@ from peernet.v1 import packet_pb2 as pb
 
 EventObject = dict[str, Any]
 
+# Events before `ready` that are kept: it comes as soon as all addresses are listened on, which takes
+# a moment, or longer if a name has to be looked up.
+MAX_EARLY = 256
+
 # How often refused packets are looked at that no line has told of. Seconds.
 LOOK_EVERY = 1.0
 # Bytes that wait for one listener, as many as for stdout; when it is slower than that, it misses the oldest.
@@ -92,6 +96,7 @@ class EventLog:
         self._decision_timeout = network.config.decision_timeout
         self._subscriptions: list[Subscription] = []
         self._early: list[EventObject] | None = []
+        self._dropped = 0
         self._refusals = Refusals(self._tell_refused)
         network.routines.add("tell refusals", LOOK_EVERY, lambda: self._refusals.tell_due(time.monotonic()))
         network.peer_added.add(self._peer_added)
@@ -101,6 +106,7 @@ class EventLog:
         network.packet_refused.add(self._refused)
         network.handler_failing.add(self._handler_failing)
         network.trust_changed.add(self._trust_changed)
+        network.peer_banned.add(lambda ban: self.tell(make_event("banned", **ban.to_dict())))
         network.channel_reconnecting.add(lambda channel: self._connection_changed("reconnecting", channel))
         network.channel_resumed.add(lambda channel: self._connection_changed("resumed", channel))
 
@@ -109,11 +115,16 @@ class EventLog:
         early, self._early = self._early or [], None
         for event in [ready, *early]:
             self.tell(event)
+        if self._dropped:
+            self.tell(make_event("dropped", count=self._dropped))
 
     def tell(self, event: EventObject) -> None:
         """Tell an event to everybody."""
         if self._early is not None:
-            self._early.append(event)
+            if len(self._early) < MAX_EARLY:
+                self._early.append(event)
+            else:
+                self._dropped += 1
             return
         self._show(event)
         if self._subscriptions:

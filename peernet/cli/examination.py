@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from peernet.cli.files import DAMAGES
 from peernet.cli.home import Home
 from peernet.cli.settings import load_settings
-from peernet.cli.state import DAMAGES, check_peers, check_trust
+from peernet.cli.state import check_bans, check_peers, check_trust
 from peernet.environment import Finding
 from peernet.errors import HomeError, PeerNetError
 from peernet.identity import KEY_FILE, Identity
@@ -24,7 +25,12 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield _attempt("key", lambda: f"{Identity.load(home.folder).identifier}")
         yield _secrecy(home)
     yield _attempt("settings", lambda: _settings(home))
-    for file, check in ((home.trust_file, check_trust), (home.peers_file, check_peers)):
+    files: dict[Path, Callable[[Path], object]] = {
+        home.trust_file: check_trust,
+        home.peers_file: check_peers,
+        home.bans_file: check_bans,
+    }
+    for file, check in files.items():
         if os.path.exists(file):
             yield _state(file, check)
 

@@ -89,6 +89,7 @@ def figures(
         "pending": len(network.inbound_connecting_peers),
         "known_peers": len(network.known_peers),
         "blocked": len(policy.blocked_identifiers) + len(policy.blocked_networks),
+        "banned": len(network.bans),
         "queued_bytes": sum(channel.queued_bytes for channel in channels),
         "rss": psutil.Process().memory_info().rss,
         "fds": _descriptors(),

@@ -65,6 +65,7 @@ class Home:
         self.config_file = self.folder / "config.toml"
         self.trust_file = self.folder / "trust.json"
         self.peers_file = self.folder / "peers.json"
+        self.bans_file = self.folder / "bans.json"
         self.outbox_file = self.folder / "outbox.db"
         self.lock_file = self.folder / "lock"
         self.socket_file = self.folder / "control.sock"

@@ -10,8 +10,9 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from peernet.bans import Ban, Bans
 from peernet.cli.home import Home
-from peernet.cli.state import save_peers
+from peernet.cli.state import save_bans, save_peers
 from peernet.errors import HomeError
 from peernet.greenlets import spawn
 from peernet.known_peers import KnownPeer, KnownPeers
@@ -20,7 +21,7 @@ from peernet.network import PeerNetwork
 
 logger = get_logger(__name__)
 
-# How often the address book is written if it has changed. Seconds.
+# How often such a file is written if its content has changed. Seconds.
 SAVE_INTERVAL = 10.0
 
 Content = TypeVar("Content")
@@ -76,37 +77,77 @@ class KeptFile(Generic[Content]):
         return None
 
 
-class AddressBookFile:
-    """Writes the known peers to the home folder, now and then and at the end."""
+class FollowingFile(Generic[Content]):
+    """A file that is written now and then, and at the end, if there is something new to write.
+
+    Args:
+        what: what is in it, for the log.
+        path, write, read: as of :class:`KeptFile`.
+        revision: tells which state the content is in; another number after every change.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        path: Path,
+        write: Callable[[Path, Content], None],
+        read: Callable[[], Content],
+        revision: Callable[[], int],
+    ) -> None:
+        self._what = what
+        self._write = write
+        self._read = read
+        self._revision = revision
+        self._file = KeptFile(path, self._write_revision, lambda: (self._revision(), self._read()))
+        self._saved = revision()
+
+    def start(self, network: PeerNetwork) -> None:
+        """Save changes while the network runs."""
+        network.routines.add(f"save {self._what}", SAVE_INTERVAL, self.save)
+
+    def save(self) -> None:
+        """Save what has changed since the last time; if that fails, the log says so."""
+        self._file.settle()
+        if self._saved == self._revision():
+            return
+        try:
+            self._file.save()
+        except HomeError as error:
+            logger.error("the %s are not saved: %s", self._what, error)
+
+    def save_now(self) -> None:
+        """Save what is true now.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
+        self._file.save()
+
+    def _write_revision(self, path: Path, content: tuple[int, Content]) -> None:
+        revision, current = content
+        self._write(path, current)
+        self._saved = revision
+
+
+class AddressBookFile(FollowingFile[list[KnownPeer]]):
+    """Writes the known peers to the home folder."""
 
     def __init__(self, home: Home, known_peers: KnownPeers) -> None:
-        self._file = KeptFile(home.peers_file, self._write, self._read)
-        self._known_peers = known_peers
-        self._revision = self._revision_read = self._revision_saved = 0
+        self._changes = 0
+        super().__init__("known peers", home.peers_file, save_peers, lambda: list(known_peers), lambda: self._changes)
 
     def start(self, network: PeerNetwork) -> None:
         """Take note of changes, and save them while the network runs."""
         network.peer_added.add(self._note)
         network.peer_removed.add(self._note)
-        network.routines.add("save known peers", SAVE_INTERVAL, self.save)
-
-    def save(self) -> None:
-        """Save what has changed since the last time; if that fails, the log says so."""
-        self._file.settle()
-        if self._revision_saved == self._revision:
-            return
-        try:
-            self._file.save()
-        except HomeError as error:
-            logger.error("the known peers are not saved: %s", error)
+        super().start(network)
 
     def _note(self, *_: object) -> None:
-        self._revision += 1
+        self._changes += 1
 
-    def _read(self) -> list[KnownPeer]:
-        self._revision_read = self._revision
-        return list(self._known_peers)
 
-    def _write(self, path: Path, peers: list[KnownPeer]) -> None:
-        save_peers(path, peers)
-        self._revision_saved = self._revision_read
+class BansFile(FollowingFile[list[Ban]]):
+    """Writes the bans to the home folder."""
+
+    def __init__(self, home: Home, bans: Bans) -> None:
+        super().__init__("bans", home.bans_file, save_bans, lambda: list(bans), lambda: bans.revision)

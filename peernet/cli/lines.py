@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, short, to_json
+from peernet.cli.output import clock, duration, short, to_json
 from peernet.text import printable
 
 # What is shown of one text.
@@ -75,6 +75,11 @@ def _trust_changed(event: Fields) -> str:
     return f"{short(event['peer'])} is now {'trusted' if event['trusted'] else 'untrusted'}"
 
 
+def _banned(event: Fields) -> str:
+    who = short(event["who"]) if event["who"].isalnum() else event["who"]
+    return f"{who} for {duration(event['expires'] - event['since'])}: {event['reason']}"
+
+
 def _reconnecting(event: Fields) -> str:
     return f"{short(event['peer'])}: the connection is lost, the channel waits for another one"
 
@@ -101,6 +106,7 @@ _LINES: dict[str, Callable[[Fields], str]] = {
     "handler_failing": _handler_failing,
     "pending": _pending,
     "trust_changed": _trust_changed,
+    "banned": _banned,
     "reconnecting": _reconnecting,
     "resumed": _resumed,
     "dial_failed": _dial_failed,

@@ -6,7 +6,7 @@ import click
 
 from peernet._version import __version__
 from peernet.cli.base import NodeGroup, output_option
-from peernet.cli.commands import checks, configuration, identity, messages, node, outbox, peers, pending, trust
+from peernet.cli.commands import bans, checks, configuration, identity, messages, node, outbox, peers, pending, trust
 from peernet.cli.session import Session, pass_session
 
 
@@ -41,6 +41,6 @@ def cli(session: Session, home: str | None, verbose: int) -> None:
 
 cli.params.append(output_option(envvar="PEERNET_OUTPUT"))
 
-for _module in (identity, node, peers, messages, outbox, pending, trust, configuration, checks):
+for _module in (identity, node, peers, messages, outbox, pending, trust, bans, configuration, checks):
     for _command in _module.COMMANDS:
         cli.add_command(_command)

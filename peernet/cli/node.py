@@ -11,12 +11,13 @@ from peernet.cli.dialing import KeptConnections
 from peernet.cli.event_log import EventLog, EventObject, make_event
 from peernet.cli.examination import key_exposure
 from peernet.cli.figures import GreenletCount, LagMeter
+from peernet.cli.files import remove_leftovers
 from peernet.cli.home import Home
-from peernet.cli.keeping import AddressBookFile, KeptFile
+from peernet.cli.keeping import AddressBookFile, BansFile, KeptFile
 from peernet.cli.lines import formatter
 from peernet.cli.requests import Requests
 from peernet.cli.settings import Settings
-from peernet.cli.state import load_peers, load_trust, save_trust
+from peernet.cli.state import load_bans, load_peers, load_trust, save_trust
 from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
 from peernet.handlers import ignore
@@ -46,6 +47,7 @@ def make_network(
         PeerNetError: the home or a setting cannot be used.
     """
     identity = Identity.load_or_create(home.folder)
+    remove_leftovers((home.trust_file, home.peers_file, home.bans_file))
     exposure = key_exposure(home)
     if exposure:
         logger.warning("%s", exposure)
@@ -60,8 +62,9 @@ def make_network(
     )
     for kind in ("data_transmission", "collection_share"):
         network.handlers[kind] = ignore  # the events show them, and that is what they are for
-    for known in load_peers(home.peers_file):
-        network.known_peers.restore(known)
+    network.known_peers.restore(load_peers(home.peers_file))
+    for ban in load_bans(home.bans_file):
+        network.bans.restore(ban)
     return network
 
 
@@ -82,6 +85,7 @@ class Node:
         self._line_of = formatter(style)
         self._writer = writer
         self._book = AddressBookFile(home, self.network.known_peers)
+        self._bans = BansFile(home, self.network.bans)
         self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
         self._install_handlers()
         self.events = EventLog(self.network, self._show, writer.wait_for_room)
@@ -107,6 +111,7 @@ class Node:
             self.network.start()
             self.events.begin(self._ready())
             self._book.start(self.network)
+            self._bans.start(self.network)
             for address in self._settings.connect:
                 self._kept.keep(address)
             self._stop_asked.wait()
@@ -125,6 +130,14 @@ class Node:
         """
         self._lists.save()
 
+    def save_bans(self) -> None:
+        """Keep the bans.
+
+        Raises:
+            HomeError: they cannot be written; they are in force all the same.
+        """
+        self._bans.save_now()
+
     def _end(self) -> None:
         # In this order: nobody waits for an unread stdout, no dialling that would bring
         # somebody new, the goodbyes, what was learnt, and at last those who listen and
@@ -134,6 +147,7 @@ class Node:
         self.network.stop(STOP_TIMEOUT)
         self.lag.stop()
         self._book.save()
+        self._bans.save()
         self.events.end()
         self.ended.set()
         self._control.stop()

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from peernet.channel import PeerChannel
+from peernet.cli.banning import chosen
 from peernet.cli.control_server import Streaming
 from peernet.cli.durable import describe_outbox, drop_from_outbox, say_durably
 from peernet.cli.figures import figures
 from peernet.cli.lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
-from peernet.cli.output import short
+from peernet.cli.output import duration, short
 from peernet.cli.reach import directory_of, ping, reach, say
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 
@@ -116,7 +117,25 @@ class Requests:
             described = channel.peer
         elif described.identifier in self._network.inbound_connecting_peers:
             described = self._network.inbound_connecting_peers[described.identifier].peer
-        return explanation(self._network.policy, described, channel)
+        result = explanation(self._network.policy, described, channel)
+        left = self._network.bans.time_left(described)
+        if left:
+            why = f"It is banned for another {duration(left)}; `peernet-node unban` lifts that."
+            result["decisions"][0] = {"about": "admitted", "allowed": False, "rule": "banned", "why": why}
+        return result
+
+    def bans(self) -> list[Arguments]:
+        return [ban.to_dict() for ban in self._network.bans]
+
+    def unban(self, who: str | None) -> Arguments:
+        unbanned = chosen(who, self._network.bans)
+        for one in unbanned:
+            self._network.bans.unban(one)
+        try:
+            self._node.save_bans()
+        except HomeError as error:
+            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
+        return {"unbanned": unbanned}
 
     def _change_list(self, command: str, entry: str) -> Arguments:
         entry = entry_of(command, entry, directory_of(self._network))
@@ -182,4 +201,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "accept": Requests.accept,
     "reject": Requests.reject,
     "explain": Requests.explain,
+    "bans": Requests.bans,
+    "unban": Requests.unban,
 }

@@ -1,33 +1,22 @@
-"""What a node remembers from one run to the next: whom it trusts, and whom it knows."""
+"""What a node remembers from one run to the next: whom it trusts, whom it knows, and who is banned."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import math
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from peernet.address import PeerAddress, is_identifier
-from peernet.errors import ConfigurationError, HomeError
+from peernet.bans import Ban, ban_key
+from peernet.cli.files import load, read, save
+from peernet.errors import ConfigurationError
 from peernet.known_peers import KnownPeer
-from peernet.logs import get_logger
+from peernet.text import printable
 from peernet.trust import IncomingPeerTrustPolicy
 
-logger = get_logger(__name__)
-
-VERSION = 1
-# Many times what the largest address book takes; a file beyond it is not ours.
-MAX_FILE = 64 * 1024 * 1024
-# What reading a file raises that somebody has changed by hand, or that is another one altogether.
-DAMAGES = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 LISTS = tuple(field.name for field in fields(IncomingPeerTrustPolicy) if isinstance(field.default, frozenset))
-
-Content = TypeVar("Content")
 
 
 def load_trust(path: Path, *, look_only: bool = False) -> IncomingPeerTrustPolicy:
@@ -37,7 +26,7 @@ def load_trust(path: Path, *, look_only: bool = False) -> IncomingPeerTrustPolic
         path: the file.
         look_only: leave a damaged file where it is.
     """
-    return _load(path, check_trust, IncomingPeerTrustPolicy(), look_only)
+    return load(path, check_trust, IncomingPeerTrustPolicy(), look_only)
 
 
 def save_trust(path: Path, policy: IncomingPeerTrustPolicy) -> None:
@@ -46,7 +35,7 @@ def save_trust(path: Path, policy: IncomingPeerTrustPolicy) -> None:
     Raises:
         HomeError: the file cannot be written.
     """
-    _save(path, {name: sorted(getattr(policy, name)) for name in LISTS})
+    save(path, {name: sorted(getattr(policy, name)) for name in LISTS})
 
 
 def load_peers(path: Path, *, look_only: bool = False) -> list[KnownPeer]:
@@ -56,7 +45,7 @@ def load_peers(path: Path, *, look_only: bool = False) -> list[KnownPeer]:
         path: the file.
         look_only: leave a damaged file where it is.
     """
-    return _load(path, check_peers, [], look_only)
+    return load(path, check_peers, [], look_only)
 
 
 def save_peers(path: Path, peers: Iterable[KnownPeer]) -> None:
@@ -65,94 +54,26 @@ def save_peers(path: Path, peers: Iterable[KnownPeer]) -> None:
     Raises:
         HomeError: the file cannot be written.
     """
-    _save(path, {"peers": [peer.to_dict() for peer in peers]})
+    save(path, {"peers": [peer.to_dict() for peer in peers]})
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file, so that whatever happens either the old or the new content is there.
+def load_bans(path: Path, *, look_only: bool = False) -> list[Ban]:
+    """The bans kept in ``path``; none if there is no such file.
+
+    Args:
+        path: the file.
+        look_only: leave a damaged file where it is.
+    """
+    return load(path, check_bans, [], look_only)
+
+
+def save_bans(path: Path, bans: Iterable[Ban]) -> None:
+    """Keep bans.
 
     Raises:
-        HomeError: it cannot be written.
+        HomeError: the file cannot be written.
     """
-    try:
-        # A name that nobody has or can foresee: no other save writes there, and no link waits there.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            _fill(descriptor, content)
-            os.replace(temporary, path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise HomeError(f"cannot write {path} ({error.strerror}); make room, or choose another --home") from error
-
-
-def _fill(descriptor: int, content: bytes) -> None:
-    with open(descriptor, "wb") as file:
-        if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, 0o600)  # whatever the umask takes away or leaves
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too; without it, a power cut may bring the old content back."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps({"version": VERSION, **content}, indent=1).encode() + b"\n")
-
-
-def _load(path: Path, parse: Callable[[Path], Content], default: Content, look_only: bool) -> Content:
-    try:
-        return parse(path)
-    except FileNotFoundError:
-        return default
-    except OSError as error:
-        raise HomeError(f"cannot read {path} ({error.strerror}); check its permissions") from error
-    except DAMAGES as error:
-        if look_only:
-            logger.warning("%s is damaged (%s); going on as if it were empty, as the next `run` will", path, error)
-        else:
-            _set_aside(path, error)
-        return default
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_FILE:
-        raise ValueError(f"it is larger than {MAX_FILE} bytes")
-    content = json.loads(path.read_bytes())
-    version = content["version"]
-    if type(version) is not int or version < 1:
-        raise ValueError(f"there is no version {version!r} of it")
-    if version > VERSION:
-        raise HomeError(f"{path} was written by a newer peernet; update this one")
-    return dict(content)
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    """Keep a damaged file where nothing overwrites it, and say so."""
-    kept = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    try:
-        path.replace(kept)
-    except OSError as failure:
-        raise HomeError(f"{path} is damaged and cannot be moved away ({failure.strerror}); remove it") from failure
-    logger.warning(
-        "%s is damaged (%s) and was set aside as %s; going on as if it were empty: repair it and move it back "
-        "while no node is running",
-        path,
-        error,
-        kept.name,
-    )
+    save(path, {"bans": [ban.to_dict() for ban in bans]})
 
 
 def check_trust(path: Path) -> IncomingPeerTrustPolicy:
@@ -161,23 +82,49 @@ def check_trust(path: Path) -> IncomingPeerTrustPolicy:
     Raises:
         HomeError: a newer peernet has written it.
         OSError: it cannot be read.
-        ValueError: or another of :data:`DAMAGES`: it is damaged.
+        ValueError: or another of :data:`~peernet.cli.files.DAMAGES`: it is damaged.
     """
-    content = _read(path)
-    unknown = sorted(set(content) - {"version", *LISTS})
-    if unknown:
-        raise ValueError(f"there is no list {unknown[0]!r}")
+    content = read(path, LISTS)
     lists: dict[str, Any] = {name: frozenset(content.get(name, ())) for name in LISTS}
     return IncomingPeerTrustPolicy(**lists)
 
 
 def check_peers(path: Path) -> list[KnownPeer]:
     """What is in a file of known peers; raises as :func:`check_trust`."""
-    return [_parse_peer(entry) for entry in _read(path)["peers"]]
+    return [_parse_peer(entry) for entry in read(path, ["peers"])["peers"]]
+
+
+def check_bans(path: Path) -> list[Ban]:
+    """What is in a file of bans; raises as :func:`check_trust`."""
+    return [_parse_ban(entry) for entry in read(path, ["bans"])["bans"]]
 
 
 def _parse_peer(entry: dict[str, Any]) -> KnownPeer:
     if not is_identifier(entry["identifier"]):
         raise ConfigurationError(f"{entry['identifier']!r} is not an identifier")
-    addresses = [PeerAddress.parse(address).endpoint for address in entry["addresses"]]
-    return KnownPeer(entry["identifier"], bool(entry["proven"]), addresses, float(entry["last_seen"]))
+    return KnownPeer(
+        entry["identifier"],
+        bool(entry["proven"]),
+        [PeerAddress.parse(address).endpoint for address in entry["addresses"]],
+        _number(entry["last_seen"]),
+        printable(entry.get("source", "")),  # these two came with the second version
+        bool(entry.get("kept", False)),
+    )
+
+
+def _parse_ban(entry: dict[str, Any]) -> Ban:
+    if ban_key(entry["who"]) != entry["who"]:
+        raise ConfigurationError(f"{entry['who']!r} is nothing that can be banned")
+    score, since, expires = (_number(entry[name]) for name in ("score", "since", "expires"))
+    return Ban(entry["who"], printable(entry["reason"]), score, since, expires, bool(entry["manual"]))
+
+
+def _number(value: object) -> float:
+    """
+    Raises:
+        ValueError, TypeError, OverflowError: it is none, or not one that can be counted with.
+    """
+    number = float(value)  # type: ignore[arg-type]  # then it raises
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no time")
+    return number

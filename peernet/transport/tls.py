@@ -16,7 +16,7 @@ from typing import Any
 
 from OpenSSL import SSL
 
-from peernet.errors import TransportError
+from peernet.errors import HandshakeError, TransportError
 from peernet.identity import Identity, identifier_of
 from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
@@ -72,7 +72,7 @@ class TlsTransport:
         self.remote = tcp.remote
         certificate = connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
-            raise TransportError("the other side showed no certificate")
+            raise HandshakeError("the other side showed no certificate")
         self.identifier: str | None = identifier_of(certificate.public_key())
 
     def recv(self) -> bytes:
@@ -161,7 +161,7 @@ def _handshake(connection: SSL.Connection, tcp: TcpTransport) -> None:
         except SSL.Error as error:
             if _is_end(error) or isinstance(error, SSL.SysCallError):
                 raise TransportError(HUNG_UP) from error
-            raise TransportError(f"the TLS handshake failed: {_text(error)}") from error
+            raise HandshakeError(f"the TLS handshake failed: {_text(error)}") from error
 
 
 def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:

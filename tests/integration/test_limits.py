@@ -9,9 +9,9 @@ import pytest
 
 from peernet import ChannelState, IncomingPeerTrustPolicy, PeerNetwork, Reason
 from peernet.errors import ConnectError
+from peernet.testing import FaultProxy
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, Credentials, dial, pb, varint
-from tests.integration.cutting_proxy import CuttingProxy
 from tests.integration.meetings import Networks, config, meet, text
 from tests.support import Recorder, scaled, wait_until
 
@@ -179,8 +179,8 @@ def test_another_connection_is_no_new_share(networks: Networks) -> None:
     bob = networks(config=config(**SLOW))
     heard = bob.handlers["pure_message"] = Recorder()
     alice = networks(config=config(redial_interval=0.01))
-    proxy = CuttingProxy(bob.addresses[0].rpartition("@")[2])
-    channel = alice.connect(proxy.endpoint)
+    proxy = FaultProxy(bob.addresses[0])
+    channel = alice.connect(proxy.address)
     for count in (100, 200):
         throttled = bob.counters["throttled"]
         for _ in range(100):

@@ -257,6 +257,33 @@ def test_the_queue_is_bounded(networks: Networks) -> None:
         attacker.leave()
 
 
+def test_the_queue_is_bounded_when_several_come_to_it_at_once(networks: Networks) -> None:
+    bob = networks(policy=BOTH, config=config(max_pending=1))
+    asked, go_on = Recorder(), Flag()
+    bob.incoming_peer_connection_attempt.add(asked)
+    bob.incoming_peer_connection_attempt.add(lambda attempt: go_on.wait())
+    channels = [networks().connect(bob.addresses[0]) for _ in range(3)]
+    asked.wait_for(3)
+    go_on.set()
+    wait_until(lambda: [channel.reason for channel in channels].count(Reason.BUSY) == 2)
+    assert len(bob.inbound_connecting_peers) == 1
+
+
+def test_a_listener_that_takes_its_time_holds_only_so_many(networks: Networks) -> None:
+    bob = networks(config=config(max_pending=1, max_handshakes=2))
+    asked, go_on = bob.incoming_peer_connection_attempt.add(Recorder()), Flag()
+    bob.incoming_peer_connection_attempt.add(lambda attempt: go_on.wait())
+    channels = [networks().connect(bob.addresses[0]) for _ in range(3)]
+    asked.wait_for(3)
+    one_more = attackers.dial(bob.addresses[0])
+    one_more.send_hello()
+    assert one_more.farewell() == "busy"
+    one_more.leave()
+    go_on.set()
+    assert all(channel.ping() > 0 for channel in channels)
+    assert networks().connect(bob.addresses[0]).ping() > 0
+
+
 def test_accepting_more_than_there_is_room_for_leaves_the_later_ones_out(networks: Networks) -> None:
     bob = networks(policy=QUEUE, config=config(max_inbound=1))
     diallers = [networks(), networks()]

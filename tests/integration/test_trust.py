@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import gevent
 import pytest
 from gevent.event import Event as Flag
@@ -129,6 +131,22 @@ def test_trust_given_to_a_channel_ends_with_it(networks: Networks) -> None:
     assert not wait_until(lambda: meeting.bob.active_peer_channels)[0].trusted
 
 
+def test_trust_outlives_a_connection_that_is_resumed_with_the_same_key_and_not_the_session(networks: Networks) -> None:
+    meeting = meet(networks)
+    heard = meeting.bob.handlers["data_transmission"] = Recorder()
+    meeting.to_alice.trust()
+    meeting.to_alice.detach("cut by the test")
+    meeting.to_bob.send(DATA)
+    heard.wait_for(1)  # over another connection, whose key is the same
+    assert meeting.to_alice.trusted
+    meeting.to_bob.close()
+    wait_until(lambda: not meeting.bob.active_peer_channels)
+    again = meeting.alice.connect(meeting.bob.addresses[0])
+    again.send(DATA)
+    wait_until(lambda: meeting.bob.counters["refused"] == 1)
+    assert len(heard) == 1
+
+
 def test_a_mere_claim_cannot_be_trusted(networks: Networks) -> None:
     identity = Identity.generate()
     trusting = IncomingPeerTrustPolicy(trusted_identifiers=frozenset({identity.identifier}))
@@ -152,6 +170,42 @@ def test_a_claim_over_tls_that_the_certificate_does_not_prove_is_refused(network
     impostor.leave()
 
 
+def test_no_packet_changes_who_a_peer_is(networks: Networks) -> None:
+    friend, mallory = Identity.generate(), attackers.Credentials.ed25519()
+    policy = IncomingPeerTrustPolicy(
+        trusted_identifiers=frozenset({friend.identifier}), allow_enhanced_packet_exchange=True
+    )
+    node = networks(policy=policy)
+    attacker = attackers.dial(node.addresses[0], credentials=mallory)
+    attacker.greet()
+    renaming = IdentifierPacket(message=friend.identifier, listen_addresses=["192.0.2.1:1"])
+    attacker.send(identifier=renaming)
+    attacker.send(heartbeat=attackers.pb.HeartbeatPacket(), request_id=7)
+    assert attacker.receive().reply_to == 7
+    (channel,) = node.active_peer_channels
+    assert channel.peer.listen_addresses == ("192.0.2.1:1",)  # it was handled
+    assert (channel.peer.identifier, channel.trusted) == (mallory.identifier, False)
+    assert node.channel_to(friend.identifier) is None
+    attacker.leave()
+
+
+def test_a_large_refused_packet_is_neither_parsed_nor_kept(networks: Networks) -> None:
+    meeting = meet(networks)
+    large = DataTransmissionPacket(data=bytes(900 * 1024))
+    received = meeting.bob.packet_received.add(Recorder())
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            receipt = meeting.to_bob.send(large)
+            wait_until(lambda receipt=receipt: receipt.reason is Reason.NOT_PERMITTED)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000  # of seven million bytes
+    assert not received
+    assert meeting.to_alice.counters["refused"] == 8
+
+
 # The gate on who is admitted.
 
 
@@ -170,6 +224,23 @@ def test_blocking_a_peer_closes_its_channel_and_tells_it(networks: Networks) -> 
     assert bystander.ping() > 0
     meeting.bob.policy = meeting.bob.policy.unblocking(meeting.alice.identifier)
     assert meeting.alice.connect(meeting.bob.addresses[0]).ping() > 0
+
+
+def test_blocking_a_peer_ends_its_session_even_while_it_has_no_connection(networks: Networks) -> None:
+    node, mallory = networks(), attackers.Credentials.ed25519()
+    attacker = attackers.dial(node.addresses[0], credentials=mallory)
+    session = attacker.greet(session_id=7).session_id
+    channel = wait_until(lambda: node.channel_to(mallory.identifier))
+    attacker.vanish()
+    wait_until(lambda: node.counters["reconnecting"] == 1)
+    receipt = channel.send(text("are you there?"))
+    node.policy = node.policy.blocking(mallory.identifier)
+    assert channel.wait_closed(5)
+    assert channel.reason is receipt.reason is Reason.BLOCKED
+    again = attackers.dial(node.addresses[0], credentials=mallory)
+    again.send_hello(session_id=7, peer_session_id=session)
+    assert again.farewell() == "blocked"
+    again.leave()
 
 
 def test_no_packet_of_a_peer_is_taken_once_it_is_blocked(networks: Networks) -> None:

@@ -286,14 +286,14 @@ class Counting:
 def test_what_was_read_is_counted_once_a_turn(setup: Setup) -> None:
     throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
     setup.far.send(framed(*[b"x"] * 12, b"stop"))
-    setup.link.read(setup.handle)
+    setup.link.read(setup, setup.handle)
     assert throttle.paced == [5, 5]
 
 
 @pytest.mark.parametrize("setup", [{"seconds_per_turn": 0.0001}], indirect=True)
 def test_a_peer_that_sends_now_and_then_is_counted_too(setup: Setup) -> None:
     throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
-    reading = gevent.spawn(setup.link.read, setup.handle)
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
     for number in range(1, 4):
         gevent.sleep(0.001)  # longer than a turn
         setup.far.send(framed(b"x"))
@@ -308,7 +308,7 @@ def test_a_peer_that_sends_now_and_then_is_counted_too(setup: Setup) -> None:
 @pytest.fixture
 def slow(setup: Setup) -> Iterator[tuple[Setup, Any]]:
     """A link that is read from, and a function that has it take in some bytes."""
-    reading = gevent.spawn(setup.link.read, setup.handle)
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
 
     def give(data: bytes) -> None:
         setup.far.send(data)

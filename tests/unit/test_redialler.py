@@ -72,3 +72,14 @@ def test_a_channel_that_was_connected_for_a_while_is_dialled_after_a_random_mome
     redialler.restore(LostChannel(time.monotonic() - 61))  # type: ignore[arg-type]
     wait_until(lambda: dials.times)
     redialler.stop()
+
+
+def test_a_channel_that_ends_before_it_is_dialled_again_is_not_remembered() -> None:
+    redialler = Redialler(CONFIG, Dials())
+    for _ in range(10):
+        channel = LostChannel(connected_at=0.0)
+        redialler.restore(channel)  # type: ignore[arg-type]  # as much of one as is looked at
+        redialler.forget(channel)  # type: ignore[arg-type]
+    gevent.sleep(0)  # in which the greenlets begin
+    assert not redialler._records
+    redialler.stop()

@@ -18,9 +18,9 @@ def init(session: Session) -> None:
     What is there already is kept. `run`, `send` and `ping` make a key by themselves, so this is for
     knowing the identifier before the node runs, and for having a file to edit.
     """
+    from peernet.cli.files import write_atomically
     from peernet.cli.home import PATIENCE
     from peernet.cli.settings import TEMPLATE
-    from peernet.cli.state import write_atomically
     from peernet.identity import CERTIFICATE_FILE, KEY_FILE, Identity
 
     home = session.home

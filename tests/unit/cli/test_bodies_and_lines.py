@@ -9,6 +9,7 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
+from peernet.bans import Ban
 from peernet.cli import bodies, event_log, figures
 from peernet.cli.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
 from peernet.cli.event_log import MAX_WAITING, Subscription, make_event
@@ -75,6 +76,8 @@ EVENTS = [
     make_event("handler_failing", kind="identifier", **{"from": SOMEBODY}, error="ValueError: \x1bno"),
     make_event("pending", peer=SOMEBODY, address="h:1", proven=True, agent="", decision_timeout=60.0),
     make_event("trust_changed", peer=SOMEBODY, trusted=True),
+    make_event("banned", **Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 65.0).to_dict()),
+    make_event("banned", **Ban("2001:db8::/56", "noise", 0.0, 5.0, 65.0, manual=True).to_dict()),
     make_event("dial_failed", address="h:1", error="\x1bno", retry_in=1.5),
     make_event("dial_failed", address="h:1", error="no", retry_in=None),
     make_event("dropped", count=3),
@@ -105,6 +108,25 @@ def test_what_a_peer_said_when_it_left_is_shown() -> None:
         "peer_removed", peer=SOMEBODY, address="h:1", reason="rejected", by_peer=True, message="not today"
     )
     assert line_of(event).endswith(": rejected (said by the peer): not today")
+
+
+def test_a_ban_is_an_event() -> None:
+    shown: list[dict[str, object]] = []
+    network = PeerNetwork()
+    event_log.EventLog(network, shown.append, lambda: None).begin(make_event("ready"))
+    ban = network.bans.ban(SOMEBODY, 60, "noise\x1b")
+    assert shown[-1] == make_event("banned", **ban.to_dict()) | {"time": shown[-1]["time"]}
+    assert shown[-1]["reason"] == "noise\\x1b"
+
+
+def test_events_before_ready_are_told_after_it_up_to_a_limit() -> None:
+    shown: list[dict[str, object]] = []
+    log = event_log.EventLog(PeerNetwork(), shown.append, lambda: None)
+    for number in range(event_log.MAX_EARLY + 5):
+        log.tell(make_event("trust_changed", number=number))
+    log.begin(make_event("ready"))
+    assert [event.get("number") for event in shown] == [None, *range(event_log.MAX_EARLY), None]
+    assert (shown[0]["event"], shown[-1]["event"], shown[-1]["count"]) == ("ready", "dropped", 5)
 
 
 def test_a_slow_listener_misses_the_oldest_events_and_is_told() -> None:

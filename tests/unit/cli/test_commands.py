@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from peernet._version import __version__
+from peernet.bans import Ban
 from peernet.cli import cli
 from peernet.cli.failures import ExitCode
 from peernet.cli.home import Home, default_folder
 from peernet.cli.settings import DEFAULTS, variable_of
+from peernet.cli.state import save_bans
 from tests.unit.cli.denial import deny_access_below
 
 SOMEBODY = "s" * 52
@@ -51,8 +54,8 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     names = (
-        "accept allow block completion config connect disconnect doctor explain id init limits listen outbox peers "
-        "pending ping reject run send status stop trust unblock untrust"
+        "accept allow bans block completion config connect disconnect doctor explain id init limits listen outbox "
+        "peers pending ping reject run send status stop trust unban unblock untrust"
     )
     assert " ".join(sorted(cli.commands)) == names
 
@@ -267,6 +270,56 @@ def test_looking_leaves_damaged_files_where_they_are(run: Run, tmp_path: Path, c
     assert result.exit_code == 0
     assert "trust.json is damaged" in result.stderr
     assert sorted(file.name for file in (tmp_path / "home").iterdir()) == ["peers.json", "trust.json"]
+
+
+def keep_bans(home: Path, *bans: Ban) -> None:
+    home.mkdir(mode=0o700)
+    save_bans(home / "bans.json", bans)
+
+
+def test_bans_that_are_kept_are_listed_and_lifted(run: Run, tmp_path: Path) -> None:
+    now = time.time()
+    mallory = Ban(SOMEBODY, "bad_packet", 100.0, now - 7200, now + 79_200)
+    customer = Ban("2001:db8::/56", "noise", 0.0, now - 60, now + 60, manual=True)
+    over = Ban("203.0.113.7", "rate_limited", 100.0, now - 60, now - 1)
+    keep_bans(tmp_path / "home", mallory, customer, over)
+    assert json.loads(run("bans", "-o", "json").output) == [mallory.to_dict(), customer.to_dict()]
+    lines = run("bans").output.splitlines()
+    assert lines[0].split() == ["WHO", "WHY", "SCORE", "SINCE", "EXPIRES", "BY", "HAND"]
+    assert lines[1].split() == [SOMEBODY[:12], "bad_packet", "100.0", "2", "h", "ago", "in", "21", "h", "no"]
+    assert run("unban", SOMEBODY[:5]).output == f"unbanned {SOMEBODY[:12]}\n"
+    assert json.loads(run("unban", "2001:db8::1", "-o", "json").output) == {"unbanned": ["2001:db8::/56"]}
+    assert run("bans").output == "nobody is banned\n"
+
+
+def test_all_bans_can_be_lifted_at_once(run: Run, tmp_path: Path) -> None:
+    now = time.time()
+    keep_bans(tmp_path / "home", *(Ban(f"203.0.113.{number}", "", 0.0, now, now + 60) for number in range(3)))
+    assert len(json.loads(run("unban", "--all", "-o", "json").output)["unbanned"]) == 3
+    assert run("unban", "--all").output == "unbanned nobody\n"
+    assert run("bans", "-o", "json").output == "[]\n"
+
+
+@pytest.mark.parametrize("arguments", [(), (SOMEBODY, "--all"), ("10.0.0.0/8",), ("no one",)])
+def test_unban_wants_one_or_all(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("unban", *arguments).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("who", [SOMEBODY, "203.0.113.7", "somebody"])
+def test_who_is_not_banned_cannot_be_unbanned(run: Run, who: str) -> None:
+    result = run("unban", who)
+    assert result.exit_code == ExitCode.ERROR
+    assert "Error:" in result.stderr
+
+
+def test_looking_leaves_damaged_bans_where_they_are(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "bans.json").write_text("junk")
+    result = run("bans")
+    assert (result.exit_code, result.stdout) == (0, "nobody is banned\n")
+    assert "bans.json is damaged" in result.stderr
+    assert [file.name for file in (tmp_path / "home").iterdir()] == ["bans.json"]
+    assert "bans.json" in run("doctor").output
 
 
 def test_block_and_allow_take_networks_and_peers(run: Run) -> None:

@@ -10,8 +10,8 @@ import gevent
 import pytest
 
 from peernet.cli.home import Home
-from peernet.cli.keeping import AddressBookFile, KeptFile
-from peernet.cli.state import load_peers
+from peernet.cli.keeping import AddressBookFile, BansFile, KeptFile
+from peernet.cli.state import load_bans, load_peers, save_peers
 from peernet.config import NetworkConfig
 from peernet.errors import HomeError
 from peernet.identity import Identity
@@ -100,7 +100,7 @@ def network() -> PeerNetwork:
 @pytest.fixture
 def book(tmp_path: Path, network: PeerNetwork) -> AddressBookFile:
     known = KnownPeers(NetworkConfig())
-    known.restore(KnownPeer("a" * 52, True, [], 5.0))
+    known.restore([KnownPeer("a" * 52, True, [], 5.0)])
     book = AddressBookFile(Home(tmp_path), known)
     book.start(network)
     return book
@@ -136,7 +136,7 @@ def test_an_address_book_that_could_not_be_written_is_written_the_next_time(
 def test_the_last_save_waits_for_that_of_the_routine(
     tmp_path: Path, network: PeerNetwork, book: AddressBookFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go = slow_down_saves(monkeypatch)
+    go = slow_down_saves(monkeypatch, book)
     network.peer_added.fire(None)
     routine = gevent.spawn(book.save)
     gevent.sleep(0.02)
@@ -146,15 +146,41 @@ def test_the_last_save_waits_for_that_of_the_routine(
     assert load_peers(tmp_path / "peers.json")
 
 
-def slow_down_saves(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    from peernet.cli import keeping
-
+def slow_down_saves(monkeypatch: pytest.MonkeyPatch, book: AddressBookFile) -> Callable[[], None]:
     may = threading.Event()
-    save = keeping.save_peers
 
     def slowly(path: Path, peers: list[KnownPeer]) -> None:
         assert may.wait(10)
-        save(path, peers)
+        save_peers(path, peers)
 
-    monkeypatch.setattr(keeping, "save_peers", slowly)
+    monkeypatch.setattr(book, "_write", slowly)
     return may.set
+
+
+def test_bans_are_written_when_they_have_changed(tmp_path: Path, network: PeerNetwork) -> None:
+    home = Home(tmp_path)
+    network.bans.ban("a" * 52)
+    bans = BansFile(home, network.bans)  # as they were restored
+    bans.save()
+    assert not home.bans_file.exists()
+    network.bans.ban("203.0.113.7")
+    bans.save()
+    assert [ban.who for ban in load_bans(home.bans_file)] == ["a" * 52, "203.0.113.7"]
+    network.bans.clear()
+    bans.save_now()
+    assert load_bans(home.bans_file) == []
+
+
+def test_what_changes_during_a_save_is_written_by_the_next_one(
+    tmp_path: Path, network: PeerNetwork, book: AddressBookFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = slow_down_saves(monkeypatch, book)
+    network.peer_added.fire(None)
+    first = gevent.spawn(book.save)
+    gevent.sleep(0.02)
+    network.peer_added.fire(None)
+    go()
+    first.join()
+    (tmp_path / "peers.json").unlink()
+    book.save()
+    assert load_peers(tmp_path / "peers.json")

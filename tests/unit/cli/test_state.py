@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from peernet.cli.state import load_peers, load_trust, save_peers, save_trust, write_atomically
+from peernet.bans import Ban
+from peernet.cli.files import VERSION, remove_leftovers, write_atomically
+from peernet.cli.state import load_bans, load_peers, load_trust, save_bans, save_peers, save_trust
 from peernet.errors import HomeError
 from peernet.known_peers import KnownPeer
 from peernet.trust import IncomingPeerTrustPolicy
@@ -35,6 +40,13 @@ def test_known_peers_are_kept_in_order(tmp_path: Path) -> None:
 def test_no_file_means_defaults(tmp_path: Path) -> None:
     assert load_trust(tmp_path / "trust.json") == IncomingPeerTrustPolicy()
     assert load_peers(tmp_path / "peers.json") == []
+    assert load_bans(tmp_path / "bans.json") == []
+
+
+def test_bans_are_kept(tmp_path: Path) -> None:
+    bans = [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5), Ban("2001:db8::/56", "noise", 0.0, 5.0, 6.5, manual=True)]
+    save_bans(tmp_path / "bans.json", bans)
+    assert load_bans(tmp_path / "bans.json") == bans
 
 
 @pytest.mark.parametrize(
@@ -67,17 +79,149 @@ def test_a_damaged_file_is_set_aside_with_a_warning(
     assert "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("entry", [{}, 5, {"identifier": "x", "proven": True, "addresses": [], "last_seen": 0}])
+PEER = {"identifier": SOMEBODY, "proven": True, "addresses": ["[::1]:7400"], "last_seen": 0}
+BAN = {"who": SOMEBODY, "reason": "", "score": 0, "since": 0, "expires": 1, "manual": False}
+NO_TIMES = ["x", None, [], 10**400, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        5,
+        PEER | {"identifier": "x"},
+        PEER | {"addresses": "[::1]:7400"},
+        PEER | {"addresses": 5},
+        *(PEER | {"last_seen": wrong} for wrong in NO_TIMES),
+    ],
+)
 def test_a_damaged_address_book_is_set_aside(tmp_path: Path, entry: object) -> None:
     file = tmp_path / "peers.json"
-    file.write_text(json.dumps({"version": 1, "peers": [entry]}))
+    file.write_text(json.dumps({"version": 1, "peers": [PEER, entry]}))
     assert load_peers(file) == []
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [{}, 5, *(BAN | {"who": wrong} for wrong in ("x", 5, "10.0.0.0/8")), *(BAN | {"since": no} for no in NO_TIMES)],
+)
+def test_damaged_bans_are_set_aside(tmp_path: Path, entry: object) -> None:
+    file = tmp_path / "bans.json"
+    file.write_text(json.dumps({"version": 1, "bans": [BAN, entry]}))
+    assert load_bans(file) == []
+    assert not file.exists()
+
+
+@dataclass
+class Kind:
+    """A kind of state file."""
+
+    save: Callable[[Path, Any], None]
+    load: Callable[[Path], Any]
+    content: Any
+    empty: Any
+
+
+PEERS = [KnownPeer("b" * 52, True, ["[::1]:7400"], 5.0, "2001:db8::/32", True), KnownPeer(SOMEBODY, False, [], 6.5)]
+KINDS = {
+    "trust": Kind(
+        save_trust,
+        load_trust,
+        IncomingPeerTrustPolicy(trusted_identifiers=frozenset({SOMEBODY}), blocked_networks=frozenset({"10.0.0.0/8"})),
+        IncomingPeerTrustPolicy(),
+    ),
+    "peers": Kind(save_peers, load_peers, PEERS, []),
+    "bans": Kind(save_bans, load_bans, [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5)], []),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+@every_kind
+def test_a_file_cut_short_anywhere_is_all_or_nothing(tmp_path: Path, kind: Kind) -> None:
+    file = tmp_path / "file"
+    kind.save(file, kind.content)
+    whole = file.read_bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        complete = length == len(whole) - 1  # but for the end of the line
+        assert kind.load(file) == (kind.content if complete else kind.empty)
+        assert file.exists() == complete
+    assert len(list(tmp_path.glob("file.damaged-*"))) == len(whole) - 1  # nothing is lost
+
+
+@every_kind
+def test_a_file_with_a_bit_turned_over_anywhere_is_all_or_nothing(tmp_path: Path, kind: Kind) -> None:
+    file = tmp_path / "file"
+    kind.save(file, kind.content)
+    whole = file.read_bytes()
+    harmless = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 7  # which stays ASCII
+        file.write_bytes(damaged)
+        loaded = kind.load(file)
+        assert loaded in (kind.content, kind.empty)
+        harmless += loaded == kind.content
+    assert harmless < len(whole) / 4  # in the white space
+
+
+@every_kind
+def test_zeros_as_a_power_cut_may_leave_them_are_damage(tmp_path: Path, kind: Kind) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(4096))
+    assert kind.load(file) == kind.empty
+
+
+@every_kind
+def test_a_file_that_was_changed_by_hand_is_set_aside_unless_its_checksum_is_removed(
+    tmp_path: Path, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    kind.save(file, kind.content)
+    changed = file.read_text().replace(SOMEBODY, "c" * 52)
+    file.write_text(changed)
+    assert kind.load(file) == kind.empty
+    (kept,) = tmp_path.iterdir()
+    assert f"{file} is damaged (its checksum is wrong; if you have changed it by hand, remove the line" in caplog.text
+    assert kept.name in caplog.text
+    lines = kept.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if '"checksum"' not in line))
+    assert "c" * 52 in repr(kind.load(file))
+
+
+@every_kind
+def test_the_layout_of_a_file_does_not_matter(tmp_path: Path, kind: Kind) -> None:
+    file = tmp_path / "file"
+    kind.save(file, kind.content)
+    file.write_text(json.dumps(json.loads(file.read_text()), sort_keys=True))
+    assert kind.load(file) == kind.content
+
+
+def test_files_from_before_there_were_checksums_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(json.dumps({"version": 1, "trusted_identifiers": [SOMEBODY]}))
+    assert load_trust(file).trusted_identifiers == {SOMEBODY}
+    file.write_text(json.dumps({"version": 1, "peers": [PEER]}))
+    assert load_peers(file) == [KnownPeer(SOMEBODY, True, ["[::1]:7400"], 0.0, "", False)]
+
+
+def test_what_saves_have_left_that_were_ended_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".trust.json.x1y2", ".trust.json.zzz", "trust.json", "trust.json.damaged-1", ".peers.json.abc"):
+        (tmp_path / name).touch()
+    (tmp_path / ".trust.json.folder").mkdir()
+    remove_leftovers([tmp_path / "trust.json"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".peers.json.abc",
+        ".trust.json.folder",
+        "trust.json",
+        "trust.json.damaged-1",
+    ]
+
+
 def test_a_file_of_a_newer_version_is_refused_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "trust.json"
-    file.write_text('{"version": 2}')
+    file.write_text(json.dumps({"version": VERSION + 1}))
     with pytest.raises(HomeError, match="newer peernet"):
         load_trust(file)
     assert file.exists()
