@@ -83,8 +83,8 @@ class Redialler:
         pause = chance.uniform(0, self._config.backoff_base)
         while True:
             # Whoever made the connection that is lost: its channel may be new, and have no record of it.
-            since = clock.monotonic() - max(record.dialled_at, channel.connected_at)
-            gevent.sleep(max(pause, self._config.redial_interval - since))
+            last = max(record.dialled_at, channel.connected_at)
+            _sleep_until(max(clock.monotonic() + pause, last + self._config.redial_interval))
             with self._turns:
                 if channel.state is not ChannelState.RECONNECTING:
                     return None
@@ -112,6 +112,12 @@ class Redialler:
         longest = min(self._config.backoff_cap, self._config.backoff_base * 2.0 ** min(failures, 30))
         asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
         return max(asked, chance.uniform(0, longest))
+
+
+def _sleep_until(moment: float) -> None:
+    """Never less: one sleep of a busy loop ends early by the time that its round has taken."""
+    while (left := moment - clock.monotonic()) > 0:
+        gevent.sleep(left)
 
 
 def _final(error: PeerNetError) -> Reason | None:

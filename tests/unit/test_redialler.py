@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import gevent
+
 from peernet.address import PeerAddress
 from peernet.channel import ChannelState
 from peernet.config import NetworkConfig
@@ -44,6 +46,23 @@ def test_a_new_channel_whose_connection_is_lost_at_once_is_not_dialled_at_once()
     wait_until(lambda: dials.times)
     assert dials.times[0] - connected_at >= CONFIG.redial_interval
     redialler.stop()
+
+
+def test_a_busy_loop_makes_nobody_dial_sooner() -> None:
+    """A timer counts from when the loop has looked at the clock last."""
+    dials = Dials()
+    redialler, connected_at = Redialler(CONFIG, dials), time.monotonic()
+
+    def be_busy() -> None:
+        while time.monotonic() < connected_at + 0.1:
+            pass
+
+    busy = gevent.spawn(be_busy)  # runs in the same round of the loop, and first
+    redialler.restore(LostChannel(connected_at))  # type: ignore[arg-type]
+    wait_until(lambda: dials.times)
+    assert dials.times[0] - connected_at >= CONFIG.redial_interval
+    redialler.stop()
+    busy.join()
 
 
 def test_a_channel_that_was_connected_for_a_while_is_dialled_after_a_random_moment() -> None:
