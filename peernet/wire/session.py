@@ -231,10 +231,10 @@ class Session(Generic[K]):
                 f"packet {acknowledged} is acknowledged, but {self.sent} was the last one sent", Reason.BAD_PACKET
             )
         count = acknowledged - self.acknowledged
-        if count <= 0:
+        if count <= 0 or not self.kept:  # nothing is kept after the end, when a late one may still come
             return []
         self.acknowledged = acknowledged
-        take = self.kept.popleft  # type: ignore[union-attr]  # numbers were given, so it is a deque
+        take = self.kept.popleft
         settled = [take() for _ in range(count)]
         self.kept_bytes -= sum([packet.size for packet in settled])
         return settled
