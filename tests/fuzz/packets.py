@@ -79,7 +79,7 @@ def check_against_protobuf(frame: bytes, kind: Kind | None) -> None:
     bodies = [one.field_number for one in fields if one.field_number >= 16 and one.wire_type == LENGTH_DELIMITED]
     broken = any(one.field_number in BY_FIELD and one.wire_type != LENGTH_DELIMITED for one in fields)
     groups = any(one.wire_type == 3 for one in fields)
-    if broken or groups or len(bodies) != 1:
+    if broken or groups or len(bodies) != 1 or len(fields) > 64:
         assert kind is None
     else:
         assert kind is BY_FIELD.get(bodies[0], UNKNOWN)
