@@ -20,7 +20,7 @@ from peernet.text import printable
 from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import UNKNOWN, Kind, decode, encode_envelope, peek, peek_numbers
-from peernet.wire.session import Session
+from peernet.wire.session import REFUSALS_PER_PACKET, Session
 
 if TYPE_CHECKING:
     from peernet.channel import PeerChannel
@@ -228,6 +228,8 @@ class Dispatcher:
         if session is not None:
             if packet.HasField("acknowledge"):
                 refusals = packet.acknowledge.refusals
+                if len(refusals) > REFUSALS_PER_PACKET:
+                    raise RemoteProtocolError(f"a packet has {len(refusals)} refusals", Reason.BAD_PACKET)
                 session.note_refusals((one.sequence, Reason.from_refusal_number(one.reason)) for one in refusals)
             self._settle(session, packet.acknowledged)
 
