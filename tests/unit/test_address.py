@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peernet.address import PeerAddress, endpoint, is_identifier
+from peernet.address import PeerAddress, endpoint, is_identifier, listen_hints
 from peernet.errors import AddressError
 from tests.unit.peers import ALICE
 
@@ -107,3 +107,9 @@ def test_an_endpoint_has_brackets_around_ipv6_only(host: str, shown: str) -> Non
 )
 def test_identifiers_are_52_characters_of_lowercase_base32(text: str, answer: bool) -> None:
     assert is_identifier(text) is answer
+
+
+def test_of_what_a_peer_says_a_few_addresses_in_ascii_are_kept() -> None:
+    good = [f"192.0.2.1:{port}" for port in range(4000, 4010)]
+    assert listen_hints(good) == tuple(good[:8])
+    assert listen_hints(["xn--bcher-kva.example:1", "bücher.example:1", "nowhere", ""]) == ("xn--bcher-kva.example:1",)
