@@ -21,6 +21,7 @@ from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
+from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
@@ -209,9 +210,11 @@ class PeerNetwork:
 
         Raises:
             ListenError: an address cannot be listened on; then nothing is started.
+            ConfigurationError: protobuf has only its runtime in pure Python.
         """
         if self.running:
             return
+        require_fast_protobuf()
         self._stopped.clear()
         self._tls = None if self.insecure else TlsContext(self.identity)
         try:
