@@ -58,6 +58,14 @@ class ChannelMachine(RuleBasedStateMachine):
     def cut(self, which: int, ends: int) -> None:
         self.board.cut(which, ends)
 
+    @rule(side=sides, ends=st.integers(1, 3), patience=st.sampled_from([0.0, 0.01, 0.03]))
+    def cut_under_a_callback(self, side: int, ends: int, patience: float) -> None:
+        """What waits behind a callback that waits itself belongs to a connection that is gone when it returns."""
+        self.try_send(side, 20)
+        self.pass_time(4)
+        self.board.cut(0, ends)
+        gevent.sleep(patience)
+
     @rule(down=st.booleans())
     def change_weather(self, down: bool) -> None:
         self.board.down = down
