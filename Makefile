@@ -6,7 +6,7 @@ FULLY_COVERED := peernet/wire/*,peernet/trust.py,peernet/handlers.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types proto proto-check bench chaos docs dist clean
+.PHONY: help demo test fuzz lint types proto proto-check bench chaos docs dist clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -17,6 +17,9 @@ demo: $(VENV)/.test ## Run three nodes that meet, talk, refuse and trust one ano
 test: $(VENV)/.test ## Run every test, then require full branch coverage where decisions are made
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --include='$(FULLY_COVERED)' --fail-under=100
+
+fuzz: $(VENV)/.fuzz ## Feed the wire code and a node with what no honest peer sends, for FUZZ_SECONDS
+	$(BIN)/python tools/fuzz
 
 lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff check . $(SCRIPTS)
@@ -48,7 +51,7 @@ dist: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) .venv-proto build dist docs/_build *.egg-info .coverage* bench-results.json chaos-results.json .hypothesis .*_cache
+	rm -rf $(VENV) .venv-proto build dist docs/_build *.egg-info .coverage* .fuzz bench-results.json chaos-results.json .hypothesis .*_cache
 	find peernet tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/.test is the stamp of the extra "test" in the environment, and so on.

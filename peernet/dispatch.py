@@ -23,7 +23,7 @@ from peernet.trust import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.packets import UNKNOWN, Kind, decode, peek, peek_bare, peek_numbers
-from peernet.wire.session import Session
+from peernet.wire.session import REFUSALS_PER_PACKET, Session
 
 if TYPE_CHECKING:
     from peernet.channel import PeerChannel
@@ -273,7 +273,10 @@ class Dispatcher:
         session = self._session
         if session is not None:
             if packet.HasField("acknowledge"):
-                for one in packet.acknowledge.refusals:
+                refusals = packet.acknowledge.refusals
+                if len(refusals) > REFUSALS_PER_PACKET:
+                    raise RemoteProtocolError(f"a packet has {len(refusals)} refusals", Reason.BAD_PACKET)
+                for one in refusals:
                     if one.sequence <= session.sent:
                         self._book.refuse(one.sequence, Reason.from_refusal_number(one.reason))
             self._settle(session, packet.acknowledged)

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from peernet.errors import ConfigurationError
+
 try:
     import resource
 except ImportError:  # Windows has no such limits
@@ -75,6 +77,16 @@ def check_environment() -> list[Finding]:
         *_late_patches(),
         _descriptors(),
     ]
+
+
+def require_fast_protobuf() -> None:
+    """
+    Raises:
+        ConfigurationError: protobuf parses in pure Python, so that any peer could keep the process busy.
+    """
+    finding = _protobuf()
+    if not finding.ok:
+        raise ConfigurationError(f"{finding.name}: {finding.message}")
 
 
 def _good(name: str, message: str) -> Finding:

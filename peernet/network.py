@@ -24,6 +24,7 @@ from peernet.config import NetworkConfig
 from peernet.connecting import Connector
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
+from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
@@ -239,9 +240,11 @@ class PeerNetwork:
         Raises:
             ListenError: an address cannot be listened on; then nothing is started.
             StorageError: the file of the durable outbox cannot be used; then nothing is started.
+            ConfigurationError: protobuf has only its runtime in pure Python.
         """
         if self.running:
             return
+        require_fast_protobuf()
         self._stopped.clear()
         self._security = None if self.insecure else self._ways.secure(self.identity)
         try:

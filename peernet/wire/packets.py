@@ -24,6 +24,9 @@ FIRST_BODY_FIELD = 16
 
 # Length of the packet ids that this side makes, which need no walk over the envelope to be read. Bytes.
 PACKET_ID_SIZE = 16
+# More fields than any version will have, and few enough to be looked at in no time: half
+# a million of them fit into one frame, and kept everybody waiting for two seconds.
+MAX_FIELDS = 64
 
 _LENGTH_DELIMITED = 2
 
@@ -208,8 +211,11 @@ def _fills_rest(frame: bytes | bytearray, position: int) -> bool:
 def _walk(frame: bytes | bytearray) -> Kind:
     """:func:`peek` for any legal order of fields. Every turn moves ``position`` forward."""
     found: Kind | None = None
-    position = 0
+    position = count = 0
     while position < len(frame):
+        count += 1
+        if count > MAX_FIELDS:
+            raise _bad(f"more than {MAX_FIELDS} fields")
         tag, position = _varint(frame, position)
         field, wire_type = tag >> 3, tag & 7
         if field >= FIRST_BODY_FIELD and wire_type == _LENGTH_DELIMITED:

@@ -251,6 +251,26 @@ def test_a_reason_from_the_future_counts_as_unspecified(networks: Networks) -> N
     attacker.leave()
 
 
+def test_acknowledgements_that_come_after_the_end_are_let_pass(
+    networks: Networks, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = networks(config=config(frames_per_turn=1))
+    attacker = attackers.dial(node.addresses[0])
+    attacker.greet(session_id=7)
+    channel = wait_until(lambda: node.channel_to(attacker.credentials.identifier))
+    channel.handlers["pure_message"] = lambda channel, packet: channel.close(timeout=0)
+    receipt = channel.send(text("one"))
+    pb, heartbeat = attackers.pb, attackers.pb.Packet(heartbeat={})
+    packets = [pb.Packet(pure_message={}), *[heartbeat] * 20, pb.Packet(acknowledge={}, acknowledged=1)]
+    contents = [packet.SerializeToString() for packet in packets]
+    attacker.send_bytes(b"".join(attackers.varint(len(content)) + content for content in contents))
+    assert channel.wait_closed(5)
+    wait_until(lambda: not len(node._reception.greenlets), what="the end of the channel's greenlet")
+    attacker.leave()
+    assert receipt.reason is Reason.CLOSED
+    assert "Traceback" not in caplog.text
+
+
 def _send_until_closed(channel: PeerChannel) -> None:
     try:
         while True:

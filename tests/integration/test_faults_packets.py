@@ -186,6 +186,20 @@ def test_what_is_unusual_and_legal_is_taken(intruder: Intruder, content: bytes) 
     intruder.lives()
 
 
+def test_more_refusals_than_a_packet_may_hold_end_the_channel(networks: Networks) -> None:
+    with node_in_use(networks) as node:
+        attacker = dial(node.addresses[0])
+        attacker.greet(session_id=7)
+        channel = wait_until(lambda: node.channel_to(attacker.credentials.identifier))
+        attacker.send(acknowledge={"refusals": [{}] * 1024})
+        attacker.send(heartbeat={}, request_id=1)
+        assert attacker.receive().reply_to == 1
+        attacker.send(acknowledge={"refusals": [{}] * 1025})
+        assert attacker.farewell() == "bad_packet"
+        assert channel.wait_closed(5)
+        attacker.leave()
+
+
 def test_a_second_hello_is_an_error(intruder: Intruder) -> None:
     intruder.attacker.send_hello()
     intruder.is_thrown_out("unexpected_packet")

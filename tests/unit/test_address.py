@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peernet.address import PeerAddress, endpoint, is_identifier, parse_ip
+from peernet.address import PeerAddress, endpoint, is_identifier, listen_hints, parse_ip
 from peernet.errors import AddressError
 from tests.unit.peers import ALICE
 
@@ -129,3 +129,9 @@ def test_identifiers_are_52_characters_of_lowercase_base32(text: str, answer: bo
 def test_an_ip_address_is_recognised_however_it_is_written(host: str, ip: str | None) -> None:
     parsed = parse_ip(host)
     assert (None if parsed is None else str(parsed)) == ip
+
+
+def test_of_what_a_peer_says_a_few_addresses_in_ascii_are_kept() -> None:
+    good = [f"192.0.2.1:{port}" for port in range(4000, 4010)]
+    assert listen_hints(good) == tuple(good[:8])
+    assert listen_hints(["xn--bcher-kva.example:1", "bücher.example:1", "nowhere", ""]) == ("xn--bcher-kva.example:1",)

@@ -57,3 +57,17 @@ def test_few_descriptors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = [finding for finding in check_environment() if finding.name == "open files"]
     assert (finding.ok, finding.level) == (False, "warning")
     assert "ulimit" in finding.message
+
+
+def test_no_network_starts_on_the_slow_protobuf() -> None:
+    script = """
+import os
+os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+from peernet import PeerNetwork
+try:
+    PeerNetwork().start()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("ConfigurationError protobuf runtime: the slow one in pure Python")

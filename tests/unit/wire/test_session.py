@@ -111,6 +111,12 @@ class TestStates:
         assert one.kept_bytes == 0
         assert not one.kept
 
+    def test_an_acknowledgement_that_comes_after_the_end_settles_nothing(self) -> None:
+        one = session()
+        keep(one, 2)
+        one.end()
+        assert one.release(2) == []
+
 
 class TestSending:
     def test_packets_are_numbered_from_one(self) -> None:

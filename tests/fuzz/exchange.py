@@ -1,0 +1,179 @@
+"""A whole exchange: bytes, frames, kinds, the state of the connection, packets, and a session over several connections.
+
+Plays the listening side, without sockets, in the order in which a channel asks its parts.
+Whatever comes, in whatever pieces, is handled or blamed on the peer, the same each time.
+
+Input: a byte of choices, then connections of frames, with ``CUT`` between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from peernet.errors import RemoteProtocolError
+from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import Connection, ConnectionState
+from peernet.wire.framing import FrameDecoder
+from peernet.wire.packets import KINDS, UNKNOWN, Kind, decode, encode_frame, peek, peek_numbers
+from peernet.wire.session import Session, SessionState, resumes
+from tests.fuzz.conversations import OWN_SESSION
+from tests.fuzz.feeding import blamed, cut, pour, small_buffers
+from tests.fuzz.mutation import CUT
+
+PERMITTED = frozenset({"pure_message", "data_transmission"})
+GOODBYE_AFTER = 5  # packets, if we are the one who leaves
+
+Event = tuple[object, ...]
+
+
+@dataclass(eq=False)
+class Sent:
+    """What our session keeps."""
+
+    size: int = 10
+    sequence: int = 0
+
+
+def fuzz(data: bytes) -> None:
+    if not data:
+        return
+    choice, connections = data[0], data[1:].split(CUT)
+    leaves = bool(choice & 0x80)
+    whole = Side(leaves=leaves).hear_all([[connection] for connection in connections])
+    with small_buffers():
+        pieces = Side(leaves=leaves).hear_all([cut(connection, choice) for connection in connections])
+    assert whole == pieces, "the pieces in which bytes arrive make a difference"
+
+
+class Side:
+    """The listening side of an exchange; what it does is written to ``events``."""
+
+    def __init__(self, *, leaves: bool) -> None:
+        self.leaves = leaves
+        self.session: Session[Sent] | None = None
+        self.events: list[Event] = []
+        self.hello = pb.HelloPacket()
+
+    def hear_all(self, connections: Iterable[Iterable[bytes]]) -> list[Event]:
+        """One connection after the other, each in its pieces."""
+        for pieces in connections:
+            connection = Connection(max_handshake_frame=4096, max_frame=2**20, max_control_packet=2**16)
+            self.events.append(("connected",))
+            try:
+                self.hear(connection, pieces)
+            except RemoteProtocolError as error:
+                self.events.append(("blamed", blamed(error)))
+            except Over:
+                pass
+            if self.session is not None and self.session.state is SessionState.ATTACHED:
+                self.session.detach()
+        return self.events
+
+    def hear(self, connection: Connection, pieces: Iterable[bytes]) -> None:
+        heard = 0
+        for _ in pour(connection.decoder, pieces):
+            for frame in connection.decoder.frames():
+                kind = peek(frame)
+                connection.received(kind, len(frame))
+                self.take(connection, kind, frame)
+                heard += 1
+                if self.leaves and heard == GOODBYE_AFTER:
+                    self.leave(connection)
+
+    def take(self, connection: Connection, kind: Kind, frame: bytes | bytearray) -> None:
+        """One packet, in the state that it has led to."""
+        state = connection.state
+        if kind.name == "hello":
+            self.greet(connection, decode(frame).hello)
+        elif state in (ConnectionState.LEFT, ConnectionState.CLOSED):
+            self.events.append(("goodbye", decode(frame).disconnect.reason))
+            raise Over
+        elif state is ConnectionState.LEAVING:
+            if kind.name == "acknowledge":
+                self.settle(decode(frame))
+        elif kind.control:
+            self.settle(decode(frame))
+            self.events.append((kind.name,))
+        else:
+            self.receive(kind, frame)
+
+    def greet(self, connection: Connection, theirs: pb.HelloPacket) -> None:
+        ours = pb.HelloPacket(session_id=OWN_SESSION)
+        session = self.session
+        if session is not None and session.remembers(theirs):
+            session.introduce(ours)
+        connection.sent(KINDS["hello"])
+        assert reads(encode_frame(ours)) == ours
+        if session is not None and resumes(ours, theirs):
+            again = session.resume(ours, theirs)
+            self.events.append(("resumed", [packet.sequence for packet in again]))
+        elif theirs.session_id:
+            self.session = self.begin(theirs.session_id)
+            self.events.append(("began", theirs.session_id))
+
+    def begin(self, session_id: int) -> Session[Sent]:
+        """A new session, in which we have something to say at once."""
+        if self.session is not None:
+            self.session.end()
+        session: Session[Sent] = Session(OWN_SESSION, max_packets=8, max_bytes=1000)
+        session.begin(session_id)
+        for _ in range(3):
+            session.keep(Sent())
+        return session
+
+    def receive(self, kind: Kind, frame: bytes | bytearray) -> None:
+        """A numbered packet through the gates."""
+        session = self.session
+        if session is not None and not session.receive():
+            self.events.append(("again",))
+            return
+        refusal = None
+        if kind.name in PERMITTED:
+            packet = decode(frame)
+            assert packet.WhichOneof("body") == kind.name
+            self.numbers(packet.sequence, packet.acknowledged)
+        else:
+            refusal = Reason.UNHANDLED if kind is UNKNOWN else Reason.NOT_PERMITTED
+            self.numbers(*peek_numbers(frame))
+        self.events.append((kind.name, refusal))
+        if session is not None:
+            if refusal is not None:
+                session.refuse(refusal)
+            if session.handle(len(frame)):
+                self.events.append(("acknowledged", *session.acknowledge()))
+
+    def numbers(self, sequence: int, acknowledged: int) -> None:
+        if self.session is not None:
+            if acknowledged:
+                self.events.append(("settled", len(self.session.release(acknowledged))))
+            if sequence:
+                self.session.check(sequence)
+
+    def settle(self, packet: pb.Packet) -> None:
+        session = self.session
+        if session is not None:
+            refusals = packet.acknowledge.refusals
+            session.note_refusals((one.sequence, Reason.from_refusal_number(one.reason)) for one in refusals)
+            settled = session.release(packet.acknowledged)
+            verdicts = [session.verdict(one.sequence) for one in settled]
+            self.events.append(("settled", len(settled), *verdicts))
+            assert session.acknowledged <= session.sent
+
+    def leave(self, connection: Connection) -> None:
+        if connection.state is ConnectionState.OPEN:
+            connection.sent(KINDS["disconnect"])
+            self.events.append(("leaving",))
+
+
+class Over(Exception):
+    """The peer has said goodbye."""
+
+
+def reads(frame: bytes) -> pb.HelloPacket:
+    """The hello in a frame."""
+    decoder = FrameDecoder(4096)
+    decoder.receive_data(frame)
+    (content,) = decoder.frames()
+    return decode(content).hello

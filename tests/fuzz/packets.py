@@ -1,0 +1,98 @@
+"""Any frame is one of the kinds, a kind from the future, or ``bad_packet``: as specified, and as protobuf sees it.
+
+Input: the frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from peernet.errors import RemoteProtocolError
+from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.framing import FrameDecoder
+from peernet.wire.packets import KINDS, UNKNOWN, Kind, _walk, decode, encode_frame, peek, peek_numbers
+
+BY_FIELD = {kind.field: kind for kind in KINDS.values()}
+LENGTH_DELIMITED = 2
+
+
+def fuzz(frame: bytes) -> None:
+    kind = kind_of(frame)
+    assert kind_of(bytearray(frame)) is kind
+    assert walked(frame) is kind, "the fast way and the long way differ"
+    check_against_protobuf(frame, kind)
+    if kind is None:
+        return
+    numbers = peek_numbers(frame)
+    if kind is not UNKNOWN:
+        packet = packet_in(frame)
+        if packet is not None:
+            assert packet.WhichOneof("body") == kind.name
+            assert (packet.sequence, packet.acknowledged) == numbers
+            check_writing(packet, kind)
+
+
+def kind_of(frame: bytes | bytearray) -> Kind | None:
+    """What :func:`peek` says; ``None`` for ``bad_packet``."""
+    try:
+        return peek(frame)
+    except RemoteProtocolError as error:
+        check_reason(error)
+        return None
+
+
+def walked(frame: bytes) -> Kind | None:
+    """The same, without the short cuts."""
+    try:
+        return _walk(frame)
+    except RemoteProtocolError:
+        return None
+
+
+def packet_in(frame: bytes) -> pb.Packet | None:
+    """What :func:`decode` says; ``None`` for ``bad_packet``."""
+    try:
+        return decode(frame)
+    except RemoteProtocolError as error:
+        check_reason(error)
+        return None
+
+
+def check_reason(error: RemoteProtocolError) -> None:
+    """There is no other reason to give a packet up."""
+    assert error.reason is Reason.BAD_PACKET
+
+
+def check_against_protobuf(frame: bytes, kind: Kind | None) -> None:
+    """A parser that knows no field of Packet must find the same fields."""
+    try:
+        parsed: Any = UnknownFieldSet(pb.HeartbeatPacket.FromString(frame))
+    except DecodeError:
+        # What is skipped is not looked at closely; what is handled is, and must not pass.
+        assert kind in (None, UNKNOWN) or packet_in(frame) is None
+        return
+    fields = list(parsed)
+    bodies = [one.field_number for one in fields if one.field_number >= 16 and one.wire_type == LENGTH_DELIMITED]
+    broken = any(one.field_number in BY_FIELD and one.wire_type != LENGTH_DELIMITED for one in fields)
+    groups = any(one.wire_type == 3 for one in fields)
+    if broken or groups or len(bodies) != 1 or len(fields) > 64:
+        assert kind is None
+    else:
+        assert kind is BY_FIELD.get(bodies[0], UNKNOWN)
+
+
+def check_writing(packet: pb.Packet, kind: Kind) -> None:
+    """What was read can be written, and is the same when it is read again."""
+    envelope = pb.Packet()
+    envelope.CopyFrom(packet)
+    envelope.ClearField(kind.name)  # type: ignore[arg-type]
+    written = encode_frame(getattr(packet, kind.name), envelope.SerializeToString(deterministic=True))
+    decoder = FrameDecoder(len(written))
+    decoder.receive_data(written)
+    (again,) = decoder.frames()
+    assert peek(again) is kind
+    assert decode(again) == packet

@@ -1,0 +1,138 @@
+"""Three nodes that come, go, dial each other, refuse each other and hear strangers, in any order."""
+
+from __future__ import annotations
+
+import gevent
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from peernet.errors import PeerNetError
+from peernet.greenlets import let_others_run
+from tests.fuzz.conversations import conversations
+from tests.fuzz.node import watching
+from tests.fuzz.switchboard import Node, Switchboard, settle
+from tests.support import wait_until
+
+nodes = st.integers(0, 2)
+two_nodes = st.permutations([0, 1, 2]).map(lambda order: order[:2])
+strangers = st.one_of(st.sampled_from(conversations()).map(lambda one: one[1:]), st.binary(max_size=99))
+
+
+class NetworkMachine(RuleBasedStateMachine):
+    """Every node may dial every other."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.watching = watching()
+        self.watch = self.watching.__enter__()
+        self.board = Switchboard()
+        self.nodes = [Node(self.board, number) for number in range(3)]
+        self.number = 0
+
+    def may_meet(self, one: Node, other: Node) -> bool:
+        """Whether nothing speaks against a connection."""
+        running = one.network.running and other.network.running
+        return running and other.identifier not in one.network.policy.blocked_identifiers
+
+    def dial(self, one: int, other: int) -> None:
+        try:
+            channel = self.nodes[one].network.connect(self.board.address(self.nodes[other]))
+            assert channel.peer.identifier == self.nodes[other].identifier
+        except PeerNetError:
+            pass  # the rules below tell what must succeed
+
+    @rule(pair=two_nodes)
+    def connect(self, pair: list[int]) -> None:
+        self.dial(*pair)
+
+    @rule(pair=two_nodes)
+    def connect_both_at_once(self, pair: list[int]) -> None:
+        gevent.joinall([gevent.spawn(self.dial, *pair), gevent.spawn(self.dial, *pair[::-1])])
+
+    @rule(pair=two_nodes)
+    def reach_a_peer_when_all_is_well(self, pair: list[int]) -> None:
+        one, other = (self.nodes[number] for number in pair)
+        if self.may_meet(one, other) and self.may_meet(other, one):
+            settle(self.nodes)
+            channel = one.network.connect(self.board.address(other))
+            assert channel.ping(timeout=5) > 0
+
+    @rule(pair=two_nodes)
+    def disconnect(self, pair: list[int]) -> None:
+        one, other = (self.nodes[number] for number in pair)
+        one.network.disconnect(other.identifier)
+
+    @rule(pair=two_nodes, count=st.integers(1, 10))
+    def send(self, pair: list[int], count: int) -> None:
+        one, other = (self.nodes[number] for number in pair)
+        for _ in range(count):
+            self.number += 1
+            one.say(other, self.number)
+
+    @rule(pair=two_nodes, blocked=st.booleans())
+    def block(self, pair: list[int], blocked: bool) -> None:
+        network, other = self.nodes[pair[0]].network, self.nodes[pair[1]].identifier
+        network.untrust(other)
+        change = network.policy.adding if blocked else network.policy.removing
+        network.policy = change(blocked_identifiers=other)
+        if blocked:
+            wait_until(lambda: network.channel_to(other) is None, what="the end of a channel to a blocked peer")
+
+    @rule(pair=two_nodes, trusted=st.booleans())
+    def trust(self, pair: list[int], trusted: bool) -> None:
+        network, other = self.nodes[pair[0]].network, self.nodes[pair[1]].identifier
+        if other not in network.policy.blocked_identifiers:
+            (network.trust if trusted else network.untrust)(other)
+
+    @rule(which=st.integers(0, 5), ends=st.integers(1, 3))
+    def cut(self, which: int, ends: int) -> None:
+        self.board.cut(which, ends)
+
+    @rule(number=nodes)
+    def stop(self, number: int) -> None:
+        self.nodes[number].network.stop(1)
+        assert not self.nodes[number].network.active_peer_channels
+
+    @rule(number=nodes)
+    def start(self, number: int) -> None:
+        self.nodes[number].network.start()
+
+    @rule(
+        number=nodes, data=st.one_of(st.sampled_from(conversations()).map(lambda one: one[1:]), st.binary(max_size=99))
+    )
+    def hear_a_stranger(self, number: int, data: bytes) -> None:
+        if self.nodes[number].network.running:
+            self.board.call_as_a_stranger(self.nodes[number], data)
+
+    @rule(turns=st.integers(1, 10))
+    def pass_time(self, turns: int) -> None:
+        for _ in range(turns):
+            let_others_run()
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self) -> None:
+        for node in getattr(self, "nodes", ()):
+            node.check(self.nodes)
+
+    @invariant()
+    def a_node_has_one_channel_to_a_peer(self) -> None:
+        for node in getattr(self, "nodes", ()):
+            peers = [channel.peer.identifier for channel in node.network.active_peer_channels]
+            assert len(peers) == len(set(peers))
+            assert node.identifier not in peers
+
+    def teardown(self) -> None:
+        if not hasattr(self, "nodes"):
+            return
+        try:
+            gevent.joinall([gevent.spawn(node.network.stop, 2) for node in self.nodes])
+            for node in self.nodes:
+                node.check(self.nodes)
+                node.check_end()
+            self.watch.check()
+        finally:
+            self.board.close()
+            self.watching.__exit__(None, None, None)
+
+
+TestNetwork = NetworkMachine.TestCase
