@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import gevent
+from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
@@ -37,10 +37,14 @@ FINAL = frozenset(
 
 @dataclass
 class _Record:
-    """What happened to the dials of one channel."""
+    """What happened to the dials of one channel.
+
+    ``over`` tells the greenlet that redials it now that it is not needed any more.
+    """
 
     dialled_at: float = float("-inf")
     failures: int = 0
+    over: Flag = field(default_factory=Flag)
 
 
 class Redialler:
@@ -65,38 +69,47 @@ class Redialler:
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
         if channel.dialled:
-            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel))
+            record = self._records.setdefault(channel, _Record())
+            record.over.set()  # if it was lost before, and has come back by itself
+            record.over = Flag()
+            self._greenlets.add(
+                spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, record.over)
+            )
 
     def forget(self, channel: PeerChannel) -> None:
         """A channel has ended."""
-        self._records.pop(channel, None)
+        record = self._records.pop(channel, None)
+        if record is not None:
+            record.over.set()
 
     def stop(self) -> None:
         """Dial no more."""
         self._greenlets.kill()
         self._records.clear()
 
-    def _redial(self, channel: PeerChannel) -> None:
-        record = self._records.setdefault(channel, _Record())
+    def _redial(self, channel: PeerChannel, record: _Record, over: Flag) -> None:
         if clock.monotonic() - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
         pause = chance.uniform(0, self._config.backoff_base)
-        while True:
-            # Whoever made the connection that is lost: its channel may be new, and have no record of it.
-            since = clock.monotonic() - max(record.dialled_at, channel.connected_at)
-            gevent.sleep(max(pause, self._config.redial_interval - since))
+        while not over.wait(self._with_interval(pause, channel, record)):
             with self._turns:
-                if channel.state is not ChannelState.RECONNECTING:
+                if over.is_set() or channel.state is not ChannelState.RECONNECTING:
                     return None
                 record.dialled_at = clock.monotonic()
                 error = self._attempt(channel)
-            if error is None:
+            if error is None or channel.state is not ChannelState.RECONNECTING:
                 return None
             reason = _final(error)
             if reason is not None:
                 return channel.end(reason, str(error))
             record.failures += 1
             pause = self._pause(record.failures, error)
+        return None
+
+    def _with_interval(self, pause: float, channel: PeerChannel, record: _Record) -> float:
+        """A pause that is long enough for what was made last, by whomever: a new channel has no record of it."""
+        since = clock.monotonic() - max(record.dialled_at, channel.connected_at)
+        return max(pause, self._config.redial_interval - since)
 
     def _attempt(self, channel: PeerChannel) -> PeerNetError | None:
         """Dial once. Returns what went wrong."""
