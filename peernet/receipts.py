@@ -154,7 +154,9 @@ class ReceiptBook:
             self._tell(sequence)
 
     def settle(self, acknowledged: int) -> None:
-        """The peer has acknowledged up to a number."""
+        """The peer has acknowledged up to a number. After :meth:`close` that comes too late."""
+        if self.closed is not None:
+            return
         first, self.settled = self.settled + 1, max(self.settled, acknowledged)
         for page in range(first & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
             (self._pages or {}).pop(page, None)

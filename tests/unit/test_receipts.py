@@ -89,6 +89,13 @@ def test_what_is_not_settled_at_the_end_has_failed(book: ReceiptBook) -> None:
     assert (state(first), state(second)) == (ACKNOWLEDGED, failed(Reason.EXPIRED))
 
 
+def test_an_acknowledgement_that_comes_after_the_end_changes_nothing(book: ReceiptBook) -> None:
+    (receipt,) = write(book, 1)
+    book.close(Reason.EXPIRED)
+    book.settle(1)
+    assert state(receipt) == failed(Reason.EXPIRED)
+
+
 def test_the_first_end_is_the_reason(book: ReceiptBook) -> None:
     (receipt,) = write(book, 1)
     book.close(Reason.EXPIRED)

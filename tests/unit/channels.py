@@ -1,0 +1,254 @@
+"""Real links and channels over memory, with a far end that is played by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.pool import Group
+from google.protobuf.message import Message
+
+from peernet import clock
+from peernet.acknowledging import AcknowledgeTimer
+from peernet.channel import PeerChannel
+from peernet.config import KIB, MIB, NetworkConfig
+from peernet.events import Event
+from peernet.handlers import PacketHandleProtocol
+from peernet.link import Link
+from peernet.threads import CallbackThreads
+from peernet.transport.memory import MemoryTransport, memory_pair
+from peernet.trust import Decision, IncomingPeerTrustPolicy
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import Connection
+from peernet.wire.framing import FrameDecoder
+from peernet.wire.packets import KINDS, decode, encode_envelope, encode_frame
+from peernet.wire.session import Session
+from tests.support import scaled, wait_until
+from tests.unit.peers import peer_at
+
+OURS, THEIRS = 11, 22  # the numbers of the two sides of a session
+
+
+def open_connection(config: NetworkConfig | None = None) -> Connection:
+    """A connection on which both hellos are exchanged."""
+    config = config or NetworkConfig()
+    made = Connection(
+        max_handshake_frame=4 * KIB, max_frame=config.max_frame, max_control_packet=config.max_control_packet
+    )
+    made.sent(KINDS["hello"])
+    made.received(KINDS["hello"], 1)
+    return made
+
+
+def begun_session(*, max_packets: int = 100, max_bytes: int = MIB) -> Session:
+    """A session on its first connection."""
+    made: Session = Session(OURS, max_packets=max_packets, max_bytes=max_bytes)
+    made.begin(THEIRS)
+    return made
+
+
+def text(message: str = "hello", **envelope: int) -> bytes:
+    """The frame of a text message."""
+    return encode_frame(pb.PureMessagePacket(message=message), encode_envelope(**envelope))
+
+
+def frame(body: Message, **envelope: Any) -> bytes:
+    """The frame of any packet."""
+    return encode_frame(body, pb.Packet(**envelope).SerializeToString())
+
+
+class FarEnd:
+    """The other end of a transport: sends bytes, and keeps all packets that arrive."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        self.transport = transport
+        self.packets: list[pb.Packet] = []
+        self._decoder = FrameDecoder(2 * MIB)
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames; as many as the pipe holds."""
+        data = b"".join(frames)
+        assert self.transport.send(data) == len(data)
+
+    def hear(self) -> list[pb.Packet]:
+        """All packets that have arrived so far."""
+        while self.transport.unread():
+            self._decoder.receive_data(self.transport.recv())
+            self.packets += [decode(one) for one in self._decoder.frames()]
+        return self.packets
+
+    def kinds(self) -> list[str]:
+        """Of what kinds those are."""
+        return [str(packet.WhichOneof("body")) for packet in self.hear()]
+
+    def wait_for(self, kind: str, count: int = 1) -> list[pb.Packet]:
+        """The packets of a kind, as soon as there are so many."""
+        wait_until(lambda: self.kinds().count(kind) >= count, what=f"{count} packets of kind {kind}")
+        return [packet for packet in self.packets if packet.HasField(kind)]  # type: ignore[arg-type]
+
+
+class Owner:
+    """As much of a network as a channel needs. It remembers what it is told."""
+
+    def __init__(self, config: NetworkConfig, policy: IncomingPeerTrustPolicy | None = None) -> None:
+        self.config = config
+        self.policy = policy or IncomingPeerTrustPolicy()
+        self.handlers = PacketHandleProtocol()
+        self.counters: Counter[str] = Counter()
+        self.packet_received = Event("packet_received")
+        self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
+        self.threads = CallbackThreads(config.callback_threads)
+        self.greenlets = Group()
+        self.told: list[tuple[Any, ...]] = []
+        self.hooks: dict[str, Callable[[PeerChannel], object]] = {}
+
+    def events(self) -> list[str]:
+        """What has happened to the channel, in order."""
+        return [what for what, *_ in self.told]
+
+    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
+        self._note("refused", channel, kind, decision)
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
+        self._note("failing", channel, kind, error)
+
+    def on_trust_changed(self, channel: PeerChannel) -> None:
+        self._note("trust changed", channel)
+
+    def on_reconnecting(self, channel: PeerChannel) -> None:
+        self._note("reconnecting", channel)
+
+    def on_resumed(self, channel: PeerChannel) -> None:
+        self._note("resumed", channel)
+
+    def on_closed(self, channel: PeerChannel) -> None:
+        self._note("closed", channel)
+
+    def _note(self, what: str, channel: PeerChannel, *more: object) -> None:
+        self.told.append((what, *more))
+        if what in self.hooks:
+            self.hooks[what](channel)
+
+
+class Setup:
+    """An open channel that reads, and the far end of its connection.
+
+    Args:
+        session: whether the two sides keep one.
+        max_frame: what the far end says that it takes; 0 says nothing.
+        policy: the default one, if not given.
+        limits: of the channel's network.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: bool = True,
+        max_frame: int = 0,
+        policy: IncomingPeerTrustPolicy | None = None,
+        **limits: Any,
+    ) -> None:
+        limits.setdefault("close_timeout", 0.2)
+        self.config = NetworkConfig(**limits)
+        self.owner = Owner(self.config, policy)
+        self.heard: list[str] = []  # by the callback for texts
+        self.owner.handlers["pure_message"] = lambda channel, packet: self.heard.append(packet.pure_message.message)
+        near, far = memory_pair()
+        self.far = FarEnd(far)
+        self.far_ends = [self.far]
+        theirs = pb.HelloPacket(session_id=THEIRS if session else 0, max_frame=max_frame)
+        self.channel = PeerChannel(
+            self.owner,
+            peer_at(),
+            near,
+            open_connection(self.config),
+            theirs,
+            dialled=True,
+            ours=pb.HelloPacket(session_id=OURS if session else 0),
+        )
+        self.channel.open()
+        self.running = self.channel.start()
+        gevent.sleep(0)  # now it reads
+
+    @property
+    def session(self) -> Session:
+        """The channel's session."""
+        assert self.channel.session is not None
+        return self.channel.session
+
+    def hello(self) -> pb.HelloPacket:
+        """What this side says on another connection."""
+        made = pb.HelloPacket()
+        self.session.introduce(made)
+        return made
+
+    def reconnect(
+        self, *, received: int = 0, acknowledged: int = 0, ours: pb.HelloPacket | None = None, max_frame: int = 0
+    ) -> bool:
+        """Hand the channel another connection, on which the far end says that it has received so much."""
+        near, far = memory_pair()
+        self.far = FarEnd(far)
+        self.far_ends.append(self.far)
+        theirs = pb.HelloPacket(
+            session_id=THEIRS,
+            peer_session_id=OURS,
+            last_sequence_received=received,
+            last_acknowledgement_received=acknowledged,
+            max_frame=max_frame,
+        )
+        return self.channel.attach(near, open_connection(self.config), ours or self.hello(), theirs)
+
+    def lose(self) -> None:
+        """Cut the connection, and wait until the channel has noticed."""
+        self.far.transport.close()
+        wait_until(lambda: "reconnecting" in self.owner.events() or "closed" in self.owner.events())
+
+    def refused(self) -> list[tuple[int, int]]:
+        """The refusals that have arrived at the far end."""
+        return [
+            (one.sequence, one.reason)
+            for packet in self.far.wait_for("acknowledge")
+            for one in packet.acknowledge.refusals
+        ]
+
+    def acknowledged(self) -> int:
+        """The highest number that was acknowledged to the far end."""
+        return max((packet.acknowledged for packet in self.far.hear()), default=0)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.channel.end(self.channel.reason or "closed")  # type: ignore[arg-type]
+        for far in self.far_ends:
+            far.transport.close()
+        self.running.join(timeout=scaled(5))
+        self.owner.greenlets.join(timeout=scaled(5))
+        self.owner.threads.stop()
+
+
+def now() -> float:
+    """Monotonic seconds, as the code under test reads them."""
+    return clock.monotonic()
+
+
+class Linked:
+    """A link that nobody reads, and its far end."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.config = NetworkConfig(**limits)
+        near, far = memory_pair()
+        self.near = near
+        self.far = FarEnd(far)
+        self.link = Link(near, open_connection(self.config), self.config)
+
+    def hear(self) -> list[pb.Packet]:
+        """All packets that have left by now."""
+        self.link.outbox.flush()
+        return self.far.hear()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.link.abort()
+        self.link.release()
+        self.far.transport.close()
