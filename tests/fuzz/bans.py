@@ -24,11 +24,12 @@ PEERS = (
     GenericPeer(BOB, STREET, 2),
     GenericPeer(CAROL, "2001:db8::1", 3),
     GenericPeer(ALICE, "127.0.0.1", 4),
-    GenericPeer(ALICE, STREET, 5, proven=False),  # who only says so
-    GenericPeer("", STREET, 6, proven=False),
-    GenericPeer("", "2001:db8:0:ff::2", 7, proven=False),
-    GenericPeer("", "127.0.0.1", 8, proven=False),
-    GenericPeer("", "somewhere", 9, proven=False),
+    GenericPeer(ALICE, STREET, 5, proven=False),  # who only says so, as the next one does
+    GenericPeer(CAROL, "2001:db8::1", 6, proven=False),
+    GenericPeer("", STREET, 7, proven=False),
+    GenericPeer("", "2001:db8:0:ff::2", 8, proven=False),
+    GenericPeer("", "127.0.0.1", 9, proven=False),
+    GenericPeer("", "somewhere", 10, proven=False),
 )
 KEYS = {STREET: STREET, "2001:db8::1": SITE, "2001:db8:0:ff::2": SITE, "127.0.0.1": "127.0.0.1", "somewhere": ""}
 # What may be banned by name, and under which name it is then.
@@ -53,7 +54,7 @@ CONFIGS = [
     )
     for score, decay in ((100, 60), (30, 0), (10, 600))
     for bans in (1, 2, 100)
-    for scores in (1, 100)
+    for scores in (1, 2, 100)
 ]
 
 

@@ -14,7 +14,7 @@ from tests.fuzz.fates import ACKNOWLEDGED
 WAITS = "waits"  # what becomes of a packet whose callback takes its time
 VERDICTS: tuple[str | Reason, ...] = (ACKNOWLEDGED, Reason.UNHANDLED, Reason.NOT_PERMITTED, WAITS)
 LOOK_EVERY = 4  # steps: at every packet that there was
-MAX_PACKETS, MAX_BYTES = 8, 200
+MAX_PACKETS, MAX_BYTES = 8, 100
 REFUSALS_PER_PACKET = 3  # so that some refusals need several packets
 LARGE = 12  # and more: in two parts
 
