@@ -17,6 +17,7 @@ from peernet.config import KIB, MIB, NetworkConfig
 from peernet.events import Event
 from peernet.handlers import PacketHandleProtocol
 from peernet.link import Link
+from peernet.reasons import Reason
 from peernet.threads import CallbackThreads
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.trust import Decision, IncomingPeerTrustPolicy
@@ -75,7 +76,11 @@ class FarEnd:
     def hear(self) -> list[pb.Packet]:
         """All packets that have arrived so far."""
         while self.transport.unread():
-            self._decoder.receive_data(self.transport.recv())
+            buffer = self._decoder.get_buffer()
+            if buffer is None:
+                self._decoder.receive_data(self.transport.recv())
+            else:
+                self._decoder.buffer_updated(self.transport.recv_into(buffer))
             self.packets += [decode(one) for one in self._decoder.frames()]
         return self.packets
 
@@ -219,7 +224,7 @@ class Setup:
 
     def end(self) -> None:
         """Leave nothing behind."""
-        self.channel.end(self.channel.reason or "closed")  # type: ignore[arg-type]
+        self.channel.end(Reason.CLOSED)
         for far in self.far_ends:
             far.transport.close()
         self.running.join(timeout=scaled(5))
