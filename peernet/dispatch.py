@@ -10,6 +10,7 @@ import gevent
 
 from peernet import clock
 from peernet.acknowledging import Acknowledger, AcknowledgeTimer
+from peernet.channel_state import SENDABLE
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
@@ -189,8 +190,9 @@ class Dispatcher:
         elif session.receive():
             number = session.received
             self._take_numbers(session, *peek_numbers(frame))
-            self._pass_gates(kind, frame)
-            session.handled = number
+            if self._channel.state in SENDABLE:  # those who were told may have ended it
+                self._pass_gates(kind, frame)
+                session.handled = number
         return self.reading
 
     def _pass_gates(self, kind: Kind, frame: Frame) -> None:
@@ -257,6 +259,8 @@ class Dispatcher:
 
     def _handle_control(self, kind: str, packet: pb.Packet) -> None:
         self._take_acknowledgement(packet)
+        if not self.reading:
+            return  # those who were told have ended the channel
         if kind == "heartbeat":
             self._channel.on_heartbeat(packet)
         elif kind == "disconnect":
