@@ -240,6 +240,23 @@ class TestCallbacks:
         assert setup.channel._thread not in idents
         assert setup.channel.counters["callback_failed"] == 1
 
+    def test_what_was_handled_is_acknowledged_soon_even_if_the_next_callback_takes_its_time(self, setup: Setup) -> None:
+        go_on = Flag()
+
+        def take_your_time(channel: PeerChannel, packet: pb.Packet) -> None:
+            setup.heard.append(packet.pure_message.message)
+            if packet.pure_message.message == "slow":
+                go_on.wait()
+
+        setup.owner.handlers["pure_message"] = take_your_time
+        setup.far.send(text("quick"), text("slow"))
+        wait_until(lambda: setup.heard == ["quick", "slow"])
+        try:
+            wait_until(lambda: setup.acknowledged() == 1, 1)
+        finally:
+            go_on.set()
+        wait_until(lambda: setup.acknowledged() == 2)
+
 
 class TestNumbers:
     def test_a_number_that_is_there_must_be_the_one_that_was_counted(self, setup: Setup) -> None:
