@@ -148,13 +148,15 @@ class ReceiptBook:
     def refuse(self, sequence: int, reason: Reason) -> None:
         """The peer says that a packet has reached no callback. Numbers that are settled, or were not given, are not."""
         page = (self._pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
-        if page is not None and sequence > self.settled:
+        if page is not None and sequence > self.settled and self.closed is None:
             page.refused = page.refused or {}
             page.refused[sequence] = reason
             self._tell(sequence)
 
     def settle(self, acknowledged: int) -> None:
-        """The peer has acknowledged up to a number."""
+        """The peer has acknowledged up to a number. Too late if the book is closed: those who wait were told."""
+        if self.closed is not None:
+            return
         first, self.settled = self.settled + 1, max(self.settled, acknowledged)
         for page in range(first & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
             (self._pages or {}).pop(page, None)
