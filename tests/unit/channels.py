@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from peernet import clock
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.events import Event
 from peernet.handlers import PacketHandleProtocol
@@ -144,6 +145,7 @@ class Setup:
         session: whether the two sides keep one.
         max_frame: what the far end says that it takes; 0 says nothing.
         policy: the default one, if not given.
+        run: whether to begin to read.
         limits: of the channel's network.
     """
 
@@ -153,6 +155,7 @@ class Setup:
         session: bool = True,
         max_frame: int = 0,
         policy: IncomingPeerTrustPolicy | None = None,
+        run: bool = True,
         **limits: Any,
     ) -> None:
         limits.setdefault("close_timeout", 0.2)
@@ -174,8 +177,17 @@ class Setup:
             ours=pb.HelloPacket(session_id=OURS if session else 0),
         )
         self.channel.open()
+        if run:
+            self.run()
+
+    def run(self) -> None:
+        """Begin to read."""
         self.running = self.channel.start()
-        gevent.sleep(0)  # now it reads
+        gevent.sleep(0)
+
+    def hold(self) -> None:
+        """Let the calling greenlet be the one that holds the channel, as it is for whoever connects."""
+        self.channel._greenlet = gevent.getcurrent()
 
     @property
     def session(self) -> Session:
@@ -208,7 +220,11 @@ class Setup:
     def lose(self) -> None:
         """Cut the connection, and wait until the channel has noticed."""
         self.far.transport.close()
-        wait_until(lambda: "reconnecting" in self.owner.events() or "closed" in self.owner.events())
+        wait_until(lambda: self.channel.state is not ChannelState.OPEN)
+
+    def lose_unread(self) -> None:
+        """Lose the connection, while nobody may be reading from it."""
+        self.channel.detach("lost")
 
     def refused(self) -> list[tuple[int, int]]:
         """The refusals that have arrived at the far end."""
