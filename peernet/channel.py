@@ -310,7 +310,7 @@ class PeerChannel:
         self.check_thread()
         self._begin_closing(reason, message, retry_after, timeout)
         if not self.in_own_greenlet() and not _in_hub():
-            self._closed.wait(None)
+            self._wait_until_ended(reason, timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended. Returns whether it has.
@@ -611,6 +611,12 @@ class PeerChannel:
             self._link.put_control(goodbye)
         deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
         self._spawn_ending(self._finish, self._link, deadline)
+
+    def _wait_until_ended(self, reason: Reason, timeout: float | None) -> None:
+        timeout = self._config.close_timeout if timeout is None else timeout
+        if self.ended_by_peer and not self._closed.wait(timeout):
+            self.end(reason)  # the callback for its goodbye does not return
+        self._closed.wait(None)  # else somebody sees to it: _finish
 
     def _finish(self, link: Link, deadline: Deadline) -> None:
         link.finish(deadline, self._closed)

@@ -181,6 +181,18 @@ class TestClosing:
         assert second.reason is Reason.SHUTDOWN
         assert not second.acknowledged
 
+    def test_a_callback_for_the_goodbye_that_hangs_does_not_keep_close_waiting(self, setup: Setup) -> None:
+        hanging = Flag()
+        setup.owner.handlers["disconnect"] = lambda channel, packet: (hanging.set(), Flag().wait())
+        setup.far.send(frame(goodbye_packet(Reason.SHUTDOWN)))
+        assert hanging.wait(scaled(5))
+        closing = gevent.spawn(setup.channel.close, timeout=0.01)
+        closing.get(timeout=scaled(5))
+        assert setup.channel.reason is Reason.SHUTDOWN
+        assert setup.channel.ended_by_peer
+        setup.running.join(timeout=scaled(5))
+        assert setup.running.dead
+
     def test_one_that_returns_in_time_still_acknowledges(self, setup: Setup) -> None:
         busy, go_on = Flag(), Flag()
         setup.owner.handlers["disconnect"] = lambda channel, packet: (busy.set(), go_on.wait())
