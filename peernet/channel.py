@@ -374,10 +374,10 @@ class PeerChannel:
     def end(self, reason: Reason, text: str = "") -> None:
         """End at once, without a goodbye: there is nobody to hear it, or it is said already."""
         self._note_end(reason, text or reason.sentence)
-        self._conclude()
-        self._link.abort()
+        self._link.abort()  # first: listeners may take their time, or be interrupted
         if not self._released:
             self._spawn_ending(self._reap)
+        self._conclude()
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""

@@ -205,6 +205,24 @@ class TestClosing:
         setup.far.transport.finish_writing()
         closing.get(timeout=scaled(5))
 
+    def test_whoever_waits_when_the_channel_ends_finds_the_connection_cut(self, setup: Setup) -> None:
+        """A listener that takes its time keeps no peer connected."""
+        ended: list[bool] = []
+        setup.owner.hooks["closed"] = lambda channel: ended.append(setup.far.transport.ended())
+        setup.channel.end(Reason.SHUTDOWN)
+        assert ended == [True]
+
+    def test_a_listener_that_is_interrupted_when_the_channel_ends_leaves_nothing_open(self, setup: Setup) -> None:
+        def be_interrupted(channel: PeerChannel) -> None:
+            raise gevent.Timeout(0)
+
+        setup.owner.hooks["closed"] = be_interrupted
+        with pytest.raises(gevent.Timeout):
+            setup.channel.end(Reason.SHUTDOWN)
+        setup.running.join(timeout=scaled(5))
+        assert setup.running.dead
+        assert setup.far.transport.ended()
+
     def test_a_ping_ends_with_the_connection(self, setup: Setup) -> None:
         def ping() -> Any:
             try:
