@@ -123,6 +123,7 @@ class PeerChannel:
         self._closed = Flag()
         self._moved: Flag | None = None  # set when a channel that was reconnecting is that no more
         self._expires_at = 0.0
+        self._runs = False
         self._released = False
         self._freed: Flag | None = None
         self._tasks: Group | None = None
@@ -332,6 +333,7 @@ class PeerChannel:
     def run(self) -> None:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._greenlet = gevent.getcurrent()
+        self._runs = True
         try:
             while self._wait_for_link():
                 self._read(self._link)
@@ -628,7 +630,7 @@ class PeerChannel:
         if self._released or self._freed is not None:  # or somebody sees to it already
             return
         self._freed = Flag()
-        if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
+        if not self._freed.wait(self._config.close_timeout) and self._runs:
             logger.warning("a callback of %r still runs, long after the channel has ended; it is killed", self)
             gevent.kill(self._greenlet)
 

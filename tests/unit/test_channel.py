@@ -223,6 +223,18 @@ class TestClosing:
         assert setup.running.dead
         assert setup.far.transport.ended()
 
+    def test_whoever_has_dialled_is_not_killed_for_a_listener_that_takes_its_time(self) -> None:
+        """Until the channel runs, it is in the hands of whoever connects: perhaps of the main greenlet."""
+        setup = Setup(close_timeout=0.01, run=False)
+        connecting = gevent.spawn(lambda: (setup.hold(), gevent.sleep(0.05), "alive")[-1])
+        gevent.sleep(0)
+        setup.channel.end(Reason.SHUTDOWN)
+        assert connecting.get(timeout=scaled(5)) == "alive"
+        setup.run()
+        setup.running.join(timeout=scaled(5))
+        assert setup.running.dead
+        setup.end()
+
     def test_a_ping_ends_with_the_connection(self, setup: Setup) -> None:
         def ping() -> Any:
             try:
