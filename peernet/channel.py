@@ -383,7 +383,10 @@ class PeerChannel:
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
-        return self.state is _OPEN and shows_life(self._link, timeout)
+        link = self._link
+        if self.state is not _OPEN:
+            return False
+        return shows_life(link, timeout) or (self.state is _OPEN and self._link is not link)
 
     def tick(self, now: float, lag: float = 0.0) -> None:
         """Heartbeat, and notice a peer that is dead, does not read, or stays away too long.

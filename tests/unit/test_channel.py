@@ -308,6 +308,12 @@ class TestAttaching:
         busy.go_on()
         wait_until(lambda: setup.channel.state is RECONNECTING)
 
+    def test_who_looks_for_life_on_a_connection_that_is_replaced_meanwhile_finds_it(self, setup: Setup) -> None:
+        looking = gevent.spawn(setup.channel.shows_life, scaled(60))
+        gevent.sleep(0)
+        assert setup.reconnect()
+        assert looking.get(timeout=scaled(5)) is True
+
     def test_who_looks_for_life_on_one_that_is_only_lost_finds_none(self, setup: Setup) -> None:
         looking = gevent.spawn(setup.channel.shows_life, scaled(60))
         gevent.sleep(0)
