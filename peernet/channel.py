@@ -346,11 +346,14 @@ class PeerChannel:
         """Go on over another connection, whose two hellos say that it resumes the session.
 
         Returns:
-            Whether the channel has taken the connection; it has not if it has ended meanwhile.
+            Whether the channel has taken the connection; it has not if it has ended meanwhile, or if
+            yet another connection came in between.
 
         Raises:
             RemoteProtocolError: the peer's hello says what cannot be; the channel has ended.
         """
+        if self._session is not None and self._session.went_on_since(ours):
+            return False
         self.detach("another connection has taken its place")
         if self.state is not ChannelState.RECONNECTING or self._session is None:
             return False

@@ -269,6 +269,23 @@ class TestAttaching:
         assert setup.channel.state is CLOSED
         assert setup.channel.reason is Reason.BAD_PACKET
 
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_a_connection_that_was_overtaken_by_another_is_not_taken(self, setup: Setup, lost: bool) -> None:
+        """Its hellos say what was true before the other one, and cannot be true any more."""
+        hello = setup.hello()
+        receipt = send(setup.channel)
+        setup.far.send(frame(pb.AcknowledgePacket(), acknowledged=1))
+        assert receipt.wait(scaled(5)) is True
+        if lost:
+            setup.lose()
+        assert not setup.reconnect(ours=hello)
+        if lost:
+            assert setup.reconnect(received=1)
+        else:
+            setup.far_ends[0].send(text())
+            wait_until(lambda: setup.heard)
+        assert setup.channel.state is OPEN
+
     def test_a_channel_that_ends_in_the_meantime_takes_no_connection(self, setup: Setup) -> None:
         setup.owner.hooks["reconnecting"] = lambda channel: channel.end(Reason.EXPIRED)
         assert not setup.reconnect()
