@@ -64,8 +64,6 @@ class ChannelOwner(DispatchOwner, Protocol):
 
     def on_reconnecting(self, channel: PeerChannel) -> None: ...
 
-    def on_resumed(self, channel: PeerChannel) -> None: ...
-
     def on_closed(self, channel: PeerChannel) -> None: ...
 
 
@@ -368,7 +366,6 @@ class PeerChannel:
         self._acknowledge()  # before what is sent again: see Session.resume
         self._sender.send_again(self._link.outbox, again)
         self._tell_of_change()
-        self._owner.on_resumed(self)
         return True
 
     def detach(self, why: str) -> None:

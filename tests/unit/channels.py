@@ -126,9 +126,6 @@ class Owner:
     def on_reconnecting(self, channel: PeerChannel) -> None:
         self._note("reconnecting", channel)
 
-    def on_resumed(self, channel: PeerChannel) -> None:
-        self._note("resumed", channel)
-
     def on_closed(self, channel: PeerChannel) -> None:
         self._note("closed", channel)
 
