@@ -28,8 +28,8 @@ from peernet.v1 import packet_pb2 as pb
 # Refusals that were told are remembered for the case that the telling was lost with its
 # connection. A sender keeps no more unacknowledged packets than this.
 MAX_TOLD_REFUSALS = 8192
-# This many fit into one acknowledge packet, whatever their numbers are.
-REFUSALS_PER_PACKET = 1024
+# This many fit into the smallest packet that a peer may be limited to, whatever their numbers are.
+REFUSALS_PER_PACKET = 256
 
 Refused = tuple[int, Reason]
 """The number of a packet that reached no callback, and why."""

@@ -194,6 +194,11 @@ class TestRefusals:
         assert one.acknowledge() == (2, [(2, Reason.UNHANDLED)])
         assert one.acknowledge() == (2, [])
 
+    def test_as_many_as_one_packet_holds_fit_into_the_smallest_limit_that_a_peer_may_have(self) -> None:
+        refusals = [pb.Refusal(sequence=2**64 - 1, reason=pb.REFUSAL_REASON_TOO_BIG)] * REFUSALS_PER_PACKET
+        packet = pb.Packet(acknowledge=pb.AcknowledgePacket(refusals=refusals), acknowledged=2**64 - 1)
+        assert packet.ByteSize() <= 4096
+
     def test_more_than_one_packet_holds_come_in_several_and_the_number_in_the_last(self) -> None:
         one = session()
         for _ in range(REFUSALS_PER_PACKET + 1):
