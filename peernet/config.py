@@ -13,6 +13,8 @@ from peernet.errors import ConfigurationError
 
 KIB = 1024
 MIB = 1024 * KIB
+# A sender keeps no more packets unacknowledged, because a receiver remembers no more refusals (docs/protocol.rst).
+MAX_UNACKNOWLEDGED = 8192
 
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
@@ -117,6 +119,8 @@ class NetworkConfig:
             raise ConfigurationError("outbox_bytes + outbox_reserve_bytes must hold a frame of max_frame bytes")
         if self.session_bytes + self.session_reserve_bytes < self.max_frame:
             raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
+        if self.session_packets + self.session_reserve_packets > MAX_UNACKNOWLEDGED:
+            raise ConfigurationError(f"session_packets + session_reserve_packets must not exceed {MAX_UNACKNOWLEDGED}")
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> NetworkConfig:
