@@ -50,8 +50,8 @@ class NetworkConfig:
     max_pending: int = _limit(64, "connections", "new connection refused: busy", least=1)
     decision_timeout: float = _limit(60.0, "seconds", "pending peer refused: decision_timeout", least=0.1)
 
-    # The outbox. A slow reader may cost 4 MiB; the last quarter is for packets
-    # that callbacks send, which must not wait on their own channel.
+    # The outbox, if no session is kept; else its limits hold. A slow reader may cost 4 MiB; the last
+    # quarter is for packets that callbacks send, which must not wait on their own channel.
     outbox_packets: int = _limit(256, "packets", "send() waits; try_send() refuses", least=1)
     outbox_bytes: int = _limit(3 * MIB, "bytes", "send() waits; try_send() refuses", least=64 * KIB)
     outbox_reserve_packets: int = _limit(256, "packets", "send() in a callback raises OutboxFullError", least=1)

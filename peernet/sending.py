@@ -138,17 +138,17 @@ class Sender:
         return self.max_frame if kind.bulk else min(self.max_frame, self._config.max_control_packet)
 
     def _has_room(self) -> bool:
-        """Whether the next packet need not wait."""
-        outbox, session = self.outbox, self._session
-        blocked = self.attached and outbox.full and not outbox.broken
-        return not blocked and not (session is not None and session.full)
+        """Whether the next packet need not wait. What a session has in the outbox it keeps as well."""
+        if self._session is not None:
+            return not self._session.full
+        return not self.outbox.full or self.outbox.broken
 
     def _holds_in_reserve(self, size: int) -> bool:
         """Whether a packet fits into the part that is kept for callbacks."""
         config, session = self._config, self._session
-        if self.attached and not self.outbox.holds_in_reserve(size):
-            return False
-        return session is None or (
+        if session is None:
+            return self.outbox.holds_in_reserve(size)
+        return (
             len(session.kept) < session.max_packets + config.session_reserve_packets
             and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
         )
@@ -181,7 +181,7 @@ class Sender:
                 raise SendTimeout(
                     f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
-            if self.attached and self.outbox.full and not self.outbox.broken:
+            if self._session is None:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))

@@ -343,6 +343,21 @@ class TestRoom:
         wait_until(lambda: len(outcomes) == 4)
         assert [isinstance(one, OutboxFullError) for one in outcomes] == [False, False, True, True]
 
+    def test_the_reserve_is_there_even_if_the_peer_does_not_read(self, setups: Setups) -> None:
+        """What waits to be written is kept as well, so that the limits of the session hold for both."""
+        limits = {"outbox_packets": 2, "outbox_reserve_packets": 2}
+        setup = setups(session_packets=10, session_reserve_packets=10, **limits)
+        fill(setup.channel._link._transport)
+        outcomes: list[Any] = []
+
+        def answer(channel: PeerChannel, packet: pb.Packet) -> None:
+            outcomes.extend(catch(channel.send, message()) for _ in range(21))
+
+        setup.owner.handlers["pure_message"] = answer
+        setup.far.send(text())
+        wait_until(lambda: len(outcomes) == 21)
+        assert [isinstance(one, OutboxFullError) for one in outcomes] == [False] * 20 + [True]
+
     def test_who_waits_is_told_when_the_channel_ends(self, setup: Setup) -> None:
         self.fill(setup)
         sending = [gevent.spawn(catch, setup.channel.send, message(), timeout=scaled(60)) for _ in range(2)]
