@@ -26,8 +26,9 @@ DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
 # looks himself for less after this time: a peer may stop in between. Seconds.
 LOOK_AGAIN = 0.1
-# The tag of Packet.acknowledged.
+# The tag of Packet.acknowledged, and the most bytes that it takes with its value.
 _ACKNOWLEDGED = b"\x10"
+_LONGEST = 11
 
 
 class Sender:
@@ -73,8 +74,8 @@ class Sender:
         if session.full:
             self._make_room(size, timeout)
         envelope = b""
-        if session.handled != session.told and self.attached and not session.refused:
-            envelope = _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())
+        if session.handled != session.told and self.attached and size + _LONGEST <= self._limit(kind):
+            envelope = _take_acknowledgement(session)
         header = encode_header(encoded, envelope)
         if size <= LARGE:
             frame = header + content
@@ -125,12 +126,16 @@ class Sender:
             raise self._channel.closed_error()
         if kind.control:
             raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
-        limit = self.max_frame if kind.bulk else self._config.max_control_packet
+        limit = self._limit(kind)
         if size > limit:
             raise PacketTooBigError(
                 f"a {kind.name} packet of {size} bytes; {self._channel.peer.identifier[:8]} takes at most {limit}; "
                 "send it in parts"
             )
+
+    def _limit(self, kind: Kind) -> int:
+        """How many bytes a packet of a kind may have."""
+        return self.max_frame if kind.bulk else min(self.max_frame, self._config.max_control_packet)
 
     def _has_room(self) -> bool:
         """Whether the next packet need not wait."""
@@ -197,3 +202,8 @@ class Sender:
             self._changed = Flag()
         self._changed.clear()
         self._changed.wait(timeout)
+
+
+def _take_acknowledgement(session: Session) -> bytes:
+    """What to put into an envelope; nothing while there are refusals to tell first."""
+    return b"" if session.refused else _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())

@@ -140,6 +140,10 @@ class Session:
             and theirs.peer_session_id == self.session_id
         )
 
+    def went_on_since(self, ours: pb.HelloPacket) -> bool:
+        """Whether another connection has come after the one of our hello: the peer's hello there is out of date too."""
+        return self.acknowledged > ours.last_acknowledgement_received
+
     def begin(self, peer_session_id: int) -> None:
         """The first connection is there."""
         self._move("attach")

@@ -12,7 +12,7 @@ from peernet.config import NetworkConfig
 from peernet.errors import DeliveryFailed
 from peernet.inbound import IncomingPeerConnectionAttempt
 from peernet.receipts import Receipt
-from tests.integration.cutting_proxy import CuttingProxy
+from peernet.testing import FaultProxy
 from tests.integration.meetings import text
 from tests.support import Recorder, scaled, wait_until
 
@@ -28,7 +28,7 @@ class Doorstep:
         self.heard = self.bob.handlers["pure_message"] = Recorder()
         self.pending = self.bob.peer_pending.add(Recorder())
         where = PeerAddress.parse(self.bob.addresses[0])
-        self.proxy = CuttingProxy(where.endpoint)
+        self.proxy = FaultProxy(where.endpoint)
         self.channel = self.alice.connect(f"peer://{where.identifier}@{self.proxy.endpoint}")
         self.receipt: Receipt = self.channel.send(text("let me in"))
         self.attempt(1)

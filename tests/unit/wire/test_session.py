@@ -248,6 +248,15 @@ class TestResuming:
 
         assert resumes(saying(ours), saying(theirs)) is expected
 
+    def test_acknowledgements_after_a_hello_show_that_another_connection_came_later(self) -> None:
+        one = session()
+        keep(one, 2)
+        one.release(1)
+        hello_then = told(one)
+        assert not one.went_on_since(hello_then)
+        one.release(2)
+        assert one.went_on_since(hello_then)
+
     def test_what_the_peer_has_not_received_is_sent_again_in_order(self) -> None:
         one = session()
         frames = keep(one, 3)
