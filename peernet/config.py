@@ -61,7 +61,8 @@ class NetworkConfig:
 
     # Sessions. What a lost connection may keep waiting, and how much of it; acknowledgements
     # come behind what the peer has sent before, so that callbacks who answer every packet
-    # need as much room again. libp2p and NATS keep nothing.
+    # need as much room again. A packet costs some bytes beside its own, so their number keeps a
+    # slow reader below 4 MiB, however small they are. libp2p and NATS keep nothing.
     session_ttl: float = _limit(300.0, "seconds; 0 keeps no sessions", "channel closed: expired", least=0)
     session_packets: int = _limit(4096, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
     session_bytes: int = _limit(3 * MIB, "bytes not acknowledged", "send() waits; try_send() refuses", least=64 * KIB)

@@ -154,7 +154,7 @@ class ReceiptBook:
             self._tell(sequence)
 
     def settle(self, acknowledged: int) -> None:
-        """The peer has acknowledged up to a number. Too late if the book is closed: those who wait were told."""
+        """The peer has acknowledged up to a number. After :meth:`close` that comes too late."""
         if self.closed is not None:
             return
         first, self.settled = self.settled + 1, max(self.settled, acknowledged)

@@ -25,9 +25,15 @@ FACTOR = float(os.environ.get("PEERNET_TEST_FACTOR", "1"))
 Event = dict[str, Any]
 
 
-def command(home: str | Path, *arguments: str, stdin: bytes = b"", timeout: float = 15) -> Finished:
-    """Run a command on a home folder until it ends."""
-    done = subprocess.run(
+def command(
+    home: str | Path, *arguments: str, stdin: bytes = b"", timeout: float = 15, run: Any = subprocess.run
+) -> Finished:
+    """Run a command on a home folder until it ends.
+
+    With ``run=gevent.subprocess.run`` greenlets go on meanwhile. A native thread for that would be wrong:
+    gevent's loop collects all children that end, so the exit code may be lost.
+    """
+    done = run(
         [*COMMAND, "--home", str(home), *arguments],
         input=stdin,
         capture_output=True,

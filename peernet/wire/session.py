@@ -215,7 +215,7 @@ class Session:
         return self.keep(header)
 
     def release(self, acknowledged: int) -> None:
-        """The peer has acknowledged up to a number.
+        """The peer has acknowledged up to a number. After :meth:`end` that means nothing any more.
 
         Raises:
             RemoteProtocolError: that number was never given.
@@ -225,7 +225,7 @@ class Session:
                 f"packet {acknowledged} is acknowledged, but {self.sent} was the last one sent", Reason.BAD_PACKET
             )
         count = acknowledged - self.acknowledged
-        if count > 0:
+        if count > 0 and self.state is not SessionState.ENDED:
             self.kept_bytes -= sum(map(len, self.kept[:count])) + self._release_contents(acknowledged)
             del self.kept[:count]
             self.acknowledged = acknowledged

@@ -1,4 +1,4 @@
-"""Two peers whose connection is cut all the time; ``python -m tools.chaos.cuts`` is the long form."""
+"""Two peers whose connection is cut all the time; ``python -m tools.chaos cuts`` is the long form."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ QUICK = NetworkConfig(backoff_base=0.02, backoff_cap=0.2, redial_interval=0.01)
 @pytest.mark.parametrize(("seed", "insecure"), [(1, False), (2, True)], ids=["tls", "insecure"])
 def test_no_packet_is_lost_doubled_or_swapped_over_cuts_of_every_kind(seed: int, insecure: bool) -> None:
     figures = cuts.run(**cuts.SHORT, seed=seed, config=QUICK, insecure=insecure)
-    assert figures["packets"]["acknowledged"] == figures["packets"]["delivered"] >= 6000
-    assert figures["connections"] > 5
-    assert figures["resumed"]
+    assert [figure for figure in figures if figure.missed] == []
 
 
 class Flood:

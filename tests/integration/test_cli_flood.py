@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import gevent
+import gevent.subprocess
 
 from peernet import PeerNetwork
 from peernet.cli.failures import ExitCode
@@ -91,7 +92,7 @@ def test_a_node_whose_stdout_and_stderr_nobody_reads_goes_on_under_a_flood(
             assert honest.ping(5 * FACTOR) > 0
         assert command(home, "status", "-o", "json").json["channels"] == 2
         flooder.kill()  # it would not answer the goodbye, which would take its time
-        stopped = gevent.get_hub().threadpool.apply(command, (home, "stop"))  # the honest peer has to answer it
+        stopped = command(home, "stop", run=gevent.subprocess.run)  # the honest peer has to answer it
         assert stopped.code == 0
         assert node.wait(15 * FACTOR) == 0
 
@@ -155,7 +156,7 @@ def test_what_a_peer_says_when_it_refuses_does_not_act_on_the_terminal(tmp_path:
     with serving(refuse) as address:
         for _ in SENDABLE[:4]:
             asked = ("send", address, "x", "-n", "test")
-            done = gevent.get_hub().threadpool.apply(command, (tmp_path / "home", *asked))
+            done = command(tmp_path / "home", *asked, run=gevent.subprocess.run)
             assert done.code == ExitCode.REFUSED
             assert done.err.startswith("Error: the peer refused the connection")
             assert done.err.count("\n") == 1

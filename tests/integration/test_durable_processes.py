@@ -91,7 +91,7 @@ def test_a_sender_that_is_killed_among_its_packets_loses_none_that_was_accepted(
     address, home = bob.addresses[0], tmp_path / "sender"
     if not is_there:
         bob.stop()
-    with sending(home, address, COUNT) as sender:
+    with sending(home, address, 4 * COUNT) as sender:  # it does not come to the end of them
         wait_until(lambda: len(sender.lines) > COUNT / 3, 20, "some packets to be accepted")
         sender.kill()
         assert "all" not in sender.lines

@@ -16,10 +16,11 @@ from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import ChannelClosedError, DeliveryFailed, OutboxFullError, SelfWaitError, SendTimeout
+from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
-from peernet.testing import FaultProxy, Faults
+from peernet.testing import Direction, FaultProxy, Faults
 from peernet.trust import IncomingPeerTrustPolicy
 from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 from tests.support import Recorder, scaled, wait_until
@@ -173,6 +174,13 @@ class TestReceipts:
         receipts = [pair.channel.send(text(number)) for number in range(1000)]
         pair.channel.close(timeout=scaled(5))
         assert all(receipt.acknowledged for receipt in receipts)
+
+    def test_the_first_acknowledgement_behind_a_goodbye_counts_as_all_others(self, pairs: Callable[..., Pair]) -> None:
+        pair = pairs()
+        handled, refused = pair.channel.send(text("one")), pair.channel.send(DataTransmissionPacket(data=b"x"))
+        pair.channel.close(timeout=scaled(5))
+        assert handled.acknowledged
+        assert refused.reason is Reason.NOT_PERMITTED
 
     def test_stopping_the_other_side_fails_what_it_has_not_handled(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
@@ -372,6 +380,28 @@ class TestPairs:
         wait_until(lambda: not one.active_peer_channels and not other.active_peer_channels)
         for network, recorder in zip((one, other), removed, strict=True):
             network.peer_removed.remove(recorder)
+
+    def test_a_connection_that_comes_too_late_leaves_the_next_session_alone(self, networks: Networks) -> None:
+        smaller, larger = sorted((Identity.generate(), Identity.generate()), key=lambda one: one.identifier)
+        bob, alice = networks(identity=smaller, config=QUICK), networks(identity=larger, config=QUICK)
+        with FaultProxy(bob.addresses[0], Faults(latency=0.02)) as proxy:
+            first, before = alice.connect(proxy.address), bob.active_peer_channels
+            assert all(receipt.wait(scaled(5)) for receipt in [first.send(text(number)) for number in range(9)])
+            # Bob resumes the session; his hello is still on its way to alice when both give the session up.
+            bob.channel_resumed.add(lambda channel: proxy.freeze(Direction.DOWNSTREAM))
+            proxy.reset()
+            wait_until(lambda: proxy.counters["freezes"])
+            first.close()
+            before[0].close(timeout=0.2)
+            wait_until(lambda: not bob.active_peer_channels)
+            second = bob.connect(alice.addresses[0])
+            proxy.thaw()
+            wait_until(lambda: not proxy.connections, what="the late connection to be given up")
+            back = alice.channel_to(bob.identifier)
+            assert back is not None
+            assert back.send(text("hello")).wait(scaled(5))
+            assert second.send(text("hello")).wait(scaled(5))
+            assert second.state is back.state is OPEN
 
     def test_a_twin_of_a_living_peer_is_refused(self, pairs: Callable[..., Pair], networks: Networks) -> None:
         pair = pairs()

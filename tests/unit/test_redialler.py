@@ -11,9 +11,9 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet import chance
+from peernet import chance, clock
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import (
     ConnectError,
@@ -73,7 +73,7 @@ class World:
 
     def lose(self, connected_for: float = 0.0, **fields: Any) -> LostChannel:
         """A channel has lost its connection, which was made so many seconds ago."""
-        channel = LostChannel(time.monotonic() - connected_for, **fields)
+        channel = LostChannel(clock.monotonic() - connected_for, **fields)
         self.channels.append(channel)
         self.restore(channel)
         return channel
@@ -116,6 +116,22 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     return drawn
 
 
+@pytest.fixture
+def long_absences(pauses: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """As ``pauses``, on a clock that jumps by minutes with every pause: the peer stays away for long."""
+    machine, draw = clock.monotonic, chance.uniform
+    jumped = 0.0
+
+    def jump(least: float, most: float) -> float:
+        nonlocal jumped
+        jumped += 120
+        return draw(least, most)
+
+    monkeypatch.setattr(chance, "uniform", jump)
+    monkeypatch.setattr(clock, "monotonic", lambda: machine() + jumped)
+    return pauses
+
+
 Worlds = Callable[..., World]
 Pauses = list[tuple[float, float]]
 
@@ -145,21 +161,21 @@ class TestPauses:
         wait_until(lambda: world.dials)
 
     def test_the_pauses_are_random_up_to_a_length_that_doubles_up_to_a_limit(
-        self, worlds: Worlds, pauses: Pauses
+        self, worlds: Worlds, long_absences: Pauses
     ) -> None:
         world = worlds(backoff_base=1.0, backoff_cap=10.0)
         world.outcomes = [ConnectError("nobody is there")] * 5
         world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 6)
-        assert pauses == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 10), (0, 10)]
+        assert long_absences == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 10), (0, 10)]
 
-    def test_failures_without_end_do_not_overflow(self, worlds: Worlds, pauses: Pauses) -> None:
+    def test_failures_without_end_do_not_overflow(self, worlds: Worlds, long_absences: Pauses) -> None:
         world = worlds(redial_interval=0.01, backoff_cap=60.0)
         channel = world.lose(connected_for=1)
         world.redialler._records[channel].failures = 100_000  # type: ignore[index]
         world.outcomes = [ConnectError("nobody is there")]
         wait_until(lambda: len(world.dials) == 2)
-        assert pauses[-1] == (0, 60)
+        assert long_absences[-1] == (0, 60)
 
     def test_two_dials_are_never_closer_than_the_interval(self, worlds: Worlds, pauses: Pauses) -> None:
         world = worlds(redial_interval=0.1)
@@ -182,29 +198,72 @@ class TestPauses:
         assert min(later - earlier for earlier, later in zip(world.dials, world.dials[1:], strict=False)) >= 0.2
         assert world.dials[0] - channel.connected_at >= 0.2
 
-    def test_the_failures_count_on_if_the_connection_is_lost_again_soon(self, worlds: Worlds, pauses: Pauses) -> None:
-        world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=60)
-        world.outcomes = [ConnectError("nobody is there")] * 2
-        channel = world.lose(connected_for=1)
-        wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, time.monotonic() - 59
-        world.outcomes = [ConnectError("nobody is there")]
-        world.restore(channel)
-        wait_until(lambda: len(world.dials) == 5)
-        assert pauses[-2:] == [(0, 1), (0, 8)]
-
-    def test_they_are_forgotten_when_the_connection_was_healthy_for_a_while(
-        self, worlds: Worlds, pauses: Pauses
+    def test_the_failures_count_on_if_the_connection_is_lost_again_soon(
+        self, worlds: Worlds, long_absences: Pauses
     ) -> None:
         world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=60)
         world.outcomes = [ConnectError("nobody is there")] * 2
         channel = world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, time.monotonic() - 60
+        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 59
         world.outcomes = [ConnectError("nobody is there")]
         world.restore(channel)
         wait_until(lambda: len(world.dials) == 5)
-        assert pauses[-2:] == [(0, 1), (0, 2)]
+        assert long_absences[-2:] == [(0, 1), (0, 8)]
+
+    def test_they_are_forgotten_when_the_connection_was_healthy_for_a_while(
+        self, worlds: Worlds, long_absences: Pauses
+    ) -> None:
+        world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=60)
+        world.outcomes = [ConnectError("nobody is there")] * 2
+        channel = world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 3)
+        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 60
+        world.outcomes = [ConnectError("nobody is there")]
+        world.restore(channel)
+        wait_until(lambda: len(world.dials) == 5)
+        assert long_absences[-2:] == [(0, 1), (0, 2)]
+
+    def test_no_pause_is_longer_than_the_peer_has_been_away(self, worlds: Worlds, pauses: Pauses) -> None:
+        world = worlds(backoff_base=0.01, backoff_cap=60.0)
+        world.outcomes = [ConnectError("nobody is there")] * 12
+        lost_at = clock.monotonic()
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 13)
+        assert all(most <= max(0.01, at - lost_at) for (_, most), at in zip(pauses[1:], world.dials[1:], strict=False))
+
+    def test_a_busy_loop_makes_nobody_dial_sooner(self, worlds: Worlds) -> None:
+        """A timer counts from when the loop has looked at the clock last."""
+        world, began = worlds(redial_interval=0.3), time.monotonic()
+
+        def be_busy() -> None:
+            while time.monotonic() < began + 0.1:
+                pass
+
+        busy = gevent.spawn(be_busy)  # runs in the same round of the loop, and first
+        channel = world.lose()
+        wait_until(lambda: world.dials)
+        assert world.dials[0] - channel.connected_at >= 0.3
+        busy.join()
+
+    def test_when_one_peer_is_back_the_others_are_dialled_soon(self, worlds: Worlds, monkeypatch: Any) -> None:
+        world, draws = worlds(), [0.0, 60.0, 0.0, 0.0]  # of these the long one is shortened
+        monkeypatch.setattr(chance, "uniform", lambda least, most: draws.pop(0))
+        world.outcomes = [ConnectError("nobody is there")]
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 1)
+        world.lose(connected_for=1, peer=peer_at("192.0.2.9"))
+        wait_until(lambda: len(world.dials) == 3)
+        assert [address.host for address in world.addresses] == ["192.0.2.1", "192.0.2.9", "192.0.2.1"]
+
+    def test_but_not_before_the_moment_that_they_have_asked_for(self, worlds: Worlds) -> None:
+        world = worlds()
+        world.outcomes = [RefusedByPeerError("busy", Reason.BUSY, retry_after=0.3)]
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 1)
+        world.redialler._hurry()
+        wait_until(lambda: len(world.dials) == 2)
+        assert world.dials[1] - world.dials[0] >= 0.3
 
     def test_a_peer_that_asks_for_time_gets_it(self, worlds: Worlds, pauses: Pauses) -> None:
         world = worlds()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import tools.chaos
+from tools.chaos.figures import figures_of
 from tools.chaos.report import Report
 
 
@@ -41,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(report: Report, name: str, module: ModuleType, *, short: bool, seed: int) -> None:
     began = time.monotonic()
     try:
-        report.add(name, module.run(seed=seed, **(module.SHORT if short else module.LONG)))
+        result = module.run(seed=seed, **(module.SHORT if short else module.LONG))
+        report.add(name, figures_of(result, getattr(module, "LIMITS", {})))
     except Exception:
         report.add_failure(name, traceback.format_exc())
         traceback.print_exc()

@@ -1,12 +1,7 @@
-"""Cuts: two peers talk while their connection is cut again and again, and no packet is lost, doubled or swapped.
-
-python -m tools.chaos.cuts [--packets N] [--cuts N] [--seed N]
-"""
+"""Two peers talk while their connection breaks in every way: no packet may be lost, doubled or swapped."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
 import time
@@ -18,13 +13,14 @@ from typing import Any
 import gevent
 from gevent.event import Event as Flag
 
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.greenlets import spawn
 from peernet.network import PeerNetwork
 from peernet.receipts import Receipt
-from peernet.testing import Direction, FaultProxy, Faults, Ledger, ProxiedConnection
+from peernet.testing import Direction, FaultProxy, Faults, Ledger, LedgerError, ProxiedConnection, Rule
 from peernet.v1.packet_pb2 import PureMessagePacket
+from tools.chaos.figures import Figure, all_of, none_of, percentile
 
 LONG: dict[str, Any] = {"packets": 100_000, "cuts": 200}
 SHORT: dict[str, Any] = {"packets": 3_000, "cuts": 10}
@@ -42,6 +38,17 @@ PATIENCE = 60.0
 # A talker pauses for so many seconds after so many packets, so that it talks all through the calm.
 BURST = 25
 PAUSE = 0.005
+
+# What it means that a rule of the books is broken.
+BROKEN = {
+    Rule.ACCEPTED: "packets that nobody sent",
+    Rule.ONCE: "packets delivered twice",
+    Rule.ORDERED: "packets out of order",
+    Rule.KEPT: "packets acknowledged and not delivered",
+    Rule.RESOLVED: "packets left open",
+    Rule.RESOLVED_ONCE: "packets that ended twice",
+    Rule.RELEASED: "resources left behind",
+}
 
 SWALLOW = Faults(swallow_fin=True)
 OTHER_WAY = {Direction.UPSTREAM: Direction.DOWNSTREAM, Direction.DOWNSTREAM: Direction.UPSTREAM}
@@ -214,64 +221,50 @@ def wait_for(predicate: Callable[[], object], what: str) -> None:
         gevent.sleep(0.001)
 
 
-def percentile(values: list[float], percent: float) -> float:
-    """The value that so many percent of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+def broken_rules(ledger: Ledger) -> Counter[Rule]:
+    """How often each rule of the books is broken, when everything had the time to end."""
+    try:
+        ledger.check(timeout=5)
+    except LedgerError as error:
+        print(error, file=sys.stderr)
+        return Counter(violation.rule for violation in error.violations)
+    return Counter()
 
 
 def run(
-    packets: int, cuts: int, seed: int, *, config: NetworkConfig | None = None, insecure: bool = False
-) -> dict[str, Any]:
+    *, seed: int, packets: int, cuts: int, config: NetworkConfig | None = None, insecure: bool = False
+) -> list[Figure]:
     """Talk, cut, and check the books.
 
     Args:
+        seed: of everything that is random here.
         packets: how many numbered packets each side sends.
         cuts: how many faults the connection suffers meanwhile.
-        seed: of everything that is random here.
         config: of both networks; ``None`` means the default.
         insecure: without TLS.
 
-    Returns:
-        The figures: of the packets, the faults by kind, and the seconds until packets pass again.
-
     Raises:
-        LedgerError: a packet was lost, doubled, swapped or left open, or something is left behind.
         RuntimeError: the connection did not recover.
     """
     gevent.get_hub().threadpool.apply(lambda: None)  # what gevent opens once and keeps is no leak
     scenario = Scenario(seed, config, insecure=insecure)
     scenario.ledger.measure_baseline()
-    began = time.monotonic()
     with scenario.connected():
         scenario.talk(packets, cuts)
         wait_for(lambda: not scenario.ledger.totals()["pending"], "the last acknowledgements")
-        assert scenario.near.state is scenario.far.state is ChannelState.OPEN
-        resumed = scenario.near.connected_at > scenario.near.opened_at  # type: ignore[operator]  # it is open
-    scenario.ledger.check(timeout=5)
-    return {
-        "seed": seed,
-        "seconds": round(time.monotonic() - began, 1),
-        "packets": dict(scenario.ledger.totals()),
-        "faults": dict(sorted(scenario.kinds.items())),
-        "connections": scenario.proxy.counters["accepted"],
-        "resumed": resumed,
-        "recovery_p50": round(percentile(scenario.recoveries, 50), 3),
-        "recovery_p99": round(percentile(scenario.recoveries, 99), 3),
-        "recovery_max": round(max(scenario.recoveries), 3),
-    }
+    return figures(scenario, 2 * (packets + cuts))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packets", type=int, default=LONG["packets"], help="numbered packets each way")
-    parser.add_argument("--cuts", type=int, default=LONG["cuts"], help="faults of the connection")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is random")
-    arguments = parser.parse_args()
-    figures = run(arguments.packets, arguments.cuts, arguments.seed)
-    print(json.dumps(figures, indent=2))
-    return int(figures["packets"]["failed"] > 0 or figures["recovery_p99"] > RECOVERY_LIMIT)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def figures(scenario: Scenario, sent: int) -> list[Figure]:
+    """What has come out of a run in which so many packets were sent."""
+    totals, broken, recoveries = scenario.ledger.totals(), broken_rules(scenario.ledger), scenario.recoveries
+    return [
+        all_of("packets acknowledged", totals["acknowledged"], sent),
+        all_of("packets delivered", totals["delivered"], sent),
+        *(none_of(what, broken[rule]) for rule, what in BROKEN.items()),
+        *(Figure(f"faults: {kind.replace('_', ' ')}", count) for kind, count in sorted(scenario.kinds.items())),
+        Figure("connections", scenario.proxy.counters["accepted"], at_least=2),
+        Figure("until packets pass again: median", percentile(recoveries, 50), "s"),
+        Figure("until packets pass again: p99", percentile(recoveries, 99), "s", at_most=RECOVERY_LIMIT),
+        Figure("until packets pass again: longest", max(recoveries), "s"),
+    ]

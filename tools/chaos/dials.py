@@ -20,7 +20,7 @@ from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child
 
 LONG = {"rounds": 1000, "rounds_in_one_process": 300, "insecure_rounds": 200}
-SHORT = {"rounds": 20, "rounds_in_one_process": 10, "insecure_rounds": 10}
+SHORT = {"rounds": 16, "rounds_in_one_process": 4, "insecure_rounds": 5}
 
 # Each side begins after a random moment up to this. Seconds.
 MAX_DELAY = 0.05

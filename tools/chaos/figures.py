@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ class Figure:
             return False
         above = self.at_most is not None and self.value > self.at_most
         return above or (self.at_least is not None and self.value < self.at_least)
+
+
+def figures_of(result: Sequence[Figure] | Mapping[str, Any], limits: Mapping[str, float]) -> list[Figure]:
+    """What a scenario has returned: its figures, or a mapping whose numbers may have a limit from above."""
+    if not isinstance(result, Mapping):
+        return list(result)
+    return [
+        Figure(what, value, at_most=limits.get(what))
+        for what, value in result.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
 
 
 def none_of(what: str, count: int) -> Figure:

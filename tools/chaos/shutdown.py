@@ -20,8 +20,9 @@ from tools.chaos.processes import Child, say
 from tools.chaos.traffic import Talk, TalkChecker
 from tools.node_process import NodeProcess
 
-LONG: dict[str, Any] = {"times": 10, "clients": 10, "seconds": 2.0}
-SHORT: dict[str, Any] = {"times": 1, "clients": 3, "seconds": 0.5}
+LONG: dict[str, Any] = {"times": 10, "clients": 10, "seconds": 2.0, "command": True}
+# What the command does has tests of its own.
+SHORT: dict[str, Any] = {"times": 1, "clients": 3, "seconds": 0.3, "command": False}
 
 # What the goodbyes may take, and the exit around them. Seconds.
 FLUSH = 5.0
@@ -69,9 +70,8 @@ class Client:
         self.reasons.append((str(reason), channel.ended_by_peer))
 
 
-def run(*, seed: int, times: int, clients: int, seconds: float) -> list[Figure]:
+def run(*, seed: int, times: int, clients: int, seconds: float, command: bool) -> list[Figure]:
     results = [_end_under_traffic(clients, seconds) for _ in range(times)]
-    patient, second = _signal_twice()
     total = times * clients
     return [
         all_of("exits with 0", sum(result["code"] == 0 for result in results), times),
@@ -84,10 +84,7 @@ def run(*, seed: int, times: int, clients: int, seconds: float) -> list[Figure]:
         Figure("packets of the peers", sum(one["sent_there"] for one in results)),
         none_of("packets of the peers without an end", sum(one["open_there"] for one in results)),
         none_of("packets that came twice or not in order", sum(one["mistakes"] for one in results)),
-        Figure("a peer that does not answer: from SIGTERM to the exit", patient[0], "s", at_most=LIMIT),
-        all_of("a peer that does not answer: exits with 0", int(patient[1] == 0), 1),
-        Figure("a second signal: until the exit", second[0], "s", at_most=AT_ONCE),
-        all_of("a second signal: exits with 128 + 15", int(second[1] == 128 + signal.SIGTERM), 1),
+        *(_signal_command() if command else []),
     ]
 
 
@@ -133,13 +130,17 @@ def _accepts(where: PeerAddress) -> bool:
         return probe.connect_ex((where.host, where.port)) == 0
 
 
-def _signal_twice() -> tuple[tuple[float, int], tuple[float, int]]:
-    """Of the command, while a peer does not answer its goodbye: how long it takes to exit, and the code.
-
-    After one signal, and after a second one that comes while it waits.
-    """
+def _signal_command() -> list[Figure]:
+    """``peernet-node`` while a peer does not answer its goodbye: after one signal, and after a second one."""
     with tempfile.TemporaryDirectory() as folder:
-        return _end_command(Path(folder) / "one"), _end_command(Path(folder) / "two", again=True)
+        patient, patient_code = _end_command(Path(folder) / "one")
+        second, second_code = _end_command(Path(folder) / "two", again=True)
+    return [
+        Figure("a peer that does not answer: from SIGTERM to the exit", patient, "s", at_most=LIMIT),
+        all_of("a peer that does not answer: exits with 0", int(patient_code == 0), 1),
+        Figure("a second signal: until the exit", second, "s", at_most=AT_ONCE),
+        all_of("a second signal: exits with 128 + 15", int(second_code == 128 + signal.SIGTERM), 1),
+    ]
 
 
 def _end_command(folder: Path, *, again: bool = False) -> tuple[float, int]:

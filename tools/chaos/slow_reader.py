@@ -15,6 +15,7 @@ from gevent.event import Event as Flag
 from peernet.channel import PeerChannel
 from peernet.config import MIB, NetworkConfig
 from peernet.errors import PeerNetError
+from peernet.greenlets import let_others_run
 from peernet.network import PeerNetwork
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.bench.child import steady_allocator
@@ -32,7 +33,7 @@ LONG: dict[str, Any] = {
     "round_trip_limit": 20.0,
 }
 SHORT: dict[str, Any] = {
-    "sizes": (9_000,),
+    "sizes": (),
     "slow": 4,
     "calm": 0.3,
     "config": {"write_timeout": 1.0},
@@ -44,7 +45,7 @@ MEMORY_LIMIT = 4.0
 # The same when callbacks send, which must not wait: session_bytes, session_reserve_bytes, and what is around them. MiB.
 CALLBACK_MEMORY_LIMIT = 9.0
 # What a peer reads before it stops, if it reads at all. Bytes.
-SOME = 5_000_000
+SOME = 2_000_000
 # Until it is cut off. Seconds.
 LIMIT = 15.0
 
@@ -142,7 +143,7 @@ def _send_for_ever(channel: PeerChannel, body: str) -> None:
     try:
         while True:
             channel.send(PureMessagePacket(message=body), timeout=600)
-            gevent.sleep(0)
+            let_others_run()
     except PeerNetError:
         return  # it was cut off, which is what we wait for
 

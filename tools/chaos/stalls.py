@@ -31,8 +31,8 @@ LONG: dict[str, Any] = {
 }
 SHORT: dict[str, Any] = {
     "stopped": ((1.2, 0.002),),
-    "burning": 1.0,
-    "sleeping": 1.5,
+    "burning": 0.6,
+    "sleeping": 1.0,
     "config": {"heartbeat_interval": 0.2, "dead_after": 1.0, "write_timeout": 1.0, "backoff_base": 0.1},
     "slack": 10.0,
     "round_trip_limit": 2000.0,

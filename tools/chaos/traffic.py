@@ -11,7 +11,7 @@ from gevent.pool import Group
 
 from peernet.channel import PeerChannel
 from peernet.errors import PeerNetError, PingTimeout
-from peernet.greenlets import spawn
+from peernet.greenlets import let_others_run, spawn
 from peernet.receipts import Receipt
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos import figures
@@ -95,7 +95,7 @@ class Talk:
                 receipt = self._channel.send(PureMessagePacket(message=str(number)), timeout=60)
                 self.sent += 1
                 receipt.add_done_callback(self._settle)
-                gevent.sleep(self._pause)
+                gevent.sleep(self._pause) if self._pause else let_others_run()
         except PeerNetError:
             return  # the channel has ended
 

@@ -136,6 +136,13 @@ class TestSending:
         one.release(3)
         assert one.kept_bytes == 0
 
+    def test_an_acknowledgement_that_comes_after_the_end_means_nothing(self) -> None:
+        one = session()
+        keep(one, 3)
+        one.end()
+        one.release(2)
+        assert (one.acknowledged, one.kept_bytes) == (0, 0)
+
     def test_an_old_acknowledgement_releases_nothing(self) -> None:
         one = session()
         frames = keep(one, 3)
