@@ -18,7 +18,6 @@ States, by what has happened to the connection under the session::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from enum import Enum
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
@@ -120,7 +119,7 @@ class Session:
         self.full = False
         self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
         self.received = self.handled = self.told = self.duplicates = 0
-        self.refused: Sequence[Refused] = ()
+        self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
         self._told_refusals: deque[Refused] | None = None
 
     # Connections.
@@ -258,7 +257,9 @@ class Session:
 
     def refuse(self, reason: Reason) -> None:
         """The packet received last will reach no callback. It counts as handled all the same."""
-        self.refused = [*self.refused, (self.received, reason)]
+        if isinstance(self.refused, tuple):
+            self.refused = []
+        self.refused.append((self.received, reason))
 
     @property
     def owes(self) -> bool:
@@ -276,7 +277,7 @@ class Session:
         The number is 0, which says nothing, while more refusals follow in another packet.
         """
         refused = list(self.refused[:REFUSALS_PER_PACKET])
-        self.refused = self.refused[REFUSALS_PER_PACKET:] or ()
+        self.refused = list(self.refused[REFUSALS_PER_PACKET:]) or ()
         if refused:
             self._told_refusals = self._told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
             self._told_refusals.extend(refused)
