@@ -148,7 +148,7 @@ class ReceiptBook:
     def refuse(self, sequence: int, reason: Reason) -> None:
         """The peer says that a packet has reached no callback. Numbers that are settled, or were not given, are not."""
         page = (self._pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
-        if page is not None and sequence > self.settled:
+        if page is not None and sequence > self.settled and self.closed is None:
             page.refused = page.refused or {}
             page.refused[sequence] = reason
             self._tell(sequence)
