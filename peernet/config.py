@@ -84,7 +84,7 @@ class NetworkConfig:
 
     # Bitcoin allows 125 channels together, libp2p starts at 64 and 128.
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
-    max_outbound: int = _limit(16, "channels", "connect() raises ConnectError", least=0)
+    max_outbound: int = _limit(16, "channels that this side has dialled", "no more are dialled unasked", least=0)
 
     # Pending decisions hold a socket each.
     max_pending: int = _limit(64, "connections", "new connection refused: busy", least=1)
