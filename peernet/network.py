@@ -164,6 +164,7 @@ class PeerNetwork:
             self._introduce_inbound,
             switch.welcome,
             switch.bans.blame,
+            switch.known_peers.__contains__,
         )
         self._connector = Connector(self.config, self._dialler, switch)
         self._redialler = Redialler(self.config, self._connector.redial)
