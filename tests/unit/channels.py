@@ -10,7 +10,6 @@ import gevent
 from gevent.pool import Group
 from google.protobuf.message import Message
 
-from peernet import clock
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
@@ -243,11 +242,6 @@ class Setup:
         self.running.join(timeout=scaled(5))
         self.owner.greenlets.join(timeout=scaled(5))
         self.owner.threads.stop()
-
-
-def now() -> float:
-    """Monotonic seconds, as the code under test reads them."""
-    return clock.monotonic()
 
 
 class Linked:

@@ -16,7 +16,7 @@ from peernet.goodbye import goodbye_packet
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from tests.support import scaled, wait_until
-from tests.unit.channels import Setup, begun_session, frame, text
+from tests.unit.channels import Setup, frame, text
 
 OPEN, RECONNECTING, CLOSING, CLOSED = (
     ChannelState.OPEN,
@@ -376,11 +376,3 @@ class TestLiveness:
         assert setup.reconnect()
         gevent.sleep(0.01)
         assert setup.channel.state is OPEN
-
-
-def test_the_end_of_a_session_keeps_no_packet() -> None:
-    session = begun_session()
-    session.keep(b"one")
-    session.keep_large(b"header", b"content")
-    session.end()
-    assert (session.kept, session.kept_bytes, session._contents) == ([], 0, None)
