@@ -7,6 +7,7 @@ import { ProtocolError } from "./errors.js";
 
 const PROTO = fileURLToPath(new URL("../../../proto/peernet/v1/packet.proto", import.meta.url));
 const FIRST_BODY = 16;
+const MAX_FIELDS = 64;
 const LENGTH_DELIMITED = 2;
 const GROUP = 3; // proto3 has none, so none is skipped either
 const BULK_KINDS = new Set(["pure_message", "data_transmission"]);
@@ -60,7 +61,9 @@ export function toJSON(packet) {
 function bodyFields(bytes) {
   const reader = protobuf.Reader.create(bytes);
   const bodies = [];
+  let fields = 0;
   while (reader.pos < reader.len) {
+    if (++fields > MAX_FIELDS) throw new Error("too many fields");
     const tag = reader.uint32();
     const number = tag >>> 3;
     const wireType = tag & 7;
