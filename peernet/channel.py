@@ -451,6 +451,11 @@ class PeerChannel:
 
     # What the dispatcher calls.
 
+    def on_control(self, size: int) -> None:
+        """A packet of the protocol's own has come, of so many bytes."""
+        if self._link.throttle is not None:
+            self._link.throttle.charge(size)
+
     def on_heartbeat(self, packet: pb.Packet) -> None:
         """A heartbeat has come."""
         self._pings.take(packet, self._link)

@@ -186,6 +186,7 @@ class Dispatcher:
         self._connection.received(kind, len(frame))
         session = self._session
         if kind.control:
+            self._channel.on_control(len(frame))
             self._handle_control(kind.name, decode(frame))
         elif session is None:
             self._pass_gates(kind, frame)
