@@ -19,11 +19,13 @@ from peernet.claims import Claim, Claims
 from peernet.config import NetworkConfig
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
+from peernet.goodbye import goodbye_packet
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import Introduced, Refusal
 from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.known_peers import ChannelTable, KnownPeers
+from peernet.link import Link
 from peernet.logs import get_logger
 from peernet.peer import GenericPeer
 from peernet.reasons import Reason
@@ -272,12 +274,22 @@ class Switch:
                 taken = channel.attach(*arguments)
         except RemoteProtocolError as error:
             self.counters[error.reason] += 1
+            self._send_away(introduced, error)
         finally:
             if not taken:
                 introduced.transport.close()
         if channel is None or not taken:
             raise Refusal(Reason.SESSION_LOST)
+        self.counters["resumed"] += 1
+        self.channel_resumed.fire(channel)  # last: a listener may be interrupted, and the connection is the channel's
         return channel
+
+    def _send_away(self, introduced: Introduced, error: RemoteProtocolError) -> None:
+        """Tell a peer why the connection, with which it is introduced already, will not be used."""
+        link = Link(introduced.transport, introduced.connection, self.config)
+        link.put_control(goodbye_packet(error.reason, str(error)))
+        link.say_no_more()
+        link.discard_until_end()
 
     def _is_better(self, existing: PeerChannel) -> bool:
         """Whether a channel is to be kept, and not a connection that we have dialled."""
@@ -352,10 +364,6 @@ class Switch:
     def on_reconnecting(self, channel: PeerChannel) -> None:
         self.counters["reconnecting"] += 1
         self.channel_reconnecting.fire(channel)
-
-    def on_resumed(self, channel: PeerChannel) -> None:
-        self.counters["resumed"] += 1
-        self.channel_resumed.fire(channel)
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)

@@ -63,7 +63,7 @@ class GreenletCount:
         """The number now, or that of less than a second ago."""
         now = time.monotonic()
         if now - self._counted_at >= COUNT_INTERVAL:
-            self._count = sum(isinstance(thing, greenlet.greenlet) for thing in gc.get_objects())
+            self._count = sum(isinstance(thing, greenlet.greenlet) and not thing.dead for thing in gc.get_objects())
             self._counted_at = now
         return self._count
 

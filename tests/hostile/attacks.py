@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from tests.hostile.honest import SOURCES, Figures, echoes, honest_handshake
 from tests.hostile.node import Load, Victim, in_ms
-from tests.hostile.raw import (
-    Peer,
-    client_context,
-    client_hello,
-    connect,
-    half_a_handshake,
-    hello,
-    is_over,
-    message,
-    reset,
-    source,
-    varint,
-)
+from tests.hostile.raw import Peer, client_hello, connect, half_a_handshake, is_over, reset
+from tests.hostile.wire import hello, message, varint
 
 PATIENCE = 60.0  # how long anything is waited for; seconds
 SELDOM = 0.02  # between two echoes, where the node's own use of the CPU is measured; seconds
-Figures = dict[str, Any]
-_sources = map(source, count(random.randrange(1 << 16)))  # new ones in each run: rates are remembered
-
-
-def honest_handshake(port: int) -> float | None:
-    """The seconds in which an honest peer gets acquainted; ``None`` if it is sent away."""
-    context = client_context()
-    began = time.perf_counter()
-    try:
-        peer = Peer(port, next(_sources), context)
-    except (OSError, ConnectionError):
-        return None
-    took = time.perf_counter() - began
-    peer.close()
-    return took
 
 
 def crowd(victim: Victim, *, silent: int = 500, half: int = 50, handshakes: int = 100, pause: float = 0.1) -> Figures:
     """Many who connect and say nothing, or stop in the middle of TLS, each from an address of its own."""
-    attackers = [connect(victim.port, next(_sources)) for _ in range(silent)]
+    attackers = [connect(victim.port, next(SOURCES)) for _ in range(silent)]
     for _ in range(half):
-        attackers.append(connect(victim.port, next(_sources)))
+        attackers.append(connect(victim.port, next(SOURCES)))
         with suppress(OSError):
             half_a_handshake(attackers[-1])
     began = time.monotonic()
@@ -80,9 +53,9 @@ def _those_still_there(attackers: list[socket.socket]) -> list[socket.socket]:
 
 def trickle(victim: Victim, *, every: float = 1.0) -> Figures:
     """One byte now and then, in TLS and in the hello behind it. How long each connection is kept."""
-    in_tls = connect(victim.port, next(_sources))
+    in_tls = connect(victim.port, next(SOURCES))
     began_tls = time.monotonic()
-    in_hello = Peer(victim.port, next(_sources), network="")
+    in_hello = Peer(victim.port, next(SOURCES), greeting=b"")
     began_hello = time.monotonic()
     first, second = iter(client_hello()), iter(hello() * 100)
     kept: Figures = {}
@@ -109,7 +82,7 @@ def _is_refused(sock: socket.socket, send: Callable[[], Any]) -> bool:
 
 def dribble(victim: Victim, *, every: float = 1.0, patience: float = 60) -> Figures:
     """A peer, properly introduced, that sends a frame byte by byte. How long its channel is kept."""
-    peer = Peer(victim.port, next(_sources))
+    peer = Peer(victim.port, next(SOURCES))
     began = time.monotonic()
     peer.send(varint(100_000))
     with suppress(OSError, ConnectionError):
@@ -136,49 +109,12 @@ def _is_over(peer: Peer) -> bool:
         return True
 
 
-class Echoes:
-    """An honest peer that asks for an answer all the time, in a thread of its own."""
-
-    def __init__(self, victim: Victim, pause: float) -> None:
-        self.took: list[float] = []
-        self.broken = False
-        self._peer = Peer(victim.port, next(_sources))
-        self._pause = pause
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                self.took.append(self._peer.echo())
-            except OSError:
-                self.broken = True
-                return
-            time.sleep(self._pause)
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-        self._peer.close()
-
-
-@contextmanager
-def echoes(victim: Victim, pause: float = 0.005) -> Iterator[Echoes]:
-    """An honest peer that is served all the time, or notices."""
-    asking = Echoes(victim, pause)
-    try:
-        yield asking
-    finally:
-        asking.stop()
-
-
 def no_descriptors(victim: Victim, *, connections: int = 1000, seconds: float = 5, allowed: int = 256) -> Figures:
     """More connections than there are descriptors. The victim must let strangers take all that there are."""
     victim.allow_descriptors(allowed)
     with echoes(victim, SELDOM) as asking:
         load = Load(victim)
-        attackers = [connect(victim.port, next(_sources)) for _ in range(connections)]
+        attackers = [connect(victim.port, next(SOURCES)) for _ in range(connections)]
         time.sleep(0.5)
         storm, load = load.share, Load(victim)
         asking.took.clear()
@@ -206,7 +142,7 @@ def _come_back(attackers: list[socket.socket], port: int, seconds: float) -> int
     ends, tries = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
         with suppress(OSError):
-            attackers.append(connect(port, next(_sources)))
+            attackers.append(connect(port, next(SOURCES)))
         tries += 1
         time.sleep(0.05)
     return tries
@@ -227,7 +163,7 @@ def emfile(victim: Victim, *, seconds: float = 3) -> Figures:
     with echoes(victim, SELDOM) as asking:
         before = victim.status["counters"]
         victim.allow_descriptors(victim.descriptors - 5)
-        attackers = [connect(victim.port, next(_sources)) for _ in range(100)]
+        attackers = [connect(victim.port, next(SOURCES)) for _ in range(100)]
         time.sleep(0.5)
         asking.took.clear()
         load = Load(victim)
@@ -250,11 +186,11 @@ def emfile(victim: Victim, *, seconds: float = 3) -> Figures:
 def churn(victim: Victim, *, connections: int = 10_000, handshakes: int = 2_000) -> Figures:
     """Many who connect and leave, orderly or not, at once or in the middle of TLS."""
     _come_and_go(victim, connections // 10, handshakes // 10)  # what is kept for ever is paid by now
-    before = _settled(victim)
+    before = victim.settled()
     began = time.monotonic()
     _come_and_go(victim, connections, handshakes)
     took = time.monotonic() - began
-    after = _settled(victim)
+    after = victim.settled()
     return {
         "seconds": round(took, 1),
         "descriptors": after["fds"] - before["fds"],
@@ -267,10 +203,10 @@ def churn(victim: Victim, *, connections: int = 10_000, handshakes: int = 2_000)
 def _come_and_go(victim: Victim, connections: int, handshakes: int) -> None:
     said = client_hello()
     for number in range(connections):
-        sock = connect(victim.port, next(_sources))
+        sock = connect(victim.port, next(SOURCES))
         reset(sock) if number % 2 else sock.close()
     for number in range(handshakes):
-        sock = connect(victim.port, next(_sources))
+        sock = connect(victim.port, next(SOURCES))
         with suppress(OSError):
             sock.sendall(said[: len(said) if number % 2 else 100])
             if number % 2:
@@ -278,20 +214,9 @@ def _come_and_go(victim: Victim, connections: int, handshakes: int) -> None:
         reset(sock) if number % 4 < 2 else sock.close()
 
 
-def _settled(victim: Victim) -> Figures:
-    """Its status when nobody is in a handshake any more."""
-    previous = victim.status
-    while True:
-        time.sleep(1.1)
-        status = victim.status
-        if (status["fds"], status["greenlets"]) == (previous["fds"], previous["greenlets"]):
-            return status
-        previous = status
-
-
 def flood(victim: Victim, *, seconds: float = 10) -> Figures:
     """One untrusted peer that sends tiny messages as fast as it can."""
-    flooder = Peer(victim.port, next(_sources))
+    flooder = Peer(victim.port, next(SOURCES))
     over = threading.Event()
     sent = 0
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import select
+import signal
+import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,20 +23,66 @@ import psutil
 from tools.node_process import NodeProcess
 
 
-class Victim(NodeProcess):
+class Measured:
+    """A process, looked at from outside.
+
+    Attributes:
+        process: the process.
+    """
+
+    process: subprocess.Popen[bytes]
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used, to the microsecond."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3), as Linux makes it
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors it has open."""
+        return psutil.Process(self.process.pid).num_fds()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it has resident."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that it had resident since :meth:`forget_peak`."""
+        for line in self._file("status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+        raise AssertionError("this system does not tell the most memory that a process had")
+
+    def forget_peak(self) -> None:
+        """Begin anew with :attr:`peak`."""
+        self._file("clear_refs").write_text("5")
+
+    def allow_descriptors(self, count: int) -> None:
+        """Give it another limit of descriptors."""
+        hard = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+    def _file(self, name: str) -> Path:
+        return Path(f"/proc/{self.process.pid}/{name}")
+
+
+class Victim(NodeProcess, Measured):
     """A running node with limits of its own.
 
     Args:
         home: its home folder, which is made.
+        arguments: for ``run``, and before it.
         limits: what differs from the defaults.
     """
 
-    def __init__(self, home: Path, **limits: Any) -> None:
+    def __init__(self, home: Path, *arguments: str, **limits: Any) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [f"{name} = {str(value).lower()}" for name, value in limits.items()]
         (home / "config.toml").write_text("\n".join(["[limits]", *lines, ""]))
-        super().__init__(home)
-        self._process = psutil.Process(self.process.pid)
+        super().__init__(home, *arguments)
+        self.shown = 0  # bytes of events that :meth:`read_by_somebody` has read
 
     def __enter__(self) -> Victim:
         super().__enter__()
@@ -44,24 +95,32 @@ class Victim(NodeProcess):
 
     @property
     def status(self) -> dict[str, Any]:
-        """What the command ``status`` shows."""
-        return dict(self.command("status", "-o", "json").json)
+        """What the command ``status`` shows, without the cost of a command."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(60)
+            folder = os.open(self.home, os.O_RDONLY)
+            try:
+                control.connect(f"/proc/self/fd/{folder}/control.sock")  # paths of sockets must be short
+            finally:
+                os.close(folder)
+            control.sendall(b'{"command": "status", "arguments": {}}\n')
+            with control.makefile("rb") as answer:
+                return dict(json.loads(answer.readline())["result"])
+
+    def settled(self) -> dict[str, Any]:
+        """Its status when nothing begins or ends any more."""
+        previous = self.status
+        while True:
+            time.sleep(1.1)  # greenlets are counted once a second
+            status = self.status
+            if (status["fds"], status["greenlets"]) == (previous["fds"], previous["greenlets"]):
+                return status
+            previous = status
 
     @property
-    def cpu(self) -> float:
-        """Seconds of CPU that it has used."""
-        used = self._process.cpu_times()
-        return used.user + used.system
-
-    @property
-    def descriptors(self) -> int:
-        """How many descriptors it has open."""
-        return self._process.num_fds()
-
-    @property
-    def memory(self) -> int:
-        """Bytes that it has resident."""
-        return self._process.memory_info().rss
+    def logged(self) -> int:
+        """Bytes of its log."""
+        return os.fstat(self._log.fileno()).st_size
 
     @contextmanager
     def read_by_somebody(self) -> Iterator[None]:
@@ -70,9 +129,12 @@ class Victim(NodeProcess):
         over, stdout = threading.Event(), self.process.stdout.fileno()
 
         def read() -> None:
-            while not over.is_set():
-                if select.select([stdout], [], [], 0.1)[0]:
-                    os.read(stdout, 1 << 20)
+            while select.select([stdout], [], [], 0.1)[0] or not over.is_set():
+                if select.select([stdout], [], [], 0)[0]:
+                    data = os.read(stdout, 1 << 20)
+                    self.shown += len(data)
+                    if not data:
+                        return
 
         reading = threading.Thread(target=read)
         reading.start()
@@ -82,16 +144,48 @@ class Victim(NodeProcess):
             over.set()
             reading.join()
 
-    def allow_descriptors(self, count: int) -> None:
-        """Give it another limit of descriptors."""
-        hard = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+class Program(Measured):
+    """A program of its own that has a network in it: see ``tests/hostile/program.py``.
+
+    Args:
+        log: the file for its log.
+        options: what it does otherwise than usual.
+    """
+
+    def __init__(self, log: Path, **options: Any) -> None:
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.hostile.program", json.dumps(options)],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+
+    def __enter__(self) -> Program:
+        self.port = int(self._line())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def stop(self) -> dict[str, Any]:
+        """Have it stop. Returns what it has counted."""
+        self.process.send_signal(signal.SIGTERM)
+        return dict(json.loads(self._line()))
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode()
 
 
 class Load:
     """How much of one core a node uses, from now on."""
 
-    def __init__(self, victim: Victim) -> None:
+    def __init__(self, victim: Measured) -> None:
         self._victim = victim
         self._cpu, self._since = victim.cpu, time.monotonic()
 

@@ -1,8 +1,10 @@
-"""The protocol with sockets and OpenSSL only: what attackers, and an honest peer to compare them with, need."""
+"""Connections with sockets and OpenSSL only: what attackers, and an honest peer to compare them with, need."""
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import select
 import socket
 import struct
@@ -13,54 +15,21 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 
+from tests.hostile.wire import HELLO, REPLY_TO, content, heartbeat, hello, number, reason_of
+
 PATIENCE = 10.0  # seconds an honest peer waits
-HELLO, HEARTBEAT, PURE_MESSAGE = 16, 17, 20
-REQUEST_ID = 3
-
-
-def varint(value: int) -> bytes:
-    """As protobuf writes it."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(encoded) + bytes([value])
-
-
-def number(field: int, value: int) -> bytes:
-    """A protobuf field with a number."""
-    return varint(field << 3) + varint(value)
-
-
-def content(field: int, value: bytes) -> bytes:
-    """A protobuf field with bytes, a text, or a message."""
-    return varint(field << 3 | 2) + varint(len(value)) + value
-
-
-def frame(packet: bytes) -> bytes:
-    """A packet with its length in front."""
-    return varint(len(packet)) + packet
-
-
-def hello(network: str = "peernet") -> bytes:
-    """The hello of a peer without sessions, as a frame."""
-    return frame(content(HELLO, number(1, 1) + number(2, 1) + content(3, network.encode())))
-
-
-def heartbeat(request: int = 0) -> bytes:
-    """A heartbeat, as a frame; with a number it asks for an answer."""
-    return frame((number(REQUEST_ID, request) if request else b"") + content(HEARTBEAT, b""))
-
-
-def message(text: str) -> bytes:
-    """A text message, as a frame."""
-    return frame(content(PURE_MESSAGE, content(1, text.encode())))
 
 
 def client_context() -> SSL.Context:
     """TLS with a new key, as a dialling peer speaks it."""
+    return identity()[0]
+
+
+def identity() -> tuple[SSL.Context, str]:
+    """TLS with a new key, as a dialling peer speaks it, and the identifier that the key proves."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "whoever")])
     long_ago = datetime.datetime(2001, 1, 1)
@@ -74,12 +43,21 @@ def client_context() -> SSL.Context:
     context.use_certificate(certificate)
     context.use_privatekey(key)
     context.set_verify(SSL.VERIFY_NONE)
-    return context
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return context, base64.b32encode(hashlib.sha256(spki).digest()).decode().lower().rstrip("=")
 
 
-def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    """A TCP connection to a port of this machine, from any of its loopback addresses."""
+def connect(port: int, source: str = "127.0.0.1", buffer: int = 0) -> socket.socket:
+    """A TCP connection to a port of this machine, from any of its loopback addresses.
+
+    Args:
+        port: where to.
+        source: where from.
+        buffer: bytes that the system takes while nobody reads them; 0 for what is usual.
+    """
     sock = socket.socket()
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.settimeout(PATIENCE)
     try:
@@ -129,14 +107,20 @@ class Peer:
         port: where the node listens.
         source: the address it comes from.
         context: made by :func:`client_context`; a new one if not given.
-        network: what its hello names; empty to say no hello.
+        greeting: its hello; empty to say none.
+        buffer: bytes that the system takes while nobody reads them; 0 for what is usual.
     """
 
     def __init__(
-        self, port: int, source: str = "127.0.0.1", context: SSL.Context | None = None, network: str = "peernet"
+        self,
+        port: int,
+        source: str = "127.0.0.1",
+        context: SSL.Context | None = None,
+        greeting: bytes = hello(),
+        buffer: int = 0,
     ) -> None:
         context = context or client_context()
-        self.sock = connect(port, source)
+        self.sock = connect(port, source, buffer)
         self._buffer = b""
         self._asked = 0
         self.sock.setblocking(False)
@@ -144,11 +128,11 @@ class Peer:
         self.tls.set_connect_state()
         try:
             self.call(self.tls.do_handshake)
-            if network:
-                self.send(hello(network))
-                answer = self.receive()
-                if content(HELLO, b"")[:2] != answer[:2]:
-                    raise ConnectionError(f"something else than a hello: {answer!r}")
+            if greeting:
+                self.send(greeting)
+                self.welcome = self.receive()
+                if content(HELLO, b"")[:2] != self.welcome[:2]:
+                    raise ConnectionError(f"something else than a hello: {self.welcome!r}")
         except BaseException:
             self.sock.close()
             raise
@@ -174,12 +158,20 @@ class Peer:
     def echo(self) -> float:
         """The seconds that the answer to a heartbeat takes."""
         self._asked += 1
-        wanted = number(4, self._asked)
+        wanted = number(REPLY_TO, self._asked)
         began = time.perf_counter()
         self.send(heartbeat(self._asked))
         while wanted not in self.receive():
             continue
         return time.perf_counter() - began
+
+    def reason(self) -> int | None:
+        """Read until the connection is over. Returns the reason that the node has given, if it has."""
+        reason = None
+        with suppress(ConnectionError):
+            while reason is None:
+                reason = reason_of(self.receive())
+        return reason
 
     def close(self) -> None:
         """Leave."""

@@ -364,7 +364,7 @@ def test_the_time_in_which_this_process_stood_still_does_not_count(slow: Any) ->
 def test_a_callback_that_takes_its_time_is_not_the_peers_fault(setup: Setup) -> None:
     go_on = Flag()
     setup.far.send(framed(b"one") + encode_varint(100) + b"x")
-    reading = gevent.spawn(setup.link.read, lambda frame: go_on.wait())
+    reading = gevent.spawn(setup.link.read, setup, lambda frame: go_on.wait())
     gevent.sleep(0.001)
     assert not setup.link.dribbles(1000)
     assert not setup.link.dribbles(1100)

@@ -220,8 +220,14 @@ class TestSignsOfLife:
     def test_bytes_that_were_read_are_one(self, linked: Linked) -> None:
         asking = gevent.spawn(shows_life, linked.link, scaled(5))
         gevent.sleep(0)
-        linked.link.last_received += 1
+        linked.link.received_bytes += 1
         assert asking.get(timeout=scaled(4)) is True
+
+    def test_time_that_is_forgiven_is_none(self, linked: Linked) -> None:
+        asking = gevent.spawn(shows_life, linked.link, 0.05)
+        gevent.sleep(0)
+        linked.link.forgive(0.001)
+        assert asking.get(timeout=scaled(5)) is False
 
     def test_bytes_that_nobody_reads_are_one(self, linked: Linked) -> None:
         linked.far.transport.send(b"old")

@@ -112,10 +112,11 @@ def test_what_is_not_settled_at_the_end_has_failed(book: ReceiptBook) -> None:
     assert (state(first), state(second)) == (ACKNOWLEDGED, failed(Reason.EXPIRED))
 
 
-def test_an_acknowledgement_that_comes_after_the_end_changes_nothing(book: ReceiptBook) -> None:
+def test_what_has_failed_stays_failed(book: ReceiptBook) -> None:
     (receipt,) = write(book, 1)
     book.close(Reason.EXPIRED)
     book.settle(1)
+    book.refuse(1, Reason.UNHANDLED)
     assert state(receipt) == failed(Reason.EXPIRED)
 
 

@@ -16,7 +16,7 @@ class Times:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.slept: list[float] = []
-        monkeypatch.setattr(throttle.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(throttle.clock, "monotonic", lambda: self.now)
         monkeypatch.setattr(throttle.gevent, "sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
@@ -48,6 +48,16 @@ def test_a_flood_is_delayed_to_the_rate_and_counted(times: Times) -> None:
     assert times.now - began == pytest.approx((64_000 - 4000) / 2000)
     assert set(counted) == {"throttled"}
     assert len(counted) > 900
+
+
+def test_a_large_control_packet_counts_as_many_frames(times: Times) -> None:
+    throttle = throttled([])
+    throttle.charge(64_000)
+    throttle.pace(4000, lambda: True)
+    assert sum(times.slept) == pytest.approx(1000 / 2000)
+    throttle.charge(63)  # any ordinary one is a frame and no more
+    throttle.pace(0, lambda: True)
+    assert sum(times.slept) == pytest.approx(1000 / 2000)
 
 
 def test_a_long_pause_ends_when_the_link_does(times: Times) -> None:
