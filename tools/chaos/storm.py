@@ -44,12 +44,12 @@ AT_ONCE = 16
 class Hub:
     """The node that is killed.
 
-    It takes as many channels as come; all other limits are the usual ones.
+    It takes as many channels as come, from one address too; all other limits are the usual ones.
     """
 
     def __init__(self, *, home: str, port: int) -> None:
         raise_file_limit(4096)
-        config = NetworkConfig(max_inbound=100_000)
+        config = NetworkConfig(max_inbound=100_000, max_inbound_per_address=100_000)
         identity = Identity.load_or_create(Path(home))
         self._network = _CountingHub(identity, [f"127.0.0.1:{port}"], "chaos", config=config)
         self._network.start()
