@@ -26,15 +26,18 @@ class Acknowledger:
         session: what was handled and told.
         link: where they leave; another one than is read while a callback outlives its link.
         timer: the network's.
+
+    Attributes:
+        waiting: whether the timer is going to fire.
     """
 
-    __slots__ = ("_session", "_timer", "_told_at", "_waiting", "link")
+    __slots__ = ("_session", "_timer", "_told_at", "link", "waiting")
 
     def __init__(self, session: Session, link: Link, timer: AcknowledgeTimer) -> None:
         self._session = session
         self._timer = timer
         self._told_at = 0  # bytes that had been received by then
-        self._waiting = False  # for the timer
+        self.waiting = False
         self.link = link
 
     def rest(self) -> None:
@@ -47,9 +50,9 @@ class Acknowledger:
             self.end_turn()
 
     def end_turn(self) -> None:
-        """More has arrived than is handled: acknowledge soon."""
-        if not self._waiting and (self._session.owes or self._session.refused):
-            self._waiting = True
+        """More has arrived than is handled: acknowledge soon, whatever handling it takes."""
+        if not self.waiting and (self._session.owes or self._session.refused):
+            self.waiting = True
             self._timer.add(self)
 
     def acknowledge(self) -> None:
@@ -70,7 +73,7 @@ class Acknowledger:
 
     def on_time(self) -> None:
         """The timer has fired."""
-        self._waiting = False
+        self.waiting = False
         self.acknowledge()
 
 

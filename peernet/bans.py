@@ -226,8 +226,20 @@ class Bans:
         table = self._manual if ban.manual else self._automatic
         table[ban.who] = _Entry(ban, self._clock() + seconds)
         self.revision += 1
-        if len(self._automatic) + len(self._manual) > self._config.max_bans:
+        if self._is_over_full():
+            self._remove_ended()
+        if self._is_over_full():
             (self._automatic or self._manual).popitem(last=False)
+
+    def _is_over_full(self) -> bool:
+        return len(self._automatic) + len(self._manual) > self._config.max_bans
+
+    def _remove_ended(self) -> None:
+        """Forget the bans that are over, so that none of them holds a place of one in force."""
+        now = self._clock()
+        for table in (self._automatic, self._manual):
+            for who in [who for who, entry in table.items() if entry.ends <= now]:
+                del table[who]
 
     def _remove(self, who: str) -> None:
         for table in (self._automatic, self._manual):

@@ -65,8 +65,6 @@ class ChannelOwner(DispatchOwner, Protocol):
 
     def on_reconnecting(self, channel: PeerChannel) -> None: ...
 
-    def on_resumed(self, channel: PeerChannel) -> None: ...
-
     def on_closed(self, channel: PeerChannel) -> None: ...
 
 
@@ -125,6 +123,7 @@ class PeerChannel:
         self._closed = Flag()
         self._moved: Flag | None = None  # set when a channel that was reconnecting is that no more
         self._expires_at = 0.0
+        self._runs = False
         self._released = False
         self._freed: Flag | None = None
         self._tasks: Group | None = None
@@ -313,7 +312,7 @@ class PeerChannel:
         self.check_thread()
         self._begin_closing(reason, message, retry_after, timeout)
         if not self.in_own_greenlet() and not _in_hub():
-            self._closed.wait(None)
+            self._wait_until_ended(reason, timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended. Returns whether it has.
@@ -335,6 +334,7 @@ class PeerChannel:
     def run(self) -> None:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._greenlet = gevent.getcurrent()
+        self._runs = True
         try:
             while self._wait_for_link():
                 self._read(self._link)
@@ -347,11 +347,14 @@ class PeerChannel:
         """Go on over another connection, whose two hellos say that it resumes the session.
 
         Returns:
-            Whether the channel has taken the connection; it has not if it has ended meanwhile.
+            Whether the channel has taken the connection; it has not if it has ended meanwhile, or if
+            yet another connection came in between.
 
         Raises:
             RemoteProtocolError: the peer's hello says what cannot be; the channel has ended.
         """
+        if self._session is not None and self._session.went_on_since(ours):
+            return False
         self.detach("another connection has taken its place")
         if self.state is not ChannelState.RECONNECTING or self._session is None:
             return False
@@ -366,7 +369,6 @@ class PeerChannel:
         self._acknowledge()  # before what is sent again: see Session.resume
         self._sender.send_again(self._link.outbox, again)
         self._tell_of_change()
-        self._owner.on_resumed(self)
         return True
 
     def detach(self, why: str) -> None:
@@ -377,14 +379,17 @@ class PeerChannel:
     def end(self, reason: Reason, text: str = "") -> None:
         """End at once, without a goodbye: there is nobody to hear it, or it is said already."""
         self._note_end(reason, text or reason.sentence)
-        self._conclude()
-        self._link.abort()
+        self._link.abort()  # first: listeners may take their time, or be interrupted
         if not self._released:
             self._spawn_ending(self._reap)
+        self._conclude()
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
-        return self.state is _OPEN and shows_life(self._link, timeout)
+        link = self._link
+        if self.state is not _OPEN:
+            return False
+        return shows_life(link, timeout) or (self.state is _OPEN and self._link is not link)
 
     def tick(self, now: float, lag: float = 0.0) -> None:
         """Heartbeat, and notice a peer that is dead, does not read, or stays away too long.
@@ -620,6 +625,12 @@ class PeerChannel:
         deadline = Deadline(self._config.close_timeout if timeout is None else timeout)
         self._spawn_ending(self._finish, self._link, deadline)
 
+    def _wait_until_ended(self, reason: Reason, timeout: float | None) -> None:
+        timeout = self._config.close_timeout if timeout is None else timeout
+        if self.ended_by_peer and not self._closed.wait(timeout):
+            self.end(reason)  # the callback for its goodbye does not return
+        self._closed.wait(None)  # else somebody sees to it: _finish
+
     def _finish(self, link: Link, deadline: Deadline) -> None:
         link.finish(deadline, self._closed)
         self._conclude()  # a callback that hangs keeps nobody else waiting
@@ -630,7 +641,7 @@ class PeerChannel:
         if self._released or self._freed is not None:  # or somebody sees to it already
             return
         self._freed = Flag()
-        if not self._freed.wait(self._config.close_timeout) and self._greenlet is not None:
+        if not self._freed.wait(self._config.close_timeout) and self._runs:
             logger.warning("a callback of %r still runs, long after the channel has ended; it is killed", self)
             gevent.kill(self._greenlet)
 

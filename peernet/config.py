@@ -12,6 +12,9 @@ from typing import Any
 from peernet.errors import ConfigurationError
 from peernet.profiles import KIB, MIB, PROFILES
 
+# A sender keeps no more packets unacknowledged, because a receiver remembers no more refusals (docs/protocol.rst).
+MAX_UNACKNOWLEDGED = 8192
+
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
     metadata = {"unit": unit, "at_limit": at_limit, "least": least, "most": most}
@@ -85,14 +88,14 @@ class NetworkConfig:
     max_inbound_per_address: int = _limit(
         32, "channels for each IPv4 address or IPv6 /56", "new connection refused: busy", least=1
     )
-    max_outbound: int = _limit(16, "channels", "connect() raises ConnectError", least=0)
+    max_outbound: int = _limit(16, "channels that this side has dialled", "no more are dialled unasked", least=0)
 
     # Pending decisions hold a socket each.
     max_pending: int = _limit(64, "connections", "new connection refused: busy", least=1)
     decision_timeout: float = _limit(60.0, "seconds", "pending peer refused: decision_timeout", least=0.1)
 
-    # The outbox. A slow reader may cost 4 MiB; the last quarter is for packets
-    # that callbacks send, which must not wait on their own channel.
+    # The outbox, if no session is kept; else its limits hold. A slow reader may cost 4 MiB; the last
+    # quarter is for packets that callbacks send, which must not wait on their own channel.
     outbox_packets: int = _limit(256, "packets", "send() waits; try_send() refuses", least=1)
     outbox_bytes: int = _limit(3 * MIB, "bytes", "send() waits; try_send() refuses", least=64 * KIB)
     outbox_reserve_packets: int = _limit(256, "packets", "send() in a callback raises OutboxFullError", least=1)
@@ -176,6 +179,8 @@ class NetworkConfig:
             raise ConfigurationError("outbox_bytes + outbox_reserve_bytes must hold a frame of max_frame bytes")
         if self.session_bytes + self.session_reserve_bytes < self.max_frame:
             raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
+        if self.session_packets + self.session_reserve_packets > MAX_UNACKNOWLEDGED:
+            raise ConfigurationError(f"session_packets + session_reserve_packets must not exceed {MAX_UNACKNOWLEDGED}")
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:

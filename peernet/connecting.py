@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from peernet.address import PeerAddress
@@ -37,8 +37,16 @@ class Connector:
         self._switch = switch
         self._dialling: Counter[str] = Counter()  # to whom new channels are under way
 
-    def connect(self, where: PeerAddress, timeout: float, attempts: int) -> PeerChannel:
-        """The channel to the peer at an address; see :meth:`~peernet.network.PeerNetwork.connect`."""
+    def connect(self, where: PeerAddress, timeout: float, attempts: int, *, asked: bool = True) -> PeerChannel:
+        """The channel to the peer at an address; see :meth:`~peernet.network.PeerNetwork.connect`.
+
+        Args:
+            where: the address.
+            timeout: seconds for everything.
+            attempts: how often to try.
+            asked: whether the application wants this connection; of those that a node makes by itself
+                there may be ``max_outbound``.
+        """
         deadline = Deadline(timeout)
         existing = self._switch.find(where)
         if existing is not None and existing.state is ChannelState.OPEN:
@@ -47,7 +55,7 @@ class Connector:
             where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
         elif existing is not None:
             existing.wait_closed(timeout)
-        with self._room_to_dial(where, existing):
+        with nullcontext() if asked else self._room_to_dial(where, existing):
             return self._dial(where, deadline, timeout, attempts)
 
     def redial(self, where: PeerAddress, timeout: float) -> None:
@@ -73,7 +81,7 @@ class Connector:
     def _room_to_dial(self, where: PeerAddress, existing: PeerChannel | None) -> Iterator[None]:
         """
         Raises:
-            ConnectError: there are, or will be, as many channels as this node may dial.
+            ConnectError: there are, or will be, as many channels as this node may dial by itself.
         """
         whom, most = where.identifier or where.endpoint, self._config.max_outbound
         new = existing is None and whom not in self._dialling

@@ -10,6 +10,7 @@ import gevent
 
 from peernet import clock
 from peernet.acknowledging import Acknowledger, AcknowledgeTimer
+from peernet.channel_state import SENDABLE
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
@@ -129,13 +130,15 @@ class Dispatcher:
         if not self.reading:  # the channel has left this state, or this link, since the last frame
             return self._connection.state is ConnectionState.LEAVING and self.handle_last(frame)
         kind = peek_bare(frame)
-        session = self._session
+        session, acknowledger = self._session, self.acknowledger
         if kind is None or not kind.bulk or (session is not None and session.duplicates):
             return self._handle_any(frame)
-        if session is None:
+        if session is None or acknowledger is None:  # who has one has both
             self._pass_gates(kind, frame)
         else:
             session.received = number = session.received + 1
+            if session.handled != session.told and not acknowledger.waiting:
+                acknowledger.end_turn()  # the callback may take its time
             self._pass_gates(kind, frame)
             session.handled = number
         return self.reading
@@ -190,8 +193,10 @@ class Dispatcher:
         elif session.receive():
             number = session.received
             self._take_numbers(session, *peek_numbers(frame))
-            self._pass_gates(kind, frame)
-            session.handled = number
+            if self._channel.state in SENDABLE:  # those who were told may have ended it
+                self.end_turn()
+                self._pass_gates(kind, frame)
+                session.handled = number
         return self.reading
 
     def _pass_gates(self, kind: Kind, frame: Frame) -> None:
@@ -258,6 +263,8 @@ class Dispatcher:
 
     def _handle_control(self, kind: str, packet: pb.Packet) -> None:
         self._take_acknowledgement(packet)
+        if not self.reading:
+            return  # those who were told have ended the channel
         if kind == "heartbeat":
             self._channel.on_heartbeat(packet)
         elif kind == "disconnect":

@@ -164,6 +164,7 @@ class PeerNetwork:
             self._introduce_inbound,
             switch.welcome,
             switch.bans.blame,
+            switch.known_peers.__contains__,
         )
         self._connector = Connector(self.config, self._dialler, switch)
         self._redialler = Redialler(self.config, self._connector.redial)
@@ -325,15 +326,15 @@ class PeerNetwork:
         Raises:
             AddressError: the address does not parse.
             ConfigurationError: the network is not started.
-            ConnectError: or a subclass that says why there is no channel; ``config.max_outbound`` of them
-                that this node has dialled is one reason.
+            ConnectError: or a subclass that says why there is no channel.
         """
-        if not self.running:
-            raise ConfigurationError("the network is not started; call start() first")
-        timeout = self.config.connect_timeout if timeout is None else timeout
-        channel = self._connector.connect(PeerAddress.parse(address), timeout, attempts or self.config.connect_attempts)
+        channel = self._connect(address, timeout, attempts or self.config.connect_attempts, asked=True)
         self.known_peers.note(channel.peer, dialled=channel.dialled, kept=True)
         return channel
+
+    def connect_unasked(self, address: str, *, timeout: float | None = None) -> PeerChannel:
+        """:meth:`connect` as a node does it by itself: once, and to no more than ``config.max_outbound`` peers."""
+        return self._connect(address, timeout, 1, asked=False)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -486,6 +487,12 @@ class PeerNetwork:
         finally:
             if claim is not None:  # the handshake has failed after all
                 claim.release()
+
+    def _connect(self, address: str, timeout: float | None, attempts: int, *, asked: bool) -> PeerChannel:
+        if not self.running:
+            raise ConfigurationError("the network is not started; call start() first")
+        timeout = self.config.connect_timeout if timeout is None else timeout
+        return self._connector.connect(PeerAddress.parse(address), timeout, attempts, asked=asked)
 
     def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite

@@ -146,9 +146,14 @@ class ReceiptBook:
         return self.page
 
     def refuse(self, sequence: int, reason: Reason) -> None:
-        """The peer says that a packet has reached no callback. Numbers that are settled, or were not given, are not."""
+        """The peer says that a packet has reached no callback. For one that is done already that comes too late.
+
+        Args:
+            sequence: a number that was given to a packet, or any lower one.
+            reason: why.
+        """
         page = (self._pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
-        if page is not None and sequence > self.settled:
+        if page is not None and sequence > self.settled and page.reason(sequence) is None:
             page.refused = page.refused or {}
             page.refused[sequence] = reason
             self._tell(sequence)
@@ -157,11 +162,11 @@ class ReceiptBook:
         """The peer has acknowledged up to a number. After :meth:`close` that comes too late."""
         if self.closed is not None:
             return
-        first, self.settled = self.settled + 1, max(self.settled, acknowledged)
-        for page in range(first & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
+        before, self.settled = self.settled, max(self.settled, acknowledged)
+        for page in range(before & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
             (self._pages or {}).pop(page, None)
         if self._watched:
-            for sequence in range(first, self.settled + 1):
+            for sequence in range(before + 1, self.settled + 1):
                 self._tell(sequence)
 
     def close(self, reason: Reason) -> None:

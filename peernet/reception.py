@@ -45,6 +45,7 @@ class Reception:
         introduce: does the handshake; waits as long as it takes.
         welcome: decides about the introduced peer; returns its channel if it is to run.
         blame: told who was sent away for which reason, with the identifier if that was proven.
+        is_known: whether somebody with an identifier was here before.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Reception:
         introduce: Callable[[Transport], Introduced],
         welcome: Callable[[Introduced], PeerChannel | None],
         blame: Callable[[GenericPeer, str], object],
+        is_known: Callable[[str], bool],
     ) -> None:
         self._config = config
         self._counters = counters
@@ -64,6 +66,7 @@ class Reception:
         self._introduce = introduce
         self._welcome = welcome
         self._blame = blame
+        self._is_known = is_known
         self._admission = Admission(config)
         self._strangers: dict[Place, Transport] = {}  # in their handshake
         self.greenlets = Group()
@@ -124,6 +127,8 @@ class Reception:
             self._leave(place)
         if introduced is None:
             return None
+        if introduced.peer.proven and self._is_known(introduced.peer.identifier):
+            self._admission.recognise(place, introduced.peer.identifier, clock.monotonic())
         try:
             return self._welcome(introduced)
         except Refusal as refusal:

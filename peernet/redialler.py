@@ -21,6 +21,10 @@ from peernet.reasons import Reason
 
 logger = get_logger(__name__)
 
+# One peer that is back speaks for the network, and not for the others: it makes them be
+# dialled at most this often. Seconds.
+HURRY_EVERY = 10.0
+
 # Refusals that will be the same next time.
 FINAL = frozenset(
     {
@@ -35,16 +39,45 @@ FINAL = frozenset(
 )
 
 
+class _Pause:
+    """The time until a dial, which somebody else may shorten or end."""
+
+    def __init__(self) -> None:
+        self._changed = Flag()
+        self._ends = 0.0
+        self.over = False
+
+    def last_until(self, moment: float) -> bool:
+        """Wait. Returns whether to dial; not if :meth:`end` was called."""
+        self._ends = moment
+        # Never less: one wait in a busy loop ends early by the time that its round has taken.
+        while not self.over and (left := self._ends - clock.monotonic()) > 0:
+            self._changed.clear()
+            self._changed.wait(left)
+        return not self.over
+
+    def shorten(self, moment: float) -> None:
+        """Let it last no longer than until then."""
+        self._ends = min(self._ends, moment)
+        self._changed.set()
+
+    def end(self) -> None:
+        """There is nothing to dial for any more."""
+        self.over = True
+        self._changed.set()
+
+
 @dataclass
 class _Record:
     """What happened to the dials of one channel.
 
-    ``over`` tells the greenlet that redials it now that it is not needed any more.
+    ``not_before`` is the moment that the peer has asked to wait for.
     """
 
     dialled_at: float = float("-inf")
     failures: int = 0
-    over: Flag = field(default_factory=Flag)
+    not_before: float = float("-inf")
+    pause: _Pause = field(default_factory=_Pause)
 
 
 class Redialler:
@@ -53,7 +86,8 @@ class Redialler:
     The first attempt comes after a random moment, so that a hub that was restarted is not
     stormed. The pauses after failures are random up to a length that doubles each time,
     and that is forgotten only when a connection has been healthy for a while; but none is
-    longer than the peer has been away, so that a short absence is not made a long one.
+    longer than the peer has been away, so that a short absence is not made a long one. When
+    one peer is back, the others are dialled soon, because it may have been the network.
 
     Args:
         config: the limits.
@@ -65,53 +99,64 @@ class Redialler:
         self._dial = dial
         self._records: dict[PeerChannel, _Record] = {}
         self._turns = BoundedSemaphore(config.max_redials)
+        self._hurried_at = float("-inf")
         self._greenlets = Group()
 
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
         if channel.dialled:
             record = self._records.setdefault(channel, _Record())
-            record.over.set()  # if it was lost before, and has come back by itself
-            record.over = Flag()
-            self._greenlets.add(
-                spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, record.over)
-            )
+            record.pause.end()  # if it was lost before, and has come back by itself
+            record.pause = pause = _Pause()
+            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
 
     def forget(self, channel: PeerChannel) -> None:
         """A channel has ended."""
         record = self._records.pop(channel, None)
         if record is not None:
-            record.over.set()
+            record.pause.end()
 
     def stop(self) -> None:
         """Dial no more."""
         self._greenlets.kill()
         self._records.clear()
 
-    def _redial(self, channel: PeerChannel, record: _Record, over: Flag) -> None:
+    def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
         lost_at = clock.monotonic()
         if lost_at - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
-        pause = chance.uniform(0, self._config.backoff_base)
-        while not _is_set_until(over, self._moment_after(pause, channel, record)):
+        length = chance.uniform(0, self._config.backoff_base)
+        while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
-                if over.is_set() or channel.state is not ChannelState.RECONNECTING:
+                if pause.over or channel.state is not ChannelState.RECONNECTING:
                     return None
                 record.dialled_at = clock.monotonic()
                 error = self._attempt(channel)
-            if error is None or channel.state is not ChannelState.RECONNECTING:
+            if error is None:
+                return self._hurry()
+            if channel.state is not ChannelState.RECONNECTING:
                 return None
             reason = _final(error)
             if reason is not None:
                 return channel.end(reason, str(error))
             record.failures += 1
-            pause = self._pause(record.failures, clock.monotonic() - lost_at, error)
+            length = self._next_pause(record, lost_at, error)
         return None
+
+    def _hurry(self) -> None:
+        """Somebody is back, so let nobody else wait for long; not too often, because it may be gone again."""
+        now = clock.monotonic()
+        if now - self._hurried_at < HURRY_EVERY:
+            return
+        self._hurried_at = now
+        for channel, record in self._records.items():
+            if channel.state is ChannelState.RECONNECTING:
+                record.pause.shorten(self._moment_after(chance.uniform(0, self._config.backoff_base), channel, record))
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
         last = max(record.dialled_at, channel.connected_at)
-        return max(clock.monotonic() + pause, last + self._config.redial_interval)
+        return max(clock.monotonic() + pause, last + self._config.redial_interval, record.not_before)
 
     def _attempt(self, channel: PeerChannel) -> PeerNetError | None:
         """Dial once. Returns what went wrong."""
@@ -123,21 +168,12 @@ class Redialler:
             return error
         return None
 
-    def _pause(self, failures: int, away: float, error: PeerNetError) -> float:
-        config = self._config
-        longest = min(
-            config.backoff_cap, config.backoff_base * 2.0 ** min(failures, 30), max(config.backoff_base, away)
-        )
-        asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-        return max(asked, chance.uniform(0, longest))
-
-
-def _is_set_until(flag: Flag, moment: float) -> bool:
-    """Wait until ``moment``, or until the flag is set. Returns whether it is."""
-    # Never less: one wait in a busy loop ends early by the time that its round has taken.
-    while not flag.is_set() and (left := moment - clock.monotonic()) > 0:
-        flag.wait(left)
-    return bool(flag.is_set())
+    def _next_pause(self, record: _Record, lost_at: float, error: PeerNetError) -> float:
+        config, now = self._config, clock.monotonic()
+        if isinstance(error, RefusedByPeerError):
+            record.not_before = now + error.retry_after
+        doubled = config.backoff_base * 2.0 ** min(record.failures, 30)
+        return chance.uniform(0, min(config.backoff_cap, doubled, max(config.backoff_base, now - lost_at)))
 
 
 def _final(error: PeerNetError) -> Reason | None:

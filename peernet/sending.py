@@ -26,8 +26,9 @@ DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
 # looks himself for less after this time: a peer may stop in between. Seconds.
 LOOK_AGAIN = 0.1
-# The tag of Packet.acknowledged.
+# The tag of Packet.acknowledged, and the most bytes that it takes with its value.
 _ACKNOWLEDGED = b"\x10"
+_LONGEST = 11
 
 
 class Sender:
@@ -73,8 +74,8 @@ class Sender:
         if session.full:
             self._make_room(size, timeout)
         envelope = b""
-        if session.handled != session.told and self.attached and not session.refused:
-            envelope = _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())
+        if session.handled != session.told and self.attached and size + _LONGEST <= self._limit(kind):
+            envelope = _take_acknowledgement(session)
         header = encode_header(encoded, envelope)
         if size <= LARGE:
             frame = header + content
@@ -125,25 +126,29 @@ class Sender:
             raise self._channel.closed_error()
         if kind.control:
             raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
-        limit = self.max_frame if kind.bulk else self._config.max_control_packet
+        limit = self._limit(kind)
         if size > limit:
             raise PacketTooBigError(
                 f"a {kind.name} packet of {size} bytes; {self._channel.peer.identifier[:8]} takes at most {limit}; "
                 "send it in parts"
             )
 
+    def _limit(self, kind: Kind) -> int:
+        """How many bytes a packet of a kind may have."""
+        return self.max_frame if kind.bulk else min(self.max_frame, self._config.max_control_packet)
+
     def _has_room(self) -> bool:
-        """Whether the next packet need not wait."""
-        outbox, session = self.outbox, self._session
-        blocked = self.attached and outbox.full and not outbox.broken
-        return not blocked and not (session is not None and session.full)
+        """Whether the next packet need not wait. What a session has in the outbox it keeps as well."""
+        if self._session is not None:
+            return not self._session.full
+        return not self.outbox.full or self.outbox.broken
 
     def _holds_in_reserve(self, size: int) -> bool:
         """Whether a packet fits into the part that is kept for callbacks."""
         config, session = self._config, self._session
-        if self.attached and not self.outbox.holds_in_reserve(size):
-            return False
-        return session is None or (
+        if session is None:
+            return self.outbox.holds_in_reserve(size)
+        return (
             len(session.kept) < session.max_packets + config.session_reserve_packets
             and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
         )
@@ -176,7 +181,7 @@ class Sender:
                 raise SendTimeout(
                     f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
-            if self.attached and self.outbox.full and not self.outbox.broken:
+            if self._session is None:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))
@@ -197,3 +202,8 @@ class Sender:
             self._changed = Flag()
         self._changed.clear()
         self._changed.wait(timeout)
+
+
+def _take_acknowledgement(session: Session) -> bytes:
+    """What to put into an envelope; nothing while there are refusals to tell first."""
+    return b"" if session.refused else _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())

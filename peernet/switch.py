@@ -282,6 +282,8 @@ class Switch:
                 introduced.transport.close()
         if channel is None or not taken:
             raise Refusal(Reason.SESSION_LOST)
+        self.counters["resumed"] += 1
+        self.channel_resumed.fire(channel)  # last: a listener may be interrupted, and the connection is the channel's
         return channel
 
     def _send_away(self, introduced: Introduced, error: RemoteProtocolError) -> None:
@@ -364,10 +366,6 @@ class Switch:
     def on_reconnecting(self, channel: PeerChannel) -> None:
         self.counters["reconnecting"] += 1
         self.channel_reconnecting.fire(channel)
-
-    def on_resumed(self, channel: PeerChannel) -> None:
-        self.counters["resumed"] += 1
-        self.channel_resumed.fire(channel)
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)

@@ -31,6 +31,11 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def give_back(self, now: float) -> None:
+        """Undo :meth:`take`."""
+        self._gain(now)
+        self._tokens = min(self._burst, self._tokens + 1)
+
     def spend(self, now: float, count: float) -> float:
         """Take tokens for what has happened already, into debt if need be.
 
@@ -77,3 +82,9 @@ class TokenBuckets:
         else:
             self._buckets.move_to_end(source)
         return bucket.take(now)
+
+    def give_back(self, source: Hashable, now: float) -> None:
+        """Undo :meth:`take`, if the source is still remembered."""
+        bucket = self._buckets.get(source)
+        if bucket is not None:
+            bucket.give_back(now)

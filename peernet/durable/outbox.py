@@ -260,7 +260,7 @@ class DurableOutbox:
     def _dial(self, peer: str, address: str) -> None:
         where = PeerAddress.parse(address)
         pinned = PeerAddress(where.host, where.port, None if self._network.insecure else peer)
-        self._network.connect(str(pinned), attempts=1)
+        self._network.connect_unasked(str(pinned))
 
 
 def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:

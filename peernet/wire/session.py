@@ -18,7 +18,6 @@ States, by what has happened to the connection under the session::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from enum import Enum
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
@@ -28,8 +27,8 @@ from peernet.v1 import packet_pb2 as pb
 # Refusals that were told are remembered for the case that the telling was lost with its
 # connection. A sender keeps no more unacknowledged packets than this.
 MAX_TOLD_REFUSALS = 8192
-# This many fit into one acknowledge packet, whatever their numbers are.
-REFUSALS_PER_PACKET = 1024
+# This many fit into the smallest packet that a peer may be limited to, whatever their numbers are.
+REFUSALS_PER_PACKET = 256
 
 Refused = tuple[int, Reason]
 """The number of a packet that reached no callback, and why."""
@@ -120,7 +119,7 @@ class Session:
         self.full = False
         self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
         self.received = self.handled = self.told = self.duplicates = 0
-        self.refused: Sequence[Refused] = ()
+        self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
         self._told_refusals: deque[Refused] | None = None
 
     # Connections.
@@ -139,6 +138,10 @@ class Session:
             and theirs.session_id == self.peer_session_id
             and theirs.peer_session_id == self.session_id
         )
+
+    def went_on_since(self, ours: pb.HelloPacket) -> bool:
+        """Whether another connection has come after the one of our hello: the peer's hello there is out of date too."""
+        return self.acknowledged > ours.last_acknowledgement_received
 
     def begin(self, peer_session_id: int) -> None:
         """The first connection is there."""
@@ -254,7 +257,9 @@ class Session:
 
     def refuse(self, reason: Reason) -> None:
         """The packet received last will reach no callback. It counts as handled all the same."""
-        self.refused = [*self.refused, (self.received, reason)]
+        if isinstance(self.refused, tuple):
+            self.refused = []
+        self.refused.append((self.received, reason))
 
     @property
     def owes(self) -> bool:
@@ -272,7 +277,7 @@ class Session:
         The number is 0, which says nothing, while more refusals follow in another packet.
         """
         refused = list(self.refused[:REFUSALS_PER_PACKET])
-        self.refused = self.refused[REFUSALS_PER_PACKET:] or ()
+        self.refused = list(self.refused[REFUSALS_PER_PACKET:]) or ()
         if refused:
             self._told_refusals = self._told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
             self._told_refusals.extend(refused)

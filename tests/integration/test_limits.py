@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from peernet import ChannelState, IncomingPeerTrustPolicy, PeerNetwork, Reason
+from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ConnectError
 from peernet.testing import FaultProxy
 from tests.integration import attackers
@@ -62,14 +62,13 @@ def test_who_was_introduced_does_not_count_as_a_stranger(networks: Networks) -> 
 # Channels that we dial.
 
 
-def test_no_more_than_max_outbound_peers_are_dialled(networks: Networks) -> None:
+def test_no_more_than_max_outbound_peers_are_dialled_unasked(networks: Networks) -> None:
     node = networks(config=config(max_outbound=2))
     one, two, three = networks(), networks(), networks()
-    to_one, _ = (node.connect(other.addresses[0]) for other in (one, two))
+    to_one, _ = (dial_unasked(node, other) for other in (one, two))
     with pytest.raises(ConnectError, match="2 peers already, as many as max_outbound"):
-        node.connect(three.addresses[0])
-    assert node.connect(one.addresses[0]) is to_one
-    to_one.close()
+        dial_unasked(node, three)
+    assert dial_unasked(node, one) is to_one
     assert node.connect(three.addresses[0]).state is ChannelState.OPEN
 
 
@@ -77,12 +76,12 @@ def test_peers_that_dial_us_do_not_count_as_outbound(networks: Networks) -> None
     node = networks(config=config(max_outbound=1))
     for _ in range(2):
         networks().connect(node.addresses[0])
-    assert node.connect(networks().addresses[0]).state is ChannelState.OPEN
+    assert dial_unasked(node, networks()).state is ChannelState.OPEN
 
 
 def test_dials_under_way_count_too(networks: Networks) -> None:
     node, others = networks(config=config(max_outbound=2)), [networks() for _ in range(4)]
-    dialling = [gevent.spawn(node.connect, other.addresses[0]) for other in others]
+    dialling = [gevent.spawn(dial_unasked, node, other) for other in others]
     gevent.joinall(dialling, timeout=scaled(10))
     assert sum(one.successful() for one in dialling) == 2
     assert len(node.active_peer_channels) == 2
@@ -90,9 +89,13 @@ def test_dials_under_way_count_too(networks: Networks) -> None:
 
 def test_many_dials_to_one_peer_are_one(networks: Networks) -> None:
     node, other = networks(config=config(max_outbound=1)), networks()
-    dialling = [gevent.spawn(node.connect, other.addresses[0]) for _ in range(5)]
+    dialling = [gevent.spawn(dial_unasked, node, other) for _ in range(5)]
     gevent.joinall(dialling, timeout=scaled(10))
     assert len({id(one.value) for one in dialling}) == 1
+
+
+def dial_unasked(node: PeerNetwork, other: PeerNetwork) -> PeerChannel:
+    return node.connect_unasked(other.addresses[0], timeout=scaled(5))
 
 
 # Channels from one address.

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from peernet import IncomingPeerMode, IncomingPeerTrustPolicy, PeerNetwork, Reason
-from peernet.address import PeerAddress
 from peernet.config import NetworkConfig
 from peernet.errors import DeliveryFailed
 from peernet.inbound import IncomingPeerConnectionAttempt
 from peernet.receipts import Receipt
-from tests.integration.cutting_proxy import CuttingProxy
+from peernet.testing import FaultProxy
 from tests.integration.meetings import text
 from tests.support import Recorder, scaled, wait_until
 
@@ -27,9 +26,8 @@ class Doorstep:
         self.bob, self.alice = networks(policy=policy, config=QUICK), networks(listen=[], config=QUICK)
         self.heard = self.bob.handlers["pure_message"] = Recorder()
         self.pending = self.bob.peer_pending.add(Recorder())
-        where = PeerAddress.parse(self.bob.addresses[0])
-        self.proxy = CuttingProxy(where.endpoint)
-        self.channel = self.alice.connect(f"peer://{where.identifier}@{self.proxy.endpoint}")
+        self.proxy = FaultProxy(self.bob.addresses[0])
+        self.channel = self.alice.connect(self.proxy.address)
         self.receipt: Receipt = self.channel.send(text("let me in"))
         self.attempt(1)
 

@@ -10,13 +10,14 @@ import gevent
 from gevent.pool import Group
 from google.protobuf.message import Message
 
-from peernet import clock
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.events import Event
 from peernet.handlers import PacketHandleProtocol
 from peernet.link import Link
+from peernet.reasons import Reason
 from peernet.threads import CallbackThreads
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.trust import Decision, IncomingPeerTrustPolicy
@@ -75,7 +76,11 @@ class FarEnd:
     def hear(self) -> list[pb.Packet]:
         """All packets that have arrived so far."""
         while self.transport.unread():
-            self._decoder.receive_data(self.transport.recv())
+            buffer = self._decoder.get_buffer()
+            if buffer is None:
+                self._decoder.receive_data(self.transport.recv())
+            else:
+                self._decoder.buffer_updated(self.transport.recv_into(buffer))
             self.packets += [decode(one) for one in self._decoder.frames()]
         return self.packets
 
@@ -120,9 +125,6 @@ class Owner:
     def on_reconnecting(self, channel: PeerChannel) -> None:
         self._note("reconnecting", channel)
 
-    def on_resumed(self, channel: PeerChannel) -> None:
-        self._note("resumed", channel)
-
     def on_closed(self, channel: PeerChannel) -> None:
         self._note("closed", channel)
 
@@ -139,6 +141,7 @@ class Setup:
         session: whether the two sides keep one.
         max_frame: what the far end says that it takes; 0 says nothing.
         policy: the default one, if not given.
+        run: whether to begin to read.
         limits: of the channel's network.
     """
 
@@ -148,6 +151,7 @@ class Setup:
         session: bool = True,
         max_frame: int = 0,
         policy: IncomingPeerTrustPolicy | None = None,
+        run: bool = True,
         **limits: Any,
     ) -> None:
         limits.setdefault("close_timeout", 0.2)
@@ -169,8 +173,17 @@ class Setup:
             ours=pb.HelloPacket(session_id=OURS if session else 0),
         )
         self.channel.open()
+        if run:
+            self.run()
+
+    def run(self) -> None:
+        """Begin to read."""
         self.running = self.channel.start()
-        gevent.sleep(0)  # now it reads
+        gevent.sleep(0)
+
+    def hold(self) -> None:
+        """Let the calling greenlet be the one that holds the channel, as it is for whoever connects."""
+        self.channel._greenlet = gevent.getcurrent()
 
     @property
     def session(self) -> Session:
@@ -203,7 +216,11 @@ class Setup:
     def lose(self) -> None:
         """Cut the connection, and wait until the channel has noticed."""
         self.far.transport.close()
-        wait_until(lambda: "reconnecting" in self.owner.events() or "closed" in self.owner.events())
+        wait_until(lambda: self.channel.state is not ChannelState.OPEN)
+
+    def lose_unread(self) -> None:
+        """Lose the connection, while nobody may be reading from it."""
+        self.channel.detach("lost")
 
     def refused(self) -> list[tuple[int, int]]:
         """The refusals that have arrived at the far end."""
@@ -219,17 +236,12 @@ class Setup:
 
     def end(self) -> None:
         """Leave nothing behind."""
-        self.channel.end(self.channel.reason or "closed")  # type: ignore[arg-type]
+        self.channel.end(Reason.CLOSED)
         for far in self.far_ends:
             far.transport.close()
         self.running.join(timeout=scaled(5))
         self.owner.greenlets.join(timeout=scaled(5))
         self.owner.threads.stop()
-
-
-def now() -> float:
-    """Monotonic seconds, as the code under test reads them."""
-    return clock.monotonic()
 
 
 class Linked:

@@ -8,6 +8,7 @@ from peernet.admission import (
     ACCEPT_RATE,
     ADDRESS_LIMIT,
     EARLY_DROP,
+    KNOWN_SHARE,
     TOO_MANY_STRANGERS,
     Admission,
     Place,
@@ -200,3 +201,33 @@ def test_nothing_is_left_of_those_who_have_gone() -> None:
         door.leave(place)
     assert len(door) == 0
     assert not door._by_source
+
+
+class TestAcquaintances:
+    def test_who_was_here_before_does_not_count_for_the_address(self) -> None:
+        admission = Admission(NetworkConfig(accept_rate=1, accept_burst=2))
+        for number in range(10):
+            verdict = admission.admit("192.0.2.1", 0.0, 1.0)
+            assert verdict.place is not None, verdict.refused
+            admission.recognise(verdict.place, f"known {number}", 0.0)
+            admission.leave(verdict.place)
+
+    def test_but_not_more_often_than_a_stranger_may_come(self) -> None:
+        admission = Admission(NetworkConfig(accept_rate=1, accept_burst=2))
+        for _ in range(4):
+            place = admission.admit("192.0.2.1", 0.0, 1.0).place
+            assert place is not None
+            admission.recognise(place, "known", 0.0)
+            admission.leave(place)
+        assert admission.admit("192.0.2.1", 0.0, 1.0).refused == "refused_accept_rate"
+
+    def test_nor_from_one_address_without_end(self) -> None:
+        admission = Admission(NetworkConfig(accept_rate=1, accept_burst=2))
+        admitted = 0
+        for number in range(100):
+            place = admission.admit("192.0.2.1", 0.0, 1.0).place
+            if place is not None:
+                admitted += 1
+                admission.recognise(place, f"known {number}", 0.0)
+                admission.leave(place)
+        assert admitted == 2 + 2 * KNOWN_SHARE

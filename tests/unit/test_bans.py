@@ -268,6 +268,17 @@ def test_the_operator_cannot_overfill_the_table_either() -> None:
     assert bench.who() == [f"198.51.100.{number}" for number in range(90, 100)]
 
 
+def test_bans_that_are_over_take_no_room_from_those_in_force() -> None:
+    bench = Bench(max_bans=3)
+    bench.bans.blame(peer_at(identifier=BOB), Reason.BAD_PACKET)
+    for number in range(2):
+        bench.bans.ban(f"198.51.100.{number}", 10)
+    bench.pass_time(10)
+    for who in (ALICE, CAROL):
+        assert bench.bans.blame(peer_at(identifier=who), Reason.BAD_PACKET)
+    assert bench.who() == [BOB, ALICE, CAROL]
+
+
 # From one run to the next.
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from peernet.config import KIB, MIB, NetworkConfig, limits
+from peernet.config import KIB, MAX_UNACKNOWLEDGED, MIB, NetworkConfig, limits
 from peernet.errors import ConfigurationError
 from peernet.profiles import PROFILES
+from peernet.wire.session import MAX_TOLD_REFUSALS
 
 NAMES = [field.name for field in dataclasses.fields(NetworkConfig)]
 FIELDS = [field for field in dataclasses.fields(NetworkConfig) if not isinstance(field.default, bool)]
@@ -67,6 +68,13 @@ def test_seconds_may_be_whole_numbers() -> None:
 def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         NetworkConfig(**values)
+
+
+def test_no_more_packets_are_kept_than_a_receiver_remembers_refusals_of() -> None:
+    assert MAX_UNACKNOWLEDGED == MAX_TOLD_REFUSALS
+    assert NetworkConfig(session_packets=8191, session_reserve_packets=1).session_packets == 8191
+    with pytest.raises(ConfigurationError, match="must not exceed 8192"):
+        NetworkConfig(session_packets=8192, session_reserve_packets=1)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,29 @@ def test_a_packet_that_is_acknowledged_cannot_be_refused_any_more(book: ReceiptB
     assert state(receipt) == ACKNOWLEDGED
 
 
+def test_the_first_refusal_is_the_reason(book: ReceiptBook) -> None:
+    (receipt,) = write(book, 1)
+    book.refuse(1, Reason.UNHANDLED)
+    book.refuse(1, Reason.NOT_PERMITTED)
+    assert state(receipt) == failed(Reason.UNHANDLED)
+
+
+def test_a_refusal_that_comes_after_the_end_changes_nothing(book: ReceiptBook) -> None:
+    (receipt,) = write(book, 1)
+    book.close(Reason.EXPIRED)
+    book.refuse(1, Reason.UNHANDLED)
+    assert state(receipt) == failed(Reason.EXPIRED)
+
+
+@pytest.mark.parametrize("last", [PAGE - 1, PAGE, PAGE + 1])
+def test_a_book_does_not_grow_with_the_packets_that_are_settled(book: ReceiptBook, last: int) -> None:
+    for begin in range(1, 50 * PAGE, PAGE):
+        write(book, *range(begin, begin + PAGE))
+        book.settle(begin - 1)
+        book.settle(begin - 1 + last)
+        assert len(book._pages or ()) <= 2
+
+
 def test_what_is_not_settled_at_the_end_has_failed(book: ReceiptBook) -> None:
     first, second = write(book, 1, 2)
     book.settle(1)
@@ -89,10 +112,11 @@ def test_what_is_not_settled_at_the_end_has_failed(book: ReceiptBook) -> None:
     assert (state(first), state(second)) == (ACKNOWLEDGED, failed(Reason.EXPIRED))
 
 
-def test_an_acknowledgement_that_comes_after_the_end_changes_nothing(book: ReceiptBook) -> None:
+def test_what_has_failed_stays_failed(book: ReceiptBook) -> None:
     (receipt,) = write(book, 1)
     book.close(Reason.EXPIRED)
     book.settle(1)
+    book.refuse(1, Reason.UNHANDLED)
     assert state(receipt) == failed(Reason.EXPIRED)
 
 

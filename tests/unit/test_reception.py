@@ -12,7 +12,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event as Flag
 
-from peernet import descriptors, reception
+from peernet import chance, descriptors
 from peernet.config import NetworkConfig
 from peernet.errors import TransportError
 from peernet.reception import Reception
@@ -32,8 +32,11 @@ class Door:
             NetworkConfig(**limits),
             self.counters,
             lambda peer: self.policy.admits(peer),
+            TcpTransport,
             self._introduce,
             lambda introduced: None,
+            lambda peer, reason: None,
+            lambda identifier: False,
         )
         self._server = socket.create_server(("127.0.0.1", 0))
         self._near: list[socket.socket] = []
@@ -131,9 +134,9 @@ def test_who_gives_way_is_cut_and_counted_once(doors: Doors) -> None:
 def test_early_drops_are_a_matter_of_chance(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     door = doors(max_handshakes=4, early_drop_from=1)
     door.come("192.0.2.1")
-    monkeypatch.setattr(reception.random, "random", lambda: 0.99)
+    monkeypatch.setattr(chance, "uniform", lambda least, most: 0.99)
     door.come("192.0.2.2")
-    monkeypatch.setattr(reception.random, "random", lambda: 0.0)
+    monkeypatch.setattr(chance, "uniform", lambda least, most: 0.0)
     assert is_hung_up_on(door.come("192.0.2.3"))
     assert door.counters == {"refused_early_drop": 1}
 
@@ -160,13 +163,13 @@ def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bo
     assert is_hung_up_on(near)
 
 
-def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
     door = doors()
 
     def fail(*arguments: object) -> None:
         raise OSError("the connection was reset")
 
-    monkeypatch.setattr(reception, "TcpTransport", fail)
+    door.reception._take_over = fail  # type: ignore[method-assign]
     with pytest.raises(OSError, match="reset"):
         door.come()
     assert not door.strangers

@@ -246,6 +246,25 @@ class TestPauses:
         assert world.dials[0] - channel.connected_at >= 0.3
         busy.join()
 
+    def test_when_one_peer_is_back_the_others_are_dialled_soon(self, worlds: Worlds, monkeypatch: Any) -> None:
+        world, draws = worlds(), [0.0, 60.0, 0.0, 0.0]  # of these the long one is shortened
+        monkeypatch.setattr(chance, "uniform", lambda least, most: draws.pop(0))
+        world.outcomes = [ConnectError("nobody is there")]
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 1)
+        world.lose(connected_for=1, peer=peer_at("192.0.2.9"))
+        wait_until(lambda: len(world.dials) == 3)
+        assert [address.host for address in world.addresses] == ["192.0.2.1", "192.0.2.9", "192.0.2.1"]
+
+    def test_but_not_before_the_moment_that_they_have_asked_for(self, worlds: Worlds) -> None:
+        world = worlds()
+        world.outcomes = [RefusedByPeerError("busy", Reason.BUSY, retry_after=0.3)]
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 1)
+        world.redialler._hurry()
+        wait_until(lambda: len(world.dials) == 2)
+        assert world.dials[1] - world.dials[0] >= 0.3
+
     def test_a_peer_that_asks_for_time_gets_it(self, worlds: Worlds, pauses: Pauses) -> None:
         world = worlds()
         world.outcomes = [RefusedByPeerError("busy", Reason.BUSY, retry_after=0.2)]

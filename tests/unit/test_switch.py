@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
-from peernet.channel import ChannelState
+from peernet.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
 from peernet.handshake import Introduced, Refusal
 from peernet.reasons import Reason
@@ -44,3 +45,28 @@ def test_a_connection_of_an_older_session_is_refused_and_the_channel_of_the_new_
     assert far.ended()
     assert channel.state is ChannelState.OPEN
     assert channel.ping() > 0
+
+
+def test_a_listener_that_is_interrupted_when_a_channel_resumes_leaves_it_its_connection(
+    world: SimulatedNetwork,
+) -> None:
+    """Else the connection would be closed under the greenlet that reads from it."""
+    channel, (near, far) = world.channel(0, 1), memory_pair()
+    assert channel is not None
+    assert channel.session is not None
+    interrupted: list[PeerChannel] = []
+
+    def be_interrupted(resumed: PeerChannel) -> None:
+        interrupted.append(resumed)
+        raise gevent.Timeout(0)
+
+    world.nodes[0].channel_resumed.add(be_interrupted)
+    channel.detach("cut")
+    ours = pb.HelloPacket()
+    channel.session.introduce(ours)
+    theirs = pb.HelloPacket(session_id=ours.peer_session_id, peer_session_id=ours.session_id)
+    with pytest.raises(gevent.Timeout):
+        world.nodes[0]._switch.take_dialled(Introduced(channel.peer, near, _connection(), theirs, ours))
+    assert interrupted == [channel]
+    assert channel.state is ChannelState.OPEN
+    assert not far.ended()

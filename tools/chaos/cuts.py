@@ -21,6 +21,7 @@ from peernet.receipts import Receipt
 from peernet.testing import Direction, FaultProxy, Faults, Ledger, LedgerError, ProxiedConnection, Rule
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, all_of, none_of, percentile
+from tools.chaos.traffic import LIMITS
 
 LONG: dict[str, Any] = {"packets": 100_000, "cuts": 200}
 SHORT: dict[str, Any] = {"packets": 3_000, "cuts": 10}
@@ -69,7 +70,11 @@ class Scenario:
         self.ledger = Ledger()
         self.kinds: Counter[str] = Counter()
         self.recoveries: list[float] = []
-        self._options: dict[str, Any] = {"config": config, "insecure": insecure, "network_name": "cuts"}
+        self._options: dict[str, Any] = {
+            "config": config or NetworkConfig(**LIMITS),
+            "insecure": insecure,
+            "network_name": "cuts",
+        }
         self._more = Flag()
         self._allowed = 0
 

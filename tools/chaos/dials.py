@@ -12,12 +12,14 @@ import gevent
 
 from peernet.address import PeerAddress
 from peernet.channel import PeerChannel
+from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.errors import DeliveryFailed, PeerNetError
 from peernet.network import PeerNetwork
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child
+from tools.chaos.traffic import LIMITS
 
 LONG = {"rounds": 1000, "rounds_in_one_process": 300, "insecure_rounds": 200}
 SHORT = {"rounds": 16, "rounds_in_one_process": 4, "insecure_rounds": 5}
@@ -33,7 +35,9 @@ class Side:
 
     def __init__(self, *, insecure: bool = False, pinned: bool = True) -> None:
         self._pinned = pinned
-        self._network = PeerNetwork(listen=["127.0.0.1:0"], network_name="chaos", insecure=insecure)
+        self._network = PeerNetwork(
+            listen=["127.0.0.1:0"], network_name="chaos", insecure=insecure, config=NetworkConfig(**LIMITS)
+        )
         self._network.handlers["pure_message"] = lambda channel, packet: None
         self._lives: Counter[tuple[str, PeerChannel]] = Counter()
         self._network.peer_added.add(lambda channel: self._note("added", channel))

@@ -14,10 +14,11 @@ import gevent
 
 from peernet.address import PeerAddress
 from peernet.channel import PeerChannel
+from peernet.config import NetworkConfig
 from peernet.network import PeerNetwork
 from tools.chaos.figures import Figure, all_of, none_of
 from tools.chaos.processes import Child, say
-from tools.chaos.traffic import Talk, TalkChecker
+from tools.chaos.traffic import LIMITS, Talk, TalkChecker
 from tools.node_process import NodeProcess
 
 LONG: dict[str, Any] = {"times": 10, "clients": 10, "seconds": 2.0, "command": True}
@@ -35,7 +36,7 @@ class Talker:
     """A node that talks to whoever connects, until SIGTERM ends it."""
 
     def __init__(self) -> None:
-        self._network = PeerNetwork(listen=["127.0.0.1:0"], network_name="chaos")
+        self._network = PeerNetwork(listen=["127.0.0.1:0"], network_name="chaos", config=NetworkConfig(**LIMITS))
         self._network.handlers["pure_message"] = lambda channel, packet: None
         self._network.peer_added.add(lambda channel: self._talks.append(Talk(channel)))
         self._talks: list[Talk] = []
@@ -59,7 +60,7 @@ class Client:
     """A peer of the talker, in this process."""
 
     def __init__(self, address: str) -> None:
-        self.network = PeerNetwork(network_name="chaos")
+        self.network = PeerNetwork(network_name="chaos", config=NetworkConfig(**LIMITS))
         self.checker = self.network.handlers["pure_message"] = TalkChecker()
         self.reasons: list[tuple[str, bool]] = []
         self.network.peer_removed.add(self._removed)

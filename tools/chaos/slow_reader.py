@@ -21,7 +21,7 @@ from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.bench.child import steady_allocator
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child
-from tools.chaos.traffic import RoundTrips
+from tools.chaos.traffic import LIMITS, RoundTrips
 
 # Sizes of the packets that nobody reads; in each measurement so many peers read nothing. Of 760 bytes as many are kept
 # as may be, by number and by size; and whoever waits in send() holds one more packet, which a large one would show.
@@ -55,7 +55,9 @@ class Sender:
 
     def __init__(self, *, config: dict[str, Any]) -> None:
         steady_allocator()
-        self._network = PeerNetwork(listen=["127.0.0.1:0"], network_name="chaos", config=NetworkConfig(**config))
+        self._network = PeerNetwork(
+            listen=["127.0.0.1:0"], network_name="chaos", config=NetworkConfig(**(LIMITS | config))
+        )
         self._network.start()
         self._ends: list[dict[str, Any]] = []
         self._network.peer_removed.add(self._note_end)
@@ -112,7 +114,7 @@ class SlowReaders:
         self._reads = reads
         self._stopped: dict[str, float] = {}
         self._never = Flag()
-        limits = NetworkConfig(**config)
+        limits = NetworkConfig(**(LIMITS | config))
         self._networks = [PeerNetwork(network_name="chaos", config=limits) for _ in range(count)]
         for network in self._networks:
             network.handlers["pure_message"] = partial(self._take, network.identifier)
@@ -175,7 +177,10 @@ def _measure(
     config: dict[str, Any],
     round_trip_limit: float,
 ) -> list[Figure]:
-    with Child(Sender, config=config) as sender, PeerNetwork(network_name="chaos") as honest:
+    with (
+        Child(Sender, config=config) as sender,
+        PeerNetwork(network_name="chaos", config=NetworkConfig(**LIMITS)) as honest,
+    ):
         address = sender.ask("address")
         channel = honest.connect(address)
         before = RoundTrips(channel)

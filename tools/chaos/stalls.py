@@ -17,7 +17,7 @@ from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.namespace import NotPermittedHere, OwnNetwork
 from tools.chaos.processes import Child, ChildError
-from tools.chaos.traffic import RoundTrips, Talk, TalkChecker
+from tools.chaos.traffic import LIMITS, RoundTrips, Talk, TalkChecker
 
 # The times are seconds, the limit of round trips milliseconds; `slack` is how much longer than the patience finding out
 # may take. Peers are stopped for so many seconds while each side sends a packet every so many seconds.
@@ -155,7 +155,7 @@ class Watched:
 
 
 def make_network(config: dict[str, Any], listen: list[str] | None = None) -> PeerNetwork:
-    return PeerNetwork(network_name="chaos", listen=listen or [], config=NetworkConfig(**config))
+    return PeerNetwork(network_name="chaos", listen=listen or [], config=NetworkConfig(**(LIMITS | config)))
 
 
 def burn(seconds: float) -> None:

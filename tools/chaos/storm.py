@@ -24,6 +24,7 @@ from peernet.trust import Decision
 from tools.bench.child import raise_file_limit
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child
+from tools.chaos.traffic import LIMITS
 
 # How long the hub is away, one after the other. Seconds.
 # The limit is until all are back, from the moment when the hub listens again, if it was away only for as long as its
@@ -49,7 +50,7 @@ class Hub:
 
     def __init__(self, *, home: str, port: int) -> None:
         raise_file_limit(4096)
-        config = NetworkConfig(max_inbound=100_000, max_inbound_per_address=100_000)
+        config = NetworkConfig(max_inbound=100_000, **LIMITS)
         identity = Identity.load_or_create(Path(home))
         self._network = _CountingHub(identity, [f"127.0.0.1:{port}"], "chaos", config=config)
         self._network.start()
@@ -83,6 +84,7 @@ class _Client(PeerNetwork):
         self.dials: list[float] = []
         self.connected_at = 0.0
         super().__init__(network_name="chaos")
+        self._redialler._dial = self._redial
         for event in (self.peer_added, self.channel_resumed):
             event.add(self._note)
         self.start()
@@ -100,7 +102,7 @@ class _Client(PeerNetwork):
 
     def _redial(self, address: PeerAddress, timeout: float) -> None:
         self.dials.append(time.monotonic())
-        super()._redial(address, timeout)
+        self._connector.redial(address, timeout)
 
 
 def run(*, seed: int, clients: int, downtimes: tuple[float, ...], limit: float) -> list[Figure]:

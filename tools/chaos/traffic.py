@@ -16,6 +16,9 @@ from peernet.receipts import Receipt
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos import figures
 
+# What is not the default in any scenario: all peers come from one address, and none is trusted, because their
+# identities are new in each run. Both would be slowed down.
+LIMITS: dict[str, Any] = {"allow_loopback_burst": True, "untrusted_frame_rate": 0.0}
 # Between two round trips. Seconds.
 PAUSE = 0.005
 

@@ -111,12 +111,6 @@ class TestStates:
         assert one.kept_bytes == 0
         assert not one.kept
 
-    def test_an_acknowledgement_that_comes_after_the_end_settles_nothing(self) -> None:
-        one = session()
-        keep(one, 2)
-        one.end()
-        assert one.release(2) == []
-
 
 class TestSending:
     def test_packets_are_numbered_from_one(self) -> None:
@@ -207,6 +201,11 @@ class TestRefusals:
         assert one.acknowledge() == (2, [(2, Reason.UNHANDLED)])
         assert one.acknowledge() == (2, [])
 
+    def test_as_many_as_one_packet_holds_fit_into_the_smallest_limit_that_a_peer_may_have(self) -> None:
+        refusals = [pb.Refusal(sequence=2**64 - 1, reason=pb.REFUSAL_REASON_TOO_BIG)] * REFUSALS_PER_PACKET
+        packet = pb.Packet(acknowledge=pb.AcknowledgePacket(refusals=refusals), acknowledged=2**64 - 1)
+        assert packet.ByteSize() <= 4096
+
     def test_more_than_one_packet_holds_come_in_several_and_the_number_in_the_last(self) -> None:
         one = session()
         for _ in range(REFUSALS_PER_PACKET + 1):
@@ -253,6 +252,15 @@ class TestResuming:
             return pb.HelloPacket(session_id=ids[0], peer_session_id=ids[1])
 
         assert resumes(saying(ours), saying(theirs)) is expected
+
+    def test_acknowledgements_after_a_hello_show_that_another_connection_came_later(self) -> None:
+        one = session()
+        keep(one, 2)
+        one.release(1)
+        hello_then = told(one)
+        assert not one.went_on_since(hello_then)
+        one.release(2)
+        assert one.went_on_since(hello_then)
 
     def test_what_the_peer_has_not_received_is_sent_again_in_order(self) -> None:
         one = session()
