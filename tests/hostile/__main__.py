@@ -65,7 +65,7 @@ ATTACKS: dict[str, Attack] = {
     "questions": on_node(floods.questions),
     "deaf": on_node(floods.deaf, **NO_RATE),
     "silent": on_node(floods.silent),
-    "rude": on_node(floods.rude),
+    "rude": on_node(floods.rude, max_inbound=2000),  # some of the goodbyes leave a session that waits
     "impostors": on_node(floods.impostors),
     "comebacks": comebacks,
     "reconnects": on_node(lambda victim: floods.reconnects(victim, attempts=20)),
