@@ -78,17 +78,18 @@ class NodeProcess:
     Args:
         home: its home folder.
         arguments: for ``run``; it listens on a free port of the loopback interface if they say nothing else.
+        verbose: whether its log tells more.
 
     Attributes:
         ready: the first event.
     """
 
-    def __init__(self, home: str | Path, *arguments: str) -> None:
+    def __init__(self, home: str | Path, *arguments: str, verbose: bool = False) -> None:
         self.home = Path(home)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # end() closes it
         listen = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [*COMMAND, "--home", str(home), "run", *listen, *arguments, "-o", "jsonl"],
+            [*COMMAND, "--home", str(home), *["-v"] * verbose, "run", *listen, *arguments, "-o", "jsonl"],
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=clean_environment(),

@@ -89,24 +89,11 @@ def dribble(victim: Victim, *, every: float = 1.0, patience: float = 60) -> Figu
         while time.monotonic() - began < patience:
             peer.send(b"x")
             time.sleep(every)
-            if _is_over(peer):
+            if peer.over:
                 break
     kept = round(time.monotonic() - began, 2)
     peer.close()
     return {"kept_s": kept, "counters": victim.status["counters"]}
-
-
-def _is_over(peer: Peer) -> bool:
-    """Whether the node has ended the connection; what it has said is dropped."""
-    from OpenSSL import SSL
-
-    try:
-        while True:
-            peer.tls.recv(65536)
-    except SSL.WantReadError:
-        return False
-    except SSL.Error:
-        return True
 
 
 def no_descriptors(victim: Victim, *, connections: int = 1000, seconds: float = 5, allowed: int = 256) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -72,6 +73,7 @@ BOMBS: dict[str, bytes] = {
     "listening addresses, untrusted": packet(IDENTIFIER, filled(content(2, b""))),
     "peers, untrusted": packet(COLLECTION_SHARE, filled(content(1, b""))),
 }
+WORST = "as many refusals as may be"  # for its size, of those for which nobody is blamed
 TRUSTED_BOMBS: dict[str, bytes] = {
     "listening addresses": packet(IDENTIFIER, filled(content(2, b""))),
     "peers": packet(COLLECTION_SHARE, filled(content(1, b""))),
@@ -102,7 +104,7 @@ def _throw(watch: Watch, bomb: bytes, shots: int, context: Any) -> Figures:
         since = victim.cpu
         outcomes[_outcome(peer, bomb)] += 1
         cpu.append(victim.cpu - since)
-        peer.close()
+        peer.say_goodbye()
     return {
         "outcome": dict(outcomes),
         "cpu_ms": {"median": round(1000 * sorted(cpu)[shots // 2], 1), "worst": round(1000 * max(cpu), 1)},
@@ -124,7 +126,7 @@ def _outcome(peer: Peer, bomb: bytes) -> str:
     return "silence"
 
 
-def barrage(victim: Victim, *, peers: int = 8, seconds: float = 10, bomb: str = "as many refusals as may be") -> Figures:
+def barrage(victim: Victim, *, peers: int = 8, seconds: float = 10, bomb: str = WORST) -> Figures:
     """Strangers who send such packets as fast as they can."""
     with ExitStack() as stack:
         stack.enter_context(victim.read_by_somebody())
@@ -136,6 +138,16 @@ def barrage(victim: Victim, *, peers: int = 8, seconds: float = 10, bomb: str = 
         for thrower in throwers:
             thrower.stop()
     return {**figures, "cpu": round(share, 2), "packets": sum(thrower.sent for thrower in throwers)}
+
+
+def series(victim: Victim, *, packets: int, bomb: str = WORST) -> float:
+    """The seconds until one stranger's series of such packets is taken."""
+    peer = Peer(victim.port, next(SOURCES), None, hello("peernet", session(1)))
+    began = time.monotonic()
+    peer.send(BOMBS[bomb] * packets)
+    peer.echo()
+    peer.say_goodbye()
+    return time.monotonic() - began
 
 
 class Thrower:
@@ -157,5 +169,6 @@ class Thrower:
 
     def stop(self) -> None:
         self._over = True
+        self._peer.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._peer.close()

@@ -11,9 +11,11 @@ from itertools import count
 from typing import Any
 
 from tests.hostile.node import Victim
-from tests.hostile.raw import Peer, client_context, source
+from tests.hostile.raw import Peer, Plain, client_context, source
+from tests.hostile.wire import content, hello
 
 Figures = dict[str, Any]
+NAME = b"z" * 52  # the identifier that an honest peer claims, where nothing can be proven
 SOURCES = map(source, count(random.randrange(1 << 16)))
 """Addresses that nobody has used. Others in each run: rates are remembered."""
 
@@ -31,13 +33,20 @@ def honest_handshake(port: int) -> float | None:
     return took
 
 
+def guest(victim: Victim) -> Peer:
+    """A peer without sessions, with TLS if the node has it."""
+    if victim.insecure:
+        return Peer(victim.port, next(SOURCES), Plain, hello("peernet", content(9, NAME)))
+    return Peer(victim.port, next(SOURCES))
+
+
 class Echoes:
     """An honest peer that asks for an answer all the time, in a thread of its own."""
 
     def __init__(self, victim: Victim, pause: float) -> None:
         self.took: list[float] = []
         self.broken = False
-        self._peer = Peer(victim.port, next(SOURCES))
+        self._peer = guest(victim)
         self._pause = pause
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)

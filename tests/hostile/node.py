@@ -73,15 +73,17 @@ class Victim(NodeProcess, Measured):
 
     Args:
         home: its home folder, which is made.
-        arguments: for ``run``, and before it.
+        arguments: for ``run``.
+        verbose: whether its log tells more.
         limits: what differs from the defaults.
     """
 
-    def __init__(self, home: Path, *arguments: str, **limits: Any) -> None:
+    def __init__(self, home: Path, *arguments: str, verbose: bool = False, **limits: Any) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [f"{name} = {str(value).lower()}" for name, value in limits.items()]
         (home / "config.toml").write_text("\n".join(["[limits]", *lines, ""]))
-        super().__init__(home, *arguments)
+        super().__init__(home, *arguments, verbose=verbose)
+        self.insecure = "--insecure" in arguments
         self.shown = 0  # bytes of events that :meth:`read_by_somebody` has read
 
     def __enter__(self) -> Victim:
@@ -129,12 +131,9 @@ class Victim(NodeProcess, Measured):
         over, stdout = threading.Event(), self.process.stdout.fileno()
 
         def read() -> None:
-            while select.select([stdout], [], [], 0.1)[0] or not over.is_set():
-                if select.select([stdout], [], [], 0)[0]:
-                    data = os.read(stdout, 1 << 20)
-                    self.shown += len(data)
-                    if not data:
-                        return
+            while not over.is_set():
+                if select.select([stdout], [], [], 0.1)[0]:
+                    self.shown += len(os.read(stdout, 1 << 20))
 
         reading = threading.Thread(target=read)
         reading.start()

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 
-from tests.hostile.wire import HELLO, REPLY_TO, content, heartbeat, hello, number, reason_of
+from tests.hostile.reasons import name_of
+from tests.hostile.wire import HELLO, REPLY_TO, body, disconnect, heartbeat, hello, number, read_varint, reason_of
 
 PATIENCE = 10.0  # seconds an honest peer waits
 
@@ -100,13 +101,53 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+class Refused(ConnectionError):
+    """The node does not let a peer in; ``reason`` is the number that it gives, if it gives one."""
+
+    def __init__(self, reason: int | None) -> None:
+        super().__init__(f"refused: {name_of(reason)}")
+        self.reason = reason
+
+
+class Plain:
+    """A connection without TLS that behaves as one of OpenSSL's."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def set_connect_state(self) -> None:
+        """Nothing to do."""
+
+    def do_handshake(self) -> None:
+        """Nothing to do."""
+
+    def send(self, data: bytes) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            raise SSL.WantWriteError from None
+        except OSError as error:
+            raise SSL.SysCallError from error
+
+    def recv(self, size: int) -> bytes:
+        try:
+            data = self._sock.recv(size)
+        except BlockingIOError:
+            raise SSL.WantReadError from None
+        except OSError as error:
+            raise SSL.SysCallError from error
+        if not data:
+            raise SSL.ZeroReturnError
+        return data
+
+
 class Peer:
     """A peer that speaks TLS and, if it is asked to, the rest of the protocol too.
 
     Args:
         port: where the node listens.
         source: the address it comes from.
-        context: made by :func:`client_context`; a new one if not given.
+        context: made by :func:`client_context`; a new one if not given. :class:`Plain` for no TLS.
         greeting: its hello; empty to say none.
         buffer: bytes that the system takes while nobody reads them; 0 for what is usual.
     """
@@ -115,7 +156,7 @@ class Peer:
         self,
         port: int,
         source: str = "127.0.0.1",
-        context: SSL.Context | None = None,
+        context: SSL.Context | type[Plain] | None = None,
         greeting: bytes = hello(),
         buffer: int = 0,
     ) -> None:
@@ -123,19 +164,41 @@ class Peer:
         self.sock = connect(port, source, buffer)
         self._buffer = b""
         self._asked = 0
+        self.welcome: dict[int, Any] = {}
         self.sock.setblocking(False)
-        self.tls: Any = SSL.Connection(context, self.sock)
+        self.tls: Any = Plain(self.sock) if context is Plain else SSL.Connection(context, self.sock)
         self.tls.set_connect_state()
         try:
             self.call(self.tls.do_handshake)
             if greeting:
                 self.send(greeting)
-                self.welcome = self.receive()
-                if content(HELLO, b"")[:2] != self.welcome[:2]:
-                    raise ConnectionError(f"something else than a hello: {self.welcome!r}")
+                kind, self.welcome = body(answer := self.receive())
+                if kind != HELLO:
+                    raise Refused(reason_of(answer))
         except BaseException:
             self.sock.close()
             raise
+
+    @property
+    def session(self) -> int:
+        """The node's number for its side of the session; 0 if it keeps none."""
+        return int.from_bytes(self.welcome.get(10, b""), "little")
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the node goes on with a session that it remembers."""
+        return any(self.welcome.get(11, b""))
+
+    @property
+    def over(self) -> bool:
+        """Whether the node has ended the connection. What it has said before can still be received."""
+        try:
+            while True:
+                self._buffer += self.tls.recv(65536)
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return False
+        except SSL.Error:
+            return True
 
     def send(self, data: bytes) -> None:
         """Put bytes into the stream; waits until they are taken."""
@@ -145,15 +208,28 @@ class Peer:
     def receive(self) -> bytes:
         """The next packet."""
         while True:
-            for size in range(1, min(5, len(self._buffer)) + 1):
-                if self._buffer[size - 1] < 0x80:
-                    length = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(self._buffer[:size]))
-                    if len(self._buffer) >= size + length:
-                        packet = self._buffer[size : size + length]
-                        self._buffer = self._buffer[size + length :]
-                        return packet
-                    break
+            packet = self._take()
+            if packet is not None:
+                return packet
             self._buffer += self.call(self.tls.recv, 65536)
+
+    def pending(self) -> list[bytes]:
+        """The packets that have come and were not received yet. Does not wait."""
+        with suppress(SSL.Error):
+            while True:
+                self._buffer += self.tls.recv(65536)
+        return list(iter(self._take, None))
+
+    def _take(self) -> bytes | None:
+        """The next packet, if all of it is there."""
+        try:
+            length, start = read_varint(self._buffer, 0)
+        except ValueError:
+            return None
+        if len(self._buffer) < start + length:
+            return None
+        packet, self._buffer = self._buffer[start : start + length], self._buffer[start + length :]
+        return packet
 
     def echo(self) -> float:
         """The seconds that the answer to a heartbeat takes."""
@@ -172,6 +248,13 @@ class Peer:
             while reason is None:
                 reason = reason_of(self.receive())
         return reason
+
+    def say_goodbye(self) -> None:
+        """Leave as one should, so that nobody waits for this peer to come back."""
+        with suppress(ConnectionError):
+            self.send(disconnect())
+            self.reason()
+        self.close()
 
     def close(self) -> None:
         """Leave."""

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
 from tests.hostile import attacks
-from tests.hostile.node import Victim
+from tests.hostile.conftest import Victims
 from tests.hostile.raw import connect
 from tools.node_process import NodeProcess
 
 MB = 1.0
-
-
-class Victims(Protocol):
-    def __call__(self, **limits: Any) -> Victim: ...
-
-
-@pytest.fixture
-def victims(tmp_path: Path) -> Iterator[Victims]:
-    with ExitStack() as stack:
-        yield lambda **limits: stack.enter_context(Victim(tmp_path / "home", **limits))
 
 
 @pytest.mark.parametrize(

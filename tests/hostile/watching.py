@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.hostile.honest import Echoes, Figures, echoes
 from tests.hostile.node import Victim, in_ms
 
+SETTLING_TIME = 10.0  # seconds in which everything that has ended must be gone
 LOOK_EVERY = 2.0  # seconds; to look costs the node some milliseconds
 
 
@@ -53,11 +55,18 @@ class Watch:
         }
 
     def left(self) -> Figures:
-        """What is left of it when all attackers have gone; the honest peer is still there."""
-        after = self.victim.settled()
+        """What is left of it some seconds after all attackers have gone; the honest peer is still there."""
+        ends = time.monotonic() + SETTLING_TIME
+        while True:
+            after = self.victim.status
+            descriptors = after["fds"] - self._before["fds"]
+            greenlets = after["greenlets"] - self._before["greenlets"]
+            if max(descriptors, greenlets) <= 0 or time.monotonic() > ends:
+                break
+            time.sleep(0.5)
         return {
-            "descriptors_left": after["fds"] - self._before["fds"],
-            "greenlets_left": after["greenlets"] - self._before["greenlets"],
+            "descriptors_left": descriptors,
+            "greenlets_left": greenlets,
             "memory_left_mb": round((after["rss"] - self._resident) / 1e6, 2),
         }
 
