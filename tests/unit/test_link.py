@@ -362,10 +362,15 @@ def test_the_time_in_which_this_process_stood_still_does_not_count(slow: Any) ->
 
 
 def test_a_callback_that_takes_its_time_is_not_the_peers_fault(setup: Setup) -> None:
-    go_on = Flag()
+    begun, go_on = Flag(), Flag()
+
+    def take_your_time(frame: bytes | bytearray) -> bool:
+        begun.set()
+        return go_on.wait()
+
     setup.far.send(framed(b"one") + encode_varint(100) + b"x")
-    reading = gevent.spawn(setup.link.read, setup, lambda frame: go_on.wait())
-    gevent.sleep(0.001)
+    reading = gevent.spawn(setup.link.read, setup, take_your_time)
+    assert begun.wait(scaled(5))
     assert not setup.link.dribbles(1000)
     assert not setup.link.dribbles(1100)
     go_on.set()
