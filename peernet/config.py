@@ -84,10 +84,6 @@ class NetworkConfig:
 
     # Bitcoin allows 125 channels together, libp2p starts at 64 and 128.
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
-    # Else whoever makes 128 keys shuts everybody out, from one machine and for as long as sessions are kept.
-    max_inbound_per_address: int = _limit(
-        32, "channels for each IPv4 address or IPv6 /56", "new connection refused: busy", least=1
-    )
     max_outbound: int = _limit(16, "channels that this side has dialled", "no more are dialled unasked", least=0)
 
     # Pending decisions hold a socket each.

@@ -18,7 +18,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     "tiny": {
         "max_frame": 256 * KIB,
         "max_inbound": 16,
-        "max_inbound_per_address": 8,
         "max_outbound": 8,
         "max_pending": 8,
         "max_handshakes": 16,
@@ -49,7 +48,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     # keep 20 GiB, and 200 of them 1 GiB.
     "server": {
         "max_inbound": 4096,
-        "max_inbound_per_address": 256,
         "max_outbound": 256,
         "max_pending": 512,
         "max_handshakes": 256,

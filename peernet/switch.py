@@ -11,7 +11,7 @@ from gevent.pool import Group
 
 from peernet import chance, clock
 from peernet.acknowledging import AcknowledgeTimer
-from peernet.address import PeerAddress, parse_ip
+from peernet.address import PeerAddress
 from peernet.bans import Ban, Bans
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
@@ -145,8 +145,6 @@ class Switch:
         left = self.bans.time_left(peer)
         if left:
             raise Refusal(Reason.BANNED, retry_after=left)
-        if self.channels.get(peer.identifier) is None and self._crowds(peer):
-            raise Refusal(Reason.BUSY, rule="max_inbound_per_address", retry_after=BUSY_RETRY_AFTER)
 
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
@@ -423,14 +421,6 @@ class Switch:
         undecided = self.claims.answered > config.max_handshakes + config.max_pending
         return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
 
-    def _crowds(self, peer: GenericPeer) -> bool:
-        """Whether as many come from a peer's address as may; who is on a list of the policy may come in any case."""
-        if self.channels.inbound_from(peer.address) < self.config.max_inbound_per_address:
-            return False
-        address = parse_ip(peer.address)
-        local = address is not None and address.is_loopback
-        return not (self._policy.lists(peer) or (local and self.config.allow_loopback_burst))
-
     # Placement.
 
     def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
@@ -470,7 +460,7 @@ class Switch:
             attempt.overrule(Reason.BANNED)
         elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
-        elif self.channels.inbound >= self.config.max_inbound or self._crowds(attempt.peer):
+        elif self.channels.inbound >= self.config.max_inbound:
             attempt.overrule(Reason.BUSY)
 
 
