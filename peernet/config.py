@@ -110,6 +110,15 @@ class NetworkConfig:
     session_reserve_bytes: int = _limit(5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     acknowledge_after: float = _limit(0.025, "seconds", "an acknowledgement is sent on its own", least=0.001, most=0.05)
 
+    # All channels together, because what one may keep times their number is more than a machine has. Beyond it for
+    # some seconds, by a quarter, waiting has not helped.
+    buffer_budget: int = _limit(
+        256 * MIB,
+        "bytes held for all channels",
+        "send() waits, reading slows: buffers_exceeded; then the largest channel is closed: slow_peer",
+        least=1 * MIB,
+    )
+
     # The durable outbox: what may wait in its file, and how much of it is under way to one peer.
     # A receiver remembers as many ids to know repetitions. A removal waits for the disk, some ms.
     durable_packets: int = _limit(100_000, "packets", "send(durable=True) raises OutboxFullError", least=1)
@@ -177,6 +186,8 @@ class NetworkConfig:
             raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
         if self.session_packets + self.session_reserve_packets > MAX_UNACKNOWLEDGED:
             raise ConfigurationError(f"session_packets + session_reserve_packets must not exceed {MAX_UNACKNOWLEDGED}")
+        if self.buffer_budget < self.max_frame:
+            raise ConfigurationError("buffer_budget must hold a frame of max_frame bytes")
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:

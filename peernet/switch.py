@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gevent.event import Event as Flag
@@ -13,6 +13,7 @@ from peernet import chance, clock
 from peernet.acknowledging import AcknowledgeTimer
 from peernet.address import PeerAddress
 from peernet.bans import Ban, Bans
+from peernet.buffers import Buffers
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
@@ -84,6 +85,7 @@ class Switch:
             config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
         )
         self.bans.banned.add(self._on_banned)
+        self.buffers = Buffers(config, self.counters, lambda: self.channels)
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
@@ -343,14 +345,21 @@ class Switch:
                 event.remove(look)
 
     def tick(self, now: float, lag: float) -> None:
-        """Let every channel look after its liveness; see :meth:`~peernet.channel.PeerChannel.tick`."""
+        """Look after memory, and let every channel look after its liveness.
+
+        See :meth:`~peernet.channel.PeerChannel.tick`.
+        """
+        self.buffers.look_after(now)
         for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
             try:
                 channel.tick(now, lag)
             except Exception:
                 logger.exception("the liveness of %r could not be looked after", channel)
 
-    # What channels tell their network (ChannelOwner).
+    # What channels ask and tell their network (ChannelOwner).
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        return self.buffers.grant(size, contents)
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self.packet_refused.fire(channel, kind, decision)

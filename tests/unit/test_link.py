@@ -170,6 +170,17 @@ def test_reading_goes_on_after_a_while_even_if_the_outbox_does_not_drain(setup: 
     assert setup.link.outbox.full
 
 
+@pytest.mark.parametrize("setup", [{"frames_per_turn": 1}], indirect=True)
+def test_reading_is_slow_but_goes_on_while_the_node_holds_too_much(setup: Setup) -> None:
+    setup.link.crowding = True
+    setup.far.send(framed(b"one", b"two", b"stop"))
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    gevent.sleep(0.01)
+    assert setup.frames == [b"one"]
+    assert reading.get(timeout=scaled(5)) is False
+    assert setup.frames[1:] == [b"two", b"stop"]
+
+
 def test_received_bytes_are_a_sign_of_life(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.monotonic() + 60
     setup.far.send(framed(b"stop"))
