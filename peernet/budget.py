@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic, TypeVar
 
 # Beyond this many times the limit, for so long, waiting has not helped, and somebody has to go. Seconds.
@@ -124,8 +125,14 @@ class Budget:
 
 def without_repetitions(holdings: Sequence[Holding[T]]) -> list[int]:
     """The bytes that each holding takes up, where a content that many hold counts for each with a part."""
-    holders = Counter(id(content) for holding in holdings for content in holding.contents)
-    return [
-        holding.size - sum(len(content) - len(content) // holders[id(content)] for content in holding.contents)
-        for holding in holdings
-    ]
+    holders = Counter(map(id, chain.from_iterable(holding.contents for holding in holdings)))
+    repeated = {key: count for key, count in holders.items() if count > 1}
+    if not repeated:
+        return [holding.size for holding in holdings]
+    return [holding.size - _not_its_part(holding.contents, repeated) for holding in holdings]
+
+
+def _not_its_part(contents: Iterable[bytes], repeated: dict[int, int]) -> int:
+    """Of contents that so many hold: the bytes that count for the others."""
+    shared = ((len(content), repeated[id(content)]) for content in contents if id(content) in repeated)
+    return sum(size - size // count for size, count in shared)

@@ -15,8 +15,10 @@ logger = get_logger(__name__)
 
 EXCEEDED = "buffers_exceeded"
 CLOSED = "closed_for_buffers"
-# A sender who finds no room makes us count again, though not more often than this. Seconds.
+# A sender who finds no room makes us count again, though not more often than this, nor for more than a part
+# of the time. Seconds.
 COUNT_EVERY = 0.1
+PART = 0.05
 
 
 class Buffers:
@@ -37,7 +39,7 @@ class Buffers:
         self._budget = Budget(config.buffer_budget)
         self._counters = counters
         self._channels = channels
-        self._counted_at = float("-inf")
+        self._count_again_at = float("-inf")
         self._exceeded = False
 
     @property
@@ -50,7 +52,7 @@ class Buffers:
         if self._budget.grant(size, contents):
             return True
         now = clock.monotonic()
-        if now - self._counted_at < COUNT_EVERY:
+        if now < self._count_again_at:
             return False
         self._count(now)  # some were written or acknowledged since
         return self._budget.grant(size, contents)
@@ -63,7 +65,6 @@ class Buffers:
             channel.cut_for_memory()
 
     def _count(self, now: float) -> Verdict[PeerChannel]:
-        self._counted_at = now
         channels = list(self._channels())
         verdict = self._judge(channels, now)
         self._tell()
@@ -71,6 +72,7 @@ class Buffers:
             channel.ration(more=not self._exceeded)
         for channel in verdict.crowding:
             channel.slow_down()
+        self._count_again_at = now + max(COUNT_EVERY, (clock.monotonic() - now) / PART)
         return verdict
 
     def _judge(self, channels: list[PeerChannel], now: float) -> Verdict[PeerChannel]:
