@@ -226,7 +226,7 @@ class Sender:
                 raise SendTimeout(
                     f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
-            if self._session is None:
+            if self._session is None and self.outbox.full:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))
