@@ -156,7 +156,7 @@ def _talk(victim: Victim, chance: random.Random) -> str:
         if end < 0.9:
             sock.shutdown(socket.SHUT_WR)
         return _end_of(_everything(sock)) if end < 0.9 else "left"
-    except ConnectionError:
+    except OSError:
         return "cut off"
     finally:
         sock.close()
