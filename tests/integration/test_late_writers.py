@@ -114,7 +114,7 @@ def test_nothing_reaches_whoever_gets_the_descriptor_next(node: PeerNetwork, how
     guest.leave()
 
 
-def test_the_reader_that_waits_is_woken_and_reads_no_more(node: PeerNetwork) -> None:
+def test_the_reader_that_waits_is_woken_and_nothing_is_read_or_written_after_it(node: PeerNetwork) -> None:
     guest, channel = deaf_peer(node)
     number, reader = descriptor_of(channel), channel._greenlet
     channel.end(Reason.CLOSED)
@@ -123,6 +123,9 @@ def test_the_reader_that_waits_is_woken_and_reads_no_more(node: PeerNetwork) -> 
         other.send(b"for somebody else")
         wait_until(lambda: reader.dead, what="the reader's end")
         assert os.read(number, 100) == b"for somebody else"
+        with pytest.raises(TransportError):
+            channel._link._transport.send(b"late")
+        assert heard(other) == b""
     guest.leave()
 
 
