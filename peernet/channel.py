@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -60,6 +60,9 @@ class ChannelOwner(DispatchOwner, Protocol):
 
     config: NetworkConfig
     greenlets: Group
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        """Whether a channel may hold so many bytes more in memory, among them what others may hold as well."""
 
     def on_trust_changed(self, channel: PeerChannel) -> None: ...
 
@@ -176,6 +179,11 @@ class PeerChannel:
     def queued_bytes(self) -> int:
         """Bytes that wait to be written."""
         return self._link.outbox.bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that packets take up which are on their way: not acknowledged, or not complete."""
+        return self._sender.held_bytes + self._link.connection.decoder.held
 
     @property
     def has_tasks(self) -> bool:
@@ -410,6 +418,35 @@ class PeerChannel:
         if self.state is ChannelState.RECONNECTING:
             self._owner.counters[Reason.EXPIRED] += 1
             self.end(Reason.EXPIRED)
+
+    # Memory: see peernet.buffers.
+
+    @property
+    def held_contents(self) -> Sequence[bytes]:
+        """What of :attr:`held_bytes` other channels may hold as well."""
+        return self._sender.held_contents
+
+    def ration(self, *, more: bool) -> None:
+        """Have senders ask for leave before much more is held; with ``more`` there is plenty."""
+        self._sender.ration(more=more)
+        self._link.crowding = False
+
+    def slow_down(self) -> None:
+        """Read slowly for now, and hold nothing for the case that it is needed again."""
+        self._link.crowding = True
+        self._link.connection.decoder.trim()
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        """Whether so many bytes more may be held, among them ``contents``, which others may hold as well."""
+        return self._owner.may_hold(size, contents)
+
+    def cut_for_memory(self) -> None:
+        """End at once, because the channels together hold too much and this one most of all."""
+        if self.state is ChannelState.RECONNECTING:
+            self._spawn_ending(self.end, Reason.EXPIRED)
+        else:
+            sent, received = self._sender.held_bytes, self._link.connection.decoder.held
+            self._spawn_ending(self._cut, self._link, Reason.SLOW_PEER if sent >= received else Reason.BUSY)
 
     def dismiss(self, reason: Reason, message: str = "") -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""

@@ -84,10 +84,6 @@ class NetworkConfig:
 
     # Bitcoin allows 125 channels together, libp2p starts at 64 and 128.
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
-    # Else whoever makes 128 keys shuts everybody out, from one machine and for as long as sessions are kept.
-    max_inbound_per_address: int = _limit(
-        32, "channels for each IPv4 address or IPv6 /56", "new connection refused: busy", least=1
-    )
     max_outbound: int = _limit(16, "channels that this side has dialled", "no more are dialled unasked", least=0)
 
     # Pending decisions hold a socket each.
@@ -113,6 +109,15 @@ class NetworkConfig:
     session_reserve_packets: int = _limit(4096, "packets", "send() in a callback raises OutboxFullError", least=1)
     session_reserve_bytes: int = _limit(5 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     acknowledge_after: float = _limit(0.025, "seconds", "an acknowledgement is sent on its own", least=0.001, most=0.05)
+
+    # All channels together, because what one may keep times their number is more than a machine has. Beyond it for
+    # some seconds, by a quarter, waiting has not helped.
+    buffer_budget: int = _limit(
+        256 * MIB,
+        "bytes held for all channels",
+        "send() waits, reading slows: buffers_exceeded; then the largest channel is closed: slow_peer",
+        least=1 * MIB,
+    )
 
     # The durable outbox: what may wait in its file, and how much of it is under way to one peer.
     # A receiver remembers as many ids to know repetitions. A removal waits for the disk, some ms.
@@ -181,6 +186,8 @@ class NetworkConfig:
             raise ConfigurationError("session_bytes + session_reserve_bytes must hold a frame of max_frame bytes")
         if self.session_packets + self.session_reserve_packets > MAX_UNACKNOWLEDGED:
             raise ConfigurationError(f"session_packets + session_reserve_packets must not exceed {MAX_UNACKNOWLEDGED}")
+        if self.buffer_budget < self.max_frame:
+            raise ConfigurationError("buffer_budget must hold a frame of max_frame bytes")
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:

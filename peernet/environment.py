@@ -35,7 +35,7 @@ DEPENDENCIES = {
 }
 
 # The modules whose blocking calls stop every greenlet unless they are patched.
-PATCHABLE = ("socket", "select", "selectors", "ssl", "subprocess", "threading", "time")
+PATCHABLE = ("queue", "socket", "select", "selectors", "ssl", "subprocess", "threading", "time")
 # What programs import by name most, so that patching afterwards misses it.
 OFTEN_IMPORTED = {
     "socket": ("socket", "create_connection", "getaddrinfo"),

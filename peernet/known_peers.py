@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from peernet import clock
 from peernet.address import prefix_of
-from peernet.admission import source_of
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
@@ -178,7 +177,6 @@ class ChannelTable:
         self._identifier = identifier
         self._channels: dict[str, PeerChannel] = {}
         self.inbound = 0  # how many of them the other side has dialled
-        self._sources: Counter[Hashable] = Counter()  # where these come from
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -190,10 +188,6 @@ class ChannelTable:
     def outbound(self) -> int:
         """How many of them this side has dialled."""
         return len(self._channels) - self.inbound
-
-    def inbound_from(self, host: str) -> int:
-        """How many of them the other side has dialled from the source that an IP address belongs to."""
-        return self._sources[source_of(host)]
 
     def get(self, identifier: str) -> PeerChannel | None:
         """The channel to a peer, if there is one."""
@@ -212,7 +206,7 @@ class ChannelTable:
         if replaced is not None:
             self.remove(replaced)
         self._channels[channel.peer.identifier] = channel
-        self._count(channel, 1)
+        self.inbound += not channel.dialled
         return replaced
 
     def remove(self, channel: PeerChannel) -> bool:
@@ -220,17 +214,8 @@ class ChannelTable:
         if self._channels.get(channel.peer.identifier) is not channel:
             return False
         del self._channels[channel.peer.identifier]
-        self._count(channel, -1)
+        self.inbound -= not channel.dialled
         return True
-
-    def _count(self, channel: PeerChannel, change: int) -> None:
-        if channel.dialled:
-            return
-        source = source_of(channel.peer.address)
-        self.inbound += change
-        self._sources[source] += change
-        if not self._sources[source]:
-            del self._sources[source]
 
     def _dialled_by_smaller(self, channel: PeerChannel) -> bool:
         return channel.dialled == (self._identifier < channel.peer.identifier)

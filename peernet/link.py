@@ -58,6 +58,7 @@ class Link:
         broken: what the outbox met, if that is why.
         handling: whether nobody waits for bytes: frames are being handled, or :meth:`read` was not called yet.
         throttle: slows the reading down if the peer sends more than its share; ``None`` for trusted peers.
+        crowding: whether the node holds too much and this channel more than its share, so that reading is slow.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Link:
         "alive",
         "broken",
         "connection",
+        "crowding",
         "handling",
         "last_received",
         "outbox",
@@ -91,6 +93,7 @@ class Link:
         self.handling = True
         self.broken: TransportError | None = None
         self.throttle: Throttle | None = None
+        self.crowding = False
         self._frame: int | None = None  # under way at the last look: the decoder's generation; None: nobody reads yet
         self._frame_since = 0.0
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
@@ -270,4 +273,6 @@ class Link:
             # Not until it has drained: two peers who each wait for the other to read
             # would wait for ever.
             self.outbox.wait_for_room(PAUSE)
+        elif self.crowding:
+            gevent.sleep(PAUSE)  # nor longer: acknowledgements, which free memory, are among what is not read
         let_others_run()

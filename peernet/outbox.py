@@ -37,6 +37,7 @@ class Outbox:
 
     __slots__ = (
         "_blocked",
+        "_copied",
         "_failed",
         "_large",
         "_parts",
@@ -46,6 +47,7 @@ class Outbox:
         "_scheduled",
         "_transport",
         "_writing",
+        "allowed_bytes",
         "bytes",
         "last_progress",
         "max_bytes",
@@ -56,13 +58,14 @@ class Outbox:
     def __init__(self, transport: Transport, config: NetworkConfig, failed: Callable[[TransportError], None]) -> None:
         self._transport = transport
         self.max_packets = config.outbox_packets
-        self.max_bytes = config.outbox_bytes
+        self.max_bytes = self.allowed_bytes = config.outbox_bytes
         self._reserve_packets = config.outbox_reserve_packets
         self._reserve_bytes = config.outbox_reserve_bytes
         self._failed: Callable[[TransportError], None] | None = failed
         self._parts: list[bytes | memoryview] = []
         self._large = 0  # how many of the parts are large
         self._writing: bytes | memoryview = b""  # taken from the parts, not yet taken by the transport
+        self._copied = 0  # how much of that was joined, so that it lies here beside what a session keeps
         self._scheduled = False
         self._blocked = False  # the transport took less than offered and will call back
         self._room: Event | None = None
@@ -74,6 +77,25 @@ class Outbox:
     def full(self) -> bool:
         """Whether the next packet has to wait."""
         return self.packets >= self.max_packets or self.bytes >= self.max_bytes
+
+    @property
+    def needs_leave(self) -> bool:
+        """Whether a sender whose packets no session keeps has to ask before the next one; see :meth:`allow`."""
+        return self.packets >= self.max_packets or self.bytes >= self.allowed_bytes
+
+    def allow(self, size: int) -> None:
+        """Let so many bytes wait before a sender has to ask, though never more than ``max_bytes``."""
+        self.allowed_bytes = min(size, self.max_bytes)
+
+    @property
+    def copied(self) -> int:
+        """Bytes under way that were joined for that: a copy of what a session keeps."""
+        return self._copied if self._writing else 0
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The large contents that wait, which other outboxes may hold too: the same objects after a broadcast."""
+        return [part.obj for part in self._parts if isinstance(part, memoryview)]  # type: ignore[misc]  # see put()
 
     @property
     def broken(self) -> bool:
@@ -187,13 +209,16 @@ class Outbox:
             data = b"".join(parts)
             parts.clear()
             self.packets = 0
+            self._copied = len(data)
             return data
         if isinstance(parts[0], memoryview):
             self._large -= 1
             self.packets -= 1
+            self._copied = 0
             return parts.pop(0)
         count = self._count_small(parts)
         data = b"".join(parts[:count])
+        self._copied = len(data)
         del parts[:count]
         if parts and isinstance(parts[0], memoryview):
             count -= 1  # the last one is the beginning of the large content

@@ -26,6 +26,11 @@ DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
 # looks himself for less after this time: a peer may stop in between. Seconds.
 LOOK_AGAIN = 0.1
+# Whoever holds this much more than when last looked at asks for leave, so that a burst on many channels at once
+# is noticed in time. So much may each hold unasked. Bytes.
+STEP = 64 * 1024
+# What a packet costs beside its own bytes.
+PER_PACKET = 100
 # The tag of Packet.acknowledged, and the most bytes that it takes with its value.
 _ACKNOWLEDGED = b"\x10"
 _LONGEST = 11
@@ -59,6 +64,27 @@ class Sender:
         self.outbox = outbox
         self.attached = False
         self.max_frame = DEFAULT_MAX_FRAME
+        self.ration(more=True)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that packets take up until they are acknowledged, or without a session written."""
+        outbox, session = self.outbox, self._session
+        if session is None:
+            return outbox.bytes + PER_PACKET * outbox.packets
+        # What waits in the outbox is kept by the session too, the same objects, but for what is joined.
+        return max(session.kept_bytes + PER_PACKET * len(session.kept), outbox.bytes) + outbox.copied
+
+    @property
+    def held_contents(self) -> list[bytes]:
+        """What of that other channels may hold as well, the oldest first."""
+        return self.outbox.contents if self._session is None else self._session.contents
+
+    def ration(self, *, more: bool) -> None:
+        """Have senders ask for leave soon; with ``more`` they need not for the next :data:`STEP`."""
+        pool, kept = self._pool()
+        if more or kept + STEP < pool.allowed_bytes:
+            pool.allow(kept + STEP)
 
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.PeerChannel.send`."""
@@ -92,7 +118,7 @@ class Sender:
         return receipt
 
     def _send_unnumbered(self, encoded: Encoded, size: int, timeout: float | None) -> Receipt:
-        if self.outbox.full:
+        if self.outbox.needs_leave:
             self._make_room(size, timeout)
         self.outbox.put(encode_header(encoded), encoded[2])
         receipt = Receipt()
@@ -139,9 +165,28 @@ class Sender:
 
     def _has_room(self) -> bool:
         """Whether the next packet need not wait. What a session has in the outbox it keeps as well."""
+        if not self._needs_leave():
+            return True
+        self._ask_for_leave()
+        return not self._needs_leave()
+
+    def _needs_leave(self) -> bool:
         if self._session is not None:
-            return not self._session.full
-        return not self.outbox.full or self.outbox.broken
+            return self._session.full
+        return self.outbox.needs_leave and not self.outbox.broken
+
+    def _ask_for_leave(self) -> None:
+        """Hold more, if the network lets us."""
+        pool, kept = self._pool()
+        wanted = min(kept + STEP, pool.max_bytes)
+        more = wanted - pool.allowed_bytes
+        if more > 0 and self._channel.may_hold(more, self.held_contents[-1:]):
+            pool.allow(wanted)
+
+    def _pool(self) -> tuple[Session | Outbox, int]:
+        """Where packets are held, and how many bytes of them."""
+        session = self._session
+        return (self.outbox, self.outbox.bytes) if session is None else (session, session.kept_bytes)
 
     def _holds_in_reserve(self, size: int) -> bool:
         """Whether a packet fits into the part that is kept for callbacks."""
@@ -181,7 +226,7 @@ class Sender:
                 raise SendTimeout(
                     f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
-            if self._session is None:
+            if self._session is None and self.outbox.full:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gevent.event import Event as Flag
@@ -11,8 +11,9 @@ from gevent.pool import Group
 
 from peernet import chance, clock
 from peernet.acknowledging import AcknowledgeTimer
-from peernet.address import PeerAddress, parse_ip
+from peernet.address import PeerAddress
 from peernet.bans import Ban, Bans
+from peernet.buffers import Buffers
 from peernet.channel import PeerChannel
 from peernet.channel_state import ChannelState
 from peernet.claims import Claim, Claims
@@ -84,6 +85,7 @@ class Switch:
             config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
         )
         self.bans.banned.add(self._on_banned)
+        self.buffers = Buffers(config, self.counters, lambda: self.channels)
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
@@ -145,8 +147,6 @@ class Switch:
         left = self.bans.time_left(peer)
         if left:
             raise Refusal(Reason.BANNED, retry_after=left)
-        if self.channels.get(peer.identifier) is None and self._crowds(peer):
-            raise Refusal(Reason.BUSY, rule="max_inbound_per_address", retry_after=BUSY_RETRY_AFTER)
 
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
@@ -345,11 +345,13 @@ class Switch:
                 event.remove(look)
 
     def tick(self, now: float, lag: float) -> None:
-        """Let every channel look after its liveness; see :meth:`~peernet.channel.PeerChannel.tick`.
+        """Look after memory, and let every channel look after its liveness.
 
-        That takes some 10 µs for each, so others have their turns in between. ``now`` stays what it was: if one
-        of them blocks the process, that is not the peers' silence, and the next call knows of it.
+        See :meth:`~peernet.channel.PeerChannel.tick`. It takes some 10 µs for each, so others have their turns in
+        between. ``now`` stays what it was: if one of them blocks the process, that is not the peers' silence, and
+        the next call knows of it.
         """
+        self.buffers.look_after(now)
         turn_ends = clock.monotonic() + self.config.seconds_per_turn
         for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
             if clock.monotonic() >= turn_ends:
@@ -360,7 +362,10 @@ class Switch:
             except Exception:
                 logger.exception("the liveness of %r could not be looked after", channel)
 
-    # What channels tell their network (ChannelOwner).
+    # What channels ask and tell their network (ChannelOwner).
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        return self.buffers.grant(size, contents)
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self.packet_refused.fire(channel, kind, decision)
@@ -431,14 +436,6 @@ class Switch:
         undecided = self.claims.answered > config.max_handshakes + config.max_pending
         return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
 
-    def _crowds(self, peer: GenericPeer) -> bool:
-        """Whether as many come from a peer's address as may; who is on a list of the policy may come in any case."""
-        if self.channels.inbound_from(peer.address) < self.config.max_inbound_per_address:
-            return False
-        address = parse_ip(peer.address)
-        local = address is not None and address.is_loopback
-        return not (self._policy.lists(peer) or (local and self.config.allow_loopback_burst))
-
     # Placement.
 
     def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
@@ -478,7 +475,7 @@ class Switch:
             attempt.overrule(Reason.BANNED)
         elif self._has_better(attempt.peer):
             attempt.overrule(Reason.DUPLICATE)
-        elif self.channels.inbound >= self.config.max_inbound or self._crowds(attempt.peer):
+        elif self.channels.inbound >= self.config.max_inbound:
             attempt.overrule(Reason.BUSY)
 
 

@@ -19,7 +19,7 @@ from tests.support import make_network, wait_until
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
-settings.register_profile("fuzz", settings.get_profile("tests"), max_examples=100, stateful_step_count=60)
+settings.register_profile("fuzz", settings.get_profile("tests"), max_examples=20, stateful_step_count=60)
 settings.load_profile("tests")
 
 DESCRIPTORS = Path("/proc/self/fd")  # Linux; elsewhere descriptors are not counted

@@ -69,6 +69,15 @@ class FrameDecoder:
         """Bytes received of frames not yet returned."""
         return len(self._rest) - self._position + self._filled
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory in use: what is received, the buffer of a large frame, and one kept for the next."""
+        return len(self._rest) + len(self._body or b"") + len(self._spare or b"")
+
+    def trim(self) -> None:
+        """Keep no buffer for the next large frame."""
+        self._spare = None
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream. Only while :meth:`get_buffer` returns ``None``."""
         rest = self._rest[self._position :]

@@ -139,9 +139,10 @@ def peek_bare(frame: bytes | bytearray) -> Kind | None:
     """The kind of a packet whose envelope is empty, as that of most is; ``None`` for every other frame."""
     size = len(frame)
     if size > 2 and frame[1] == 1:
-        length = frame[2]
-        if length + 3 == size if length < 0x80 else _fills_rest(frame, 2):
-            return _BY_TAG.get(frame[0])
+        kind, length = _BY_TAG.get(frame[0]), frame[2]
+        # Only behind the tag of a body a length follows, and only there a broken one is a mistake.
+        if kind is not None and (length + 3 == size if length < 0x80 else _fills_rest(frame, 2)):
+            return kind
     return None
 
 

@@ -78,7 +78,8 @@ class Session:
         acknowledged: highest number that the peer has acknowledged.
         kept: the frames sent and not acknowledged, in order; of large ones the beginning only.
         kept_bytes: their bytes.
-        full: whether the next packet has to wait until others are acknowledged.
+        allowed_bytes: how many bytes may be kept before :attr:`full` now; see :meth:`allow`.
+        full: whether the next packet has to wait until others are acknowledged, or more is allowed.
         received: highest number received from the peer. With ``duplicates`` at 0, whoever receives may count it up.
         handled: highest number whose callback has returned; whoever calls back says so.
         duplicates: how many of the packets that arrive next were received before.
@@ -91,6 +92,7 @@ class Session:
         "_contents",
         "_told_refusals",
         "acknowledged",
+        "allowed_bytes",
         "duplicates",
         "full",
         "handled",
@@ -111,7 +113,7 @@ class Session:
         self.session_id = session_id
         self.peer_session_id = 0
         self.max_packets = max_packets
-        self.max_bytes = max_bytes
+        self.max_bytes = self.allowed_bytes = max_bytes
         self.state = SessionState.NEW
         self.sent = self.acknowledged = 0
         self.kept: list[bytes] = []
@@ -197,12 +199,22 @@ class Session:
         """Whether there is so much room again that those who wait for it may go on."""
         return 2 * len(self.kept) <= self.max_packets and 2 * self.kept_bytes <= self.max_bytes
 
+    @property
+    def contents(self) -> list[bytes]:
+        """What of the packets that are kept may be kept by other sessions too: the same objects after a broadcast."""
+        return list(self._contents.values()) if self._contents else []
+
+    def allow(self, size: int) -> None:
+        """Let so many bytes be kept from now on, though never more than ``max_bytes``."""
+        self.allowed_bytes = min(size, self.max_bytes)
+        self._look_whether_full()
+
     def keep(self, frame: bytes) -> int:
         """Give a packet its number, and keep it until it is acknowledged. Returns the number."""
         self.sent = number = self.sent + 1
         self.kept.append(frame)
         self.kept_bytes = size = self.kept_bytes + len(frame)
-        if size >= self.max_bytes or number - self.acknowledged >= self.max_packets:
+        if size >= self.allowed_bytes or number - self.acknowledged >= self.max_packets:
             self.full = True
         return number
 
@@ -228,7 +240,10 @@ class Session:
             self.kept_bytes -= sum(map(len, self.kept[:count])) + self._release_contents(acknowledged)
             del self.kept[:count]
             self.acknowledged = acknowledged
-            self.full = len(self.kept) >= self.max_packets or self.kept_bytes >= self.max_bytes
+            self._look_whether_full()
+
+    def _look_whether_full(self) -> None:
+        self.full = len(self.kept) >= self.max_packets or self.kept_bytes >= self.allowed_bytes
 
     def _release_contents(self, acknowledged: int) -> int:
         if not self._contents:

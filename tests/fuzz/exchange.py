@@ -9,31 +9,26 @@ Input: a byte of choices, then connections of frames, with ``CUT`` between them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
+from peernet.receipts import Receipt
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.framing import FrameDecoder
 from peernet.wire.packets import KINDS, UNKNOWN, Kind, decode, encode_frame, peek, peek_numbers
 from peernet.wire.session import Session, SessionState, resumes
 from tests.fuzz.conversations import OWN_SESSION
+from tests.fuzz.fates import Fates, make_book, small_pages, state_of, write
 from tests.fuzz.feeding import blamed, cut, pour, small_buffers
 from tests.fuzz.mutation import CUT
 
 PERMITTED = frozenset({"pure_message", "data_transmission"})
 GOODBYE_AFTER = 5  # packets, if we are the one who leaves
+ACKNOWLEDGE_AFTER = 3  # packets
+OURS = [encode_frame(pb.PureMessagePacket(message="we say" + " more" * number)) for number in range(3)]
 
 Event = tuple[object, ...]
-
-
-@dataclass(eq=False)
-class Sent:
-    """What our session keeps."""
-
-    size: int = 10
-    sequence: int = 0
 
 
 def fuzz(data: bytes) -> None:
@@ -41,8 +36,9 @@ def fuzz(data: bytes) -> None:
         return
     choice, connections = data[0], data[1:].split(CUT)
     leaves = bool(choice & 0x80)
-    whole = Side(leaves=leaves).hear_all([[connection] for connection in connections])
-    with small_buffers():
+    with small_pages():
+        whole = Side(leaves=leaves).hear_all([[connection] for connection in connections])
+    with small_buffers(), small_pages():
         pieces = Side(leaves=leaves).hear_all([cut(connection, choice) for connection in connections])
     assert whole == pieces, "the pieces in which bytes arrive make a difference"
 
@@ -52,7 +48,10 @@ class Side:
 
     def __init__(self, *, leaves: bool) -> None:
         self.leaves = leaves
-        self.session: Session[Sent] | None = None
+        self.session: Session | None = None
+        self.book = make_book()
+        self.fates = Fates()
+        self.receipts: list[Receipt] = []
         self.events: list[Event] = []
         self.hello = pb.HelloPacket()
 
@@ -69,7 +68,14 @@ class Side:
                 pass
             if self.session is not None and self.session.state is SessionState.ATTACHED:
                 self.session.detach()
+            self.check_receipts()
+        self.book.close(Reason.EXPIRED)
+        self.fates.close(Reason.EXPIRED)
+        self.check_receipts()
         return self.events
+
+    def check_receipts(self) -> None:
+        assert [state_of(receipt) for receipt in self.receipts] == self.fates.states[1:], "a verdict is wrong"
 
     def hear(self, connection: Connection, pieces: Iterable[bytes]) -> None:
         heard = 0
@@ -92,9 +98,9 @@ class Side:
             raise Over
         elif state is ConnectionState.LEAVING:
             if kind.name == "acknowledge":
-                self.settle(decode(frame))
+                self.take_acknowledgement(decode(frame))
         elif kind.control:
-            self.settle(decode(frame))
+            self.take_acknowledgement(decode(frame))
             self.events.append((kind.name,))
         else:
             self.receive(kind, frame)
@@ -108,20 +114,25 @@ class Side:
         assert reads(encode_frame(ours)) == ours
         if session is not None and resumes(ours, theirs):
             again = session.resume(ours, theirs)
-            self.events.append(("resumed", [packet.sequence for packet in again]))
+            assert [header + content for header, content in again] == OURS[theirs.last_sequence_received :]
+            self.events.append(("resumed", len(again)))
         elif theirs.session_id:
-            self.session = self.begin(theirs.session_id)
+            self.begin(theirs.session_id)
             self.events.append(("began", theirs.session_id))
 
-    def begin(self, session_id: int) -> Session[Sent]:
+    def begin(self, session_id: int) -> None:
         """A new session, in which we have something to say at once."""
         if self.session is not None:
             self.session.end()
-        session: Session[Sent] = Session(OWN_SESSION, max_packets=8, max_bytes=1000)
-        session.begin(session_id)
-        for _ in range(3):
-            session.keep(Sent())
-        return session
+            self.book.close(Reason.EXPIRED)
+            self.fates.close(Reason.EXPIRED)
+            self.check_receipts()
+        self.session = Session(OWN_SESSION, max_packets=8, max_bytes=1000)
+        self.session.begin(session_id)
+        self.book, self.fates, self.receipts = make_book(), Fates(), []
+        for frame in OURS:
+            self.receipts.append(write(self.book, self.session.keep(frame)))
+            self.fates.accept()
 
     def receive(self, kind: Kind, frame: bytes | bytearray) -> None:
         """A numbered packet through the gates."""
@@ -141,25 +152,33 @@ class Side:
         if session is not None:
             if refusal is not None:
                 session.refuse(refusal)
-            if session.handle(len(frame)):
+            session.handled = session.received
+            if session.handled - session.told >= ACKNOWLEDGE_AFTER:
                 self.events.append(("acknowledged", *session.acknowledge()))
 
     def numbers(self, sequence: int, acknowledged: int) -> None:
         if self.session is not None:
             if acknowledged:
-                self.events.append(("settled", len(self.session.release(acknowledged))))
+                self.settle(self.session, acknowledged)
             if sequence:
                 self.session.check(sequence)
 
-    def settle(self, packet: pb.Packet) -> None:
+    def take_acknowledgement(self, packet: pb.Packet) -> None:
         session = self.session
         if session is not None:
-            refusals = packet.acknowledge.refusals
-            session.note_refusals((one.sequence, Reason.from_refusal_number(one.reason)) for one in refusals)
-            settled = session.release(packet.acknowledged)
-            verdicts = [session.verdict(one.sequence) for one in settled]
-            self.events.append(("settled", len(settled), *verdicts))
-            assert session.acknowledged <= session.sent
+            for one in packet.acknowledge.refusals:
+                if one.sequence <= session.sent:
+                    reason = Reason.from_refusal_number(one.reason)
+                    self.book.refuse(one.sequence, reason)
+                    self.fates.refuse(one.sequence, reason)
+            self.settle(session, packet.acknowledged)
+
+    def settle(self, session: Session, acknowledged: int) -> None:
+        session.release(acknowledged)
+        self.book.settle(acknowledged)
+        self.fates.settle(acknowledged)
+        self.events.append(("settled", session.acknowledged, *map(state_of, self.receipts)))
+        assert session.acknowledged <= session.sent
 
     def leave(self, connection: Connection) -> None:
         if connection.state is ConnectionState.OPEN:

@@ -5,6 +5,7 @@ Input: a byte that chooses limits, a byte that chooses pieces, and the stream.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from peernet.errors import RemoteProtocolError
@@ -57,12 +58,17 @@ def received(pieces: Iterable[bytes], limits: tuple[int, int], rest: int) -> Out
     """What the decoder makes of the pieces."""
     decoder = FrameDecoder(limits[0])
     frames: list[bytes] = []
+    under_way: dict[int, int] = {}  # by generation: how many frames came before
     try:
         for _ in pour(decoder, pieces):
             for frame in decoder.frames():
                 frames.append(bytes(frame))
                 decoder.max_frame = limits[1]
+            if decoder.buffered:
+                before = under_way.setdefault(decoder.generation, len(frames))
+                assert before == len(frames), "a frame passes for the one before it"
     except RemoteProtocolError as error:
         return frames, blamed(error)
+    assert max(Counter(under_way.values()).values(), default=0) <= 2, "a frame passes for several"
     assert rest - 5 <= decoder.buffered <= rest, "bytes are lost, or kept for ever"  # a length has up to five
     return frames, None

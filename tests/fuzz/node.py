@@ -8,7 +8,6 @@ Input: a byte of choices, then connections of frames, with ``CUT`` between them.
 from __future__ import annotations
 
 import logging
-import secrets
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +17,12 @@ from unittest.mock import patch
 
 import gevent
 
-from peernet.channel import ChannelState, PeerChannel
+from peernet import chance
+from peernet.channel import PeerChannel
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import PeerNetError, TransportError
-from peernet.greenlets import let_others_run, spawn
+from peernet.greenlets import let_others_run
 from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.reasons import Reason
@@ -29,14 +30,28 @@ from peernet.receipts import Receipt
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import FrameDecoder
-from tests.fuzz.conversations import NETWORK_NAME, OWN_SESSION, hello, text
-from tests.fuzz.feeding import cut
+from tests.fuzz.conversations import NETWORK_NAME, OWN_SESSION, PEER, hello, text
+from tests.fuzz.feeding import CUTS, cut
 from tests.fuzz.mutation import CUT
+from tests.fuzz.ways import MemoryWays
 
 HONEST_PEER = "c" * 52
+HONEST_ADDRESS, LOCAL_ADDRESS, STRANGE_ADDRESS = "192.0.2.1", "127.0.0.1", "203.0.113.7"
 PATIENCE = 10.0  # seconds, for what takes milliseconds
+# As many local callers as an input can hold get a place, and one strange address gets its share.
 CONFIG = NetworkConfig(
-    acknowledge_after=0.001, duplicate_patience=0.05, close_timeout=0.2, frames_per_turn=3, connect_timeout=0.1
+    acknowledge_after=0.001,
+    duplicate_patience=0.05,
+    close_timeout=0.2,
+    frames_per_turn=3,
+    connect_timeout=0.1,
+    allow_loopback_burst=True,
+    max_handshakes=1000,
+    early_drop_from=1000,
+    max_handshakes_per_address=3,
+    accept_burst=6,
+    untrusted_frame_rate=20_000,
+    untrusted_frame_burst=50,
 )
 IDENTITY = Identity.generate()
 
@@ -65,7 +80,7 @@ def watching() -> Iterator[Watch]:
     gevent.Greenlet.add_spawn_callback(watch.greenlets.add)
     caught = patch.object(hub, "handle_error", lambda context, *error: watch.errors.append(repr(error)))
     try:
-        with caught, patch.object(secrets, "randbits", lambda bits: OWN_SESSION):
+        with caught, patch.object(chance, "randbits", lambda bits: OWN_SESSION):
             yield watch
     finally:
         gevent.Greenlet.remove_spawn_callback(watch.greenlets.add)
@@ -78,9 +93,11 @@ def fuzz(data: bytes) -> None:
     choice, connections = data[0], data[1:].split(CUT)
     with watching() as watch:
         node = Node(closes=bool(choice & 0x20), talks=bool(choice & 0x80))
+        address = STRANGE_ADDRESS if choice & 0x10 else LOCAL_ADDRESS
+        proven = PEER if choice & 15 >= len(CUTS) else None
         try:
             for connection in connections:
-                caller = node.accept()
+                caller = node.accept(address, proven)
                 caller.say(cut(connection, choice & 15))
                 if not choice & 0x40:
                     caller.leave()
@@ -100,8 +117,12 @@ class Node:
     """
 
     def __init__(self, *, closes: bool, talks: bool) -> None:
-        self.network = PeerNetwork(IDENTITY, network_name=NETWORK_NAME, config=CONFIG, insecure=True)
+        self.ways = MemoryWays()
+        self.network = PeerNetwork(
+            IDENTITY, ["127.0.0.1:1"], network_name=NETWORK_NAME, config=CONFIG, insecure=True, ways=self.ways
+        )
         self.callers: list[Caller] = []
+        self.addresses: set[str] = set()  # where they came from
         self.receipts: list[Receipt] = []
         self.events: Counter[Any] = Counter()
         self.closes, self.talks = closes, talks
@@ -110,12 +131,11 @@ class Node:
         self.network.peer_removed.add(self.removed)
         self.network.start()
 
-    def accept(self) -> Caller:
-        """A new inbound connection."""
-        theirs, ours = memory_pair()
-        reception: Any = self.network._reception
-        reception._strangers += 1
-        reception.greenlets.add(spawn("inbound memory", reception._receive, ours))
+    def accept(self, address: str, proven: str | None = None) -> Caller:
+        """A new inbound connection, of somebody who has proven that identifier or none; it may be refused."""
+        theirs, ours = memory_pair(dialler=proven)
+        self.addresses.add(address)
+        self.ways.call(ours, (address, 4000 + len(self.callers)))
         caller = Caller(theirs, ours)
         self.callers.append(caller)
         return caller
@@ -142,7 +162,7 @@ class Node:
             self.events["not sent"] += 1  # the channel is over, the peer takes no such frame, or there is no room
 
     def serves_an_honest_peer(self) -> None:
-        caller = self.accept()
+        caller = self.accept(HONEST_ADDRESS)
         caller.say([hello(identifier=HONEST_PEER), text("are you there?")])
         until(lambda: any(packet.HasField("pure_message") for packet in caller.heard()), "the honest peer's answer")
         caller.leave()
@@ -162,6 +182,15 @@ class Node:
             assert channel.state is ChannelState.CLOSED
         for caller in self.callers:
             check_manners(caller.heard())
+        self.check_gates()
+
+    def check_gates(self) -> None:
+        """Nobody has a place who is not there any more, and nobody is banned who did nothing, or is local."""
+        reception: Any = self.network._reception
+        assert not len(reception._admission)
+        assert not reception._strangers
+        culprits = {STRANGE_ADDRESS, PEER} if STRANGE_ADDRESS in self.addresses else set()
+        assert {ban.who for ban in self.network.bans} <= culprits
 
 
 class Caller:

@@ -14,7 +14,7 @@ from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import FrameDecoder
-from peernet.wire.packets import KINDS, UNKNOWN, Kind, _walk, decode, encode_frame, peek, peek_numbers
+from peernet.wire.packets import KINDS, UNKNOWN, Kind, _walk, decode, encode_frame, peek, peek_bare, peek_numbers
 
 BY_FIELD = {kind.field: kind for kind in KINDS.values()}
 LENGTH_DELIMITED = 2
@@ -28,6 +28,8 @@ def fuzz(frame: bytes) -> None:
     if kind is None:
         return
     numbers = peek_numbers(frame)
+    bare = peek_bare(frame)
+    assert bare is None or (bare is kind and numbers == (0, 0)), "nobody would look at its numbers"
     if kind is not UNKNOWN:
         packet = packet_in(frame)
         if packet is not None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import gevent
 
-from peernet import dialler
 from peernet.address import PeerAddress
-from peernet.channel import ChannelState
+from peernet.channel_state import ChannelState
 from peernet.config import NetworkConfig
-from peernet.errors import PeerNetError, TransportError
-from peernet.greenlets import let_others_run, spawn
+from peernet.errors import ConnectError, PeerNetError
+from peernet.greenlets import let_others_run
 from peernet.identity import Identity
 from peernet.network import PeerNetwork
 from peernet.receipts import Receipt
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.v1 import packet_pb2 as pb
 from tests.fuzz.conversations import PEER
+from tests.fuzz.ways import MemoryWays
 from tests.support import wait_until
 
 BRISK = NetworkConfig(
@@ -35,6 +34,9 @@ BRISK = NetworkConfig(
     frames_per_turn=3,
     outbox_packets=8,
     session_packets=16,
+    allow_loopback_burst=True,
+    untrusted_frame_rate=10_000,
+    untrusted_frame_burst=50,
 )
 # Identities cost a millisecond each, and who one is makes no difference.
 IDENTITIES = [Identity.generate() for _ in range(3)]
@@ -49,11 +51,19 @@ class Node:
         self.lives: dict[Any, list[str]] = {}  # channel -> its events
         self.sent: list[tuple[str, int, Receipt]] = []
         self.settled: Counter[Receipt] = Counter()
-        self.network = PeerNetwork(IDENTITIES[number], network_name="test", config=BRISK, insecure=True)
+        self.ways = MemoryWays(lambda address: board.dial(self, address))
+        self.network = PeerNetwork(
+            IDENTITIES[number],
+            [f"127.0.0.1:{1 + number}"],
+            network_name="test",
+            config=BRISK,
+            insecure=True,
+            ways=self.ways,
+        )
         self.network.handlers["pure_message"] = self._hear
         for event in ("peer_added", "channel_reconnecting", "channel_resumed", "peer_removed"):
             getattr(self.network, event).add(self._remember(event))
-        board.join(self)
+        board.nodes.append(self)
         self.network.start()
 
     @property
@@ -122,19 +132,6 @@ class Switchboard:
         self.nodes: list[Node] = []
         self.pairs: list[tuple[MemoryTransport, MemoryTransport]] = []  # the dialling end first
         self.down = False
-        self._patch: Any = patch.object(dialler, "dial", self._dial)
-        self._patch.start()
-
-    def join(self, node: Node) -> None:
-        self.nodes.append(node)
-        dialler: Any = node.network._dialler
-        introduce = dialler._introduce
-
-        def introduced(near: MemoryTransport, address: PeerAddress) -> Any:
-            self._ring(node, near, address)
-            return introduce(near, address)
-
-        dialler._introduce = introduced
 
     def address(self, node: Node) -> str:
         return str(PeerAddress("127.0.0.1", 1 + node.name, node.identifier))
@@ -158,37 +155,23 @@ class Switchboard:
     def call_as_a_stranger(self, node: Node, data: bytes) -> None:
         """Connect to a node, say something, and leave."""
         near, far = memory_pair(dialler=PEER)
-        self._receive(node, far)
+        node.ways.call(far, ("127.0.0.1", 9))
         near.send(data)
         near.finish_writing()
 
-    def close(self) -> None:
-        self._patch.stop()
+    def dial(self, caller: Node, address: PeerAddress) -> MemoryTransport:
+        """Connect a node to another; each end takes the other's identifier for proven."""
+        if self.down:
+            raise ConnectError("the network is down")
+        callee = self.nodes[address.port - 1]
+        near, far = memory_pair(dialler=caller.identifier, listener=callee.identifier)
+        near.remote = (address.host, address.port)
+        self.pairs.append((near, far))
+        callee.ways.call(far, ("127.0.0.1", 1 + caller.name))
+        return near
 
     def _forget_ended(self) -> None:
         self.pairs = [pair for pair in self.pairs if not all(end._outgoing.ended for end in pair)]
-
-    def _dial(self, address: PeerAddress) -> MemoryTransport:
-        if self.down:
-            raise TransportError("the network is down")
-        near, far = memory_pair()
-        near.remote = far.remote = (address.host, address.port)
-        self.pairs.append((near, far))
-        return near
-
-    def _ring(self, caller: Node, near: MemoryTransport, address: PeerAddress) -> None:
-        callee = self.nodes[address.port - 1]
-        (far,) = [pair[1] for pair in self.pairs if pair[0] is near]
-        near.identifier, far.identifier = callee.identifier, caller.identifier
-        if callee.network.running:
-            self._receive(callee, far)
-        else:
-            far.abort()
-
-    def _receive(self, node: Node, far: MemoryTransport) -> None:
-        reception: Any = node.network._reception
-        reception._strangers += 1
-        reception.greenlets.add(spawn("inbound memory", reception._receive, far))
 
 
 def settle(nodes: list[Node]) -> None:

@@ -8,7 +8,7 @@ import gevent
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from peernet.channel import ChannelState
+from peernet.channel_state import ChannelState
 from peernet.errors import PeerNetError
 from peernet.greenlets import let_others_run
 from peernet.reasons import Reason
@@ -119,7 +119,6 @@ class ChannelMachine(RuleBasedStateMachine):
                 node.check_end()
             self.watch.check()
         finally:
-            self.board.close()
             self.watching.__exit__(None, None, None)
 
 

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from peernet.errors import PeerNetError
 from peernet.greenlets import let_others_run
+from peernet.trust import Networks
 from tests.fuzz.conversations import conversations
 from tests.fuzz.node import watching
 from tests.fuzz.switchboard import Node, Switchboard, settle
@@ -27,12 +28,15 @@ class NetworkMachine(RuleBasedStateMachine):
         self.watch = self.watching.__enter__()
         self.board = Switchboard()
         self.nodes = [Node(self.board, number) for number in range(3)]
+        for node in self.nodes:
+            node.network.bans.exempt_networks = Networks(())  # here everybody is local
         self.number = 0
 
     def may_meet(self, one: Node, other: Node) -> bool:
         """Whether nothing speaks against a connection."""
         running = one.network.running and other.network.running
-        return running and other.identifier not in one.network.policy.blocked_identifiers
+        unwanted = other.identifier in one.network.policy.blocked_identifiers or other.identifier in one.network.bans
+        return running and not unwanted
 
     def dial(self, one: int, other: int) -> None:
         try:
@@ -78,6 +82,18 @@ class NetworkMachine(RuleBasedStateMachine):
         if blocked:
             wait_until(lambda: network.channel_to(other) is None, what="the end of a channel to a blocked peer")
 
+    @rule(pair=two_nodes)
+    def ban(self, pair: list[int]) -> None:
+        network, other = self.nodes[pair[0]].network, self.nodes[pair[1]].identifier
+        network.bans.ban(other)
+        wait_until(lambda: network.channel_to(other) is None, what="the end of a channel to a banned peer")
+
+    @rule(number=nodes)
+    def pardon(self, number: int) -> None:
+        bans = self.nodes[number].network.bans
+        assert len(bans) == bans.clear()
+        assert not list(bans)
+
     @rule(pair=two_nodes, trusted=st.booleans())
     def trust(self, pair: list[int], trusted: bool) -> None:
         network, other = self.nodes[pair[0]].network, self.nodes[pair[1]].identifier
@@ -97,9 +113,7 @@ class NetworkMachine(RuleBasedStateMachine):
     def start(self, number: int) -> None:
         self.nodes[number].network.start()
 
-    @rule(
-        number=nodes, data=st.one_of(st.sampled_from(conversations()).map(lambda one: one[1:]), st.binary(max_size=99))
-    )
+    @rule(number=nodes, data=strangers)
     def hear_a_stranger(self, number: int, data: bytes) -> None:
         if self.nodes[number].network.running:
             self.board.call_as_a_stranger(self.nodes[number], data)
@@ -131,7 +145,6 @@ class NetworkMachine(RuleBasedStateMachine):
                 node.check_end()
             self.watch.check()
         finally:
-            self.board.close()
             self.watching.__exit__(None, None, None)
 
 

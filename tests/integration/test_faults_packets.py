@@ -191,10 +191,10 @@ def test_more_refusals_than_a_packet_may_hold_end_the_channel(networks: Networks
         attacker = dial(node.addresses[0])
         attacker.greet(session_id=7)
         channel = wait_until(lambda: node.channel_to(attacker.credentials.identifier))
-        attacker.send(acknowledge={"refusals": [{}] * 1024})
+        attacker.send(acknowledge={"refusals": [{}] * 256})
         attacker.send(heartbeat={}, request_id=1)
         assert attacker.receive().reply_to == 1
-        attacker.send(acknowledge={"refusals": [{}] * 1025})
+        attacker.send(acknowledge={"refusals": [{}] * 257})
         assert attacker.farewell() == "bad_packet"
         assert channel.wait_closed(5)
         attacker.leave()

@@ -98,42 +98,6 @@ def dial_unasked(node: PeerNetwork, other: PeerNetwork) -> PeerChannel:
     return node.connect_unasked(other.addresses[0], timeout=scaled(5))
 
 
-# Channels from one address.
-
-
-def test_one_address_cannot_take_all_places_however_many_keys_it_has(networks: Networks) -> None:
-    node = networks(config=config(allow_loopback_burst=False, max_inbound_per_address=2))
-    first, second = (dial(node.addresses[0]) for _ in range(2))
-    first.greet()
-    second.greet(session_id=7)
-    third = dial(node.addresses[0])
-    third.send_hello()
-    assert third.farewell() == "busy"
-    second.vanish()  # its session waits, and so does its place
-    wait_until(lambda: node.counters["reconnecting"])
-    fourth = dial(node.addresses[0])
-    fourth.send_hello()
-    assert fourth.farewell() == "busy"
-    first.leave()
-    wait_until(lambda: len(node.active_peer_channels) == 1)
-    fifth = dial(node.addresses[0])
-    fifth.greet()
-    for guest in (third, fourth, fifth):
-        guest.leave()
-
-
-def test_who_is_on_a_list_comes_in_whoever_else_has_come_from_there(networks: Networks) -> None:
-    friend = Credentials.ed25519()
-    policy = IncomingPeerTrustPolicy(trusted_identifiers={friend.identifier})
-    node = networks(policy=policy, config=config(allow_loopback_burst=False, max_inbound_per_address=1))
-    guests = [dial(node.addresses[0]), dial(node.addresses[0], credentials=friend)]
-    for guest in guests:
-        guest.greet()
-    wait_until(lambda: len(node.active_peer_channels) == 2)
-    for guest in guests:
-        guest.leave()
-
-
 # Frames that do not end.
 
 

@@ -167,7 +167,9 @@ def test_the_larger_identifier_does_not_replace_the_channel_that_the_smaller_has
     def answer(attacker: attackers.Attacker) -> None:
         assert attacker.receive().HasField("hello")
         attacker.send_hello()
-        attacker.receive_all()
+        while (packet := attacker.receive()) is not None:  # it lives, and says so
+            if packet.HasField("heartbeat"):
+                attacker.send(heartbeat={}, reply_to=packet.request_id)
 
     with attackers.serving(answer, credentials=credentials) as address:
         dialled = node.connect(address)

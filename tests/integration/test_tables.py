@@ -22,6 +22,8 @@ COUNTED = {
         "callback_failed",
         "handler_failing",
         "durable_refused",
+        "buffers_exceeded",
+        "closed_for_buffers",
         "reconnecting",
         "resumed",
     ),

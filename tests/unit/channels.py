@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -106,12 +106,16 @@ class Owner:
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()
+        self.has_memory = True
         self.told: list[tuple[Any, ...]] = []
         self.hooks: dict[str, Callable[[PeerChannel], object]] = {}
 
     def events(self) -> list[str]:
         """What has happened to the channel, in order."""
         return [what for what, *_ in self.told]
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        return self.has_memory
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
         self._note("refused", channel, kind, decision)

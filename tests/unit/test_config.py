@@ -144,7 +144,6 @@ def test_every_limit_is_listed_with_its_value_default_unit_and_consequence() -> 
         ("accept_burst", 40),
         ("descriptor_reserve", 64),
         ("max_inbound", 128),
-        ("max_inbound_per_address", 32),
         ("max_outbound", 16),
         ("frame_timeout", 30),
         ("untrusted_frame_rate", 2000),

@@ -170,6 +170,17 @@ def test_reading_goes_on_after_a_while_even_if_the_outbox_does_not_drain(setup: 
     assert setup.link.outbox.full
 
 
+@pytest.mark.parametrize("setup", [{"frames_per_turn": 1}], indirect=True)
+def test_reading_is_slow_but_goes_on_while_the_node_holds_too_much(setup: Setup) -> None:
+    setup.link.crowding = True
+    setup.far.send(framed(b"one", b"two", b"stop"))
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    gevent.sleep(0.01)
+    assert setup.frames == [b"one"]
+    assert reading.get(timeout=scaled(5)) is False
+    assert setup.frames[1:] == [b"two", b"stop"]
+
+
 def test_received_bytes_are_a_sign_of_life(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.monotonic() + 60
     setup.far.send(framed(b"stop"))
@@ -362,10 +373,15 @@ def test_the_time_in_which_this_process_stood_still_does_not_count(slow: Any) ->
 
 
 def test_a_callback_that_takes_its_time_is_not_the_peers_fault(setup: Setup) -> None:
-    go_on = Flag()
+    begun, go_on = Flag(), Flag()
+
+    def take_your_time(frame: bytes | bytearray) -> bool:
+        begun.set()
+        return go_on.wait()
+
     setup.far.send(framed(b"one") + encode_varint(100) + b"x")
-    reading = gevent.spawn(setup.link.read, setup, lambda frame: go_on.wait())
-    gevent.sleep(0.001)
+    reading = gevent.spawn(setup.link.read, setup, take_your_time)
+    assert begun.wait(scaled(5))
     assert not setup.link.dribbles(1000)
     assert not setup.link.dribbles(1100)
     go_on.set()

@@ -274,3 +274,31 @@ def test_a_closed_outbox_writes_nothing(setup: Setup) -> None:
     gevent.sleep(0)
     assert setup.spy.writes == [1]
     assert setup.far.unread() == 1
+
+
+def test_a_sender_has_to_ask_when_more_waits_than_is_allowed(setup: Setup) -> None:
+    fill(setup)
+    setup.outbox.allow(setup.outbox.bytes + 1000)
+    setup.outbox.put_frame(bytes(999))
+    assert not setup.outbox.needs_leave
+    setup.outbox.put_frame(b"x")
+    assert setup.outbox.needs_leave
+    assert not setup.outbox.full
+    setup.outbox.allow(100 * MIB)
+    assert setup.outbox.allowed_bytes == setup.outbox.max_bytes
+
+
+def test_what_is_joined_to_be_written_counts_as_a_copy_and_a_large_content_does_not(setup: Setup) -> None:
+    setup.far.send(b"")
+    content = bytes(CAPACITY)
+    taken = setup.spy.transport.send(content[:-100])  # room for 100 bytes is left
+    frames = [bytes([number]) * 60 for number in range(5)]
+    for frame in frames:
+        setup.outbox.put_frame(frame)
+    setup.outbox.flush()
+    assert setup.outbox.copied == 240  # the first one left at once
+    large = bytes(LARGE + 1)
+    setup.outbox.put(b"", large)
+    assert setup.outbox.contents[0] is large
+    receive(setup.far, taken + 5 * 60 + len(large))
+    assert (setup.outbox.copied, setup.outbox.contents) == (0, [])

@@ -45,7 +45,7 @@ AT_ONCE = 16
 class Hub:
     """The node that is killed.
 
-    It takes as many channels as come, from one address too; all other limits are the usual ones.
+    It takes as many channels as come; all other limits are the usual ones.
     """
 
     def __init__(self, *, home: str, port: int) -> None:

@@ -396,3 +396,19 @@ def test_the_buffer_of_a_large_frame_is_not_kept_when_small_ones_follow() -> Non
     decoder.receive_data(b"\x01x")
     assert list(decoder.frames()) == [b"x"]
     assert decoder._spare is None
+
+
+def test_the_memory_that_is_held_is_told_and_the_spare_buffer_can_be_given_up() -> None:
+    decoder = FrameDecoder(1 << 20)
+    assert decoder.held == 0
+    decoder.receive_data(b"\x64abc")
+    assert list(decoder.frames()) == []
+    assert decoder.held == 4
+    decoder = begin(MIB, b"x")
+    with decoder.get_buffer():  # type: ignore[union-attr]
+        assert decoder.held > 16 * 1024
+    decoder = FrameDecoder(1 << 20)
+    receive_large(decoder, encode_varint(100_000) + bytes(100_000))
+    assert decoder.held == 100_000
+    decoder.trim()
+    assert decoder.held == 0

@@ -208,6 +208,7 @@ READABLE: dict[str, bytes] = {
     "an unknown fixed64": tag(8, FIXED64) + bytes(8) + TEXT,
     "an unknown fixed32": tag(9, FIXED32) + bytes(4) + TEXT,
     "an unknown high field that is no message": number(99, 1) + TEXT,
+    "a fixed64 that would be a broken length": tag(24, FIXED64) + b"\xff" * 8 + number(2**20, 5) + TEXT,
     "an envelope field of another wire type": field(1, b"abc") + TEXT,
     "a number padded to ten bytes": b"\x08" + b"\x81" + b"\x80" * 8 + b"\x00" + TEXT,
     "a padded body length": tag(20, BYTES) + b"\x87\x80\x80\x00" + field(1, b"hello"),

@@ -158,6 +158,28 @@ class TestSending:
             one.release(4)
         assert caught.value.reason == Reason.BAD_PACKET
 
+    def test_it_is_full_at_what_is_allowed_until_more_is(self) -> None:
+        one = session()
+        one.allow(50)
+        keep(one, 5)
+        assert one.full
+        one.allow(60)
+        assert not one.full
+        keep(one, 1)
+        assert one.full
+        one.release(1)
+        assert not one.full
+        one.allow(20_000)
+        assert one.allowed_bytes == one.max_bytes
+
+    def test_contents_that_others_may_keep_too_are_told(self) -> None:
+        one, content = session(), bytes(100)
+        keep(one, 1)
+        one.keep_large(b"header", content)
+        assert [kept is content for kept in one.contents] == [True]
+        one.release(2)
+        assert one.contents == []
+
     @pytest.mark.parametrize(("packets", "size"), [(100, 10), (10, 1000)], ids=["packets", "bytes"])
     def test_it_is_full_at_its_limits_and_half_empty_later(self, packets: int, size: int) -> None:
         one = session()
