@@ -14,6 +14,7 @@ from peernet._version import __version__
 if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.address import PeerAddress
     from peernet.bans import Ban, Bans
+    from peernet.broadcasting import Outcome
     from peernet.channel import PeerChannel
     from peernet.channel_state import ChannelState
     from peernet.config import NetworkConfig, limits
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors
     from peernet.identity import Identity
     from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
     from peernet.known_peers import KnownPeer, KnownPeers
-    from peernet.network import Outcome, PeerNetwork
+    from peernet.network import PeerNetwork
     from peernet.peer import GenericPeer, IPeer
     from peernet.reasons import Reason
     from peernet.receipts import Receipt
@@ -62,7 +63,7 @@ _HOME = {
     "IncomingPeerConnectionAttempt": "inbound",
     "KnownPeer": "known_peers",
     "KnownPeers": "known_peers",
-    "Outcome": "network",
+    "Outcome": "broadcasting",
     "PeerNetwork": "network",
     "GenericPeer": "peer",
     "IPeer": "peer",

@@ -14,6 +14,7 @@ from peernet.config import NetworkConfig
 from peernet.deadline import Deadline
 from peernet.dialler import Dialler
 from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyError
+from peernet.finding import Finder
 from peernet.handshake import Refusal
 from peernet.reasons import Reason
 from peernet.switch import Switch
@@ -35,6 +36,7 @@ class Connector:
         self._config = config
         self._dialler = dialler
         self._switch = switch
+        self._finder = Finder(switch)
         self._dialling: Counter[str] = Counter()  # to whom new channels are under way
 
     def connect(self, where: PeerAddress, timeout: float, attempts: int, *, asked: bool = True) -> PeerChannel:
@@ -48,7 +50,7 @@ class Connector:
                 there may be ``max_outbound``.
         """
         deadline = Deadline(timeout)
-        existing = self._switch.find(where)
+        existing = self._finder.find(where)
         if existing is not None and existing.state is ChannelState.OPEN:
             return existing
         if existing is not None and existing.state is ChannelState.RECONNECTING:
@@ -105,7 +107,7 @@ class Connector:
         """
         if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
             where = replace(where, identifier=error.identifier or where.identifier)
-            channel = self._switch.wait_for_channel(where, deadline.cap(DUPLICATE_PATIENCE))
+            channel = self._finder.wait_for(where, deadline.cap(DUPLICATE_PATIENCE))
             if channel is not None:
                 return channel
         raise error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -14,12 +12,11 @@ import gevent
 from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
-from peernet import clock
 from peernet._version import __version__
-from peernet.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
+from peernet.address import PeerAddress
 from peernet.bans import Bans
+from peernet.broadcasting import Outcome, broadcast
 from peernet.channel import PeerChannel
-from peernet.claims import Claim
 from peernet.config import NetworkConfig
 from peernet.connecting import Connector
 from peernet.deadline import Deadline
@@ -28,45 +25,26 @@ from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.greenlets import spawn
 from peernet.handlers import PacketHandleProtocol
-from peernet.handshake import PROTOCOL_VERSION, Introduced, introduce
 from peernet.identity import Identity
 from peernet.inbound import InboundConnectingPeersQueue
+from peernet.introducing import Introductions, check_network_name
 from peernet.known_peers import KnownPeers
-from peernet.peer import GenericPeer
+from peernet.leaving import AFTER_GOODBYE, take_leave
 from peernet.reasons import Reason
 from peernet.receipts import Receipt
 from peernet.reception import Reception
 from peernet.redialler import Redialler
 from peernet.routines import NetworkRoutines
 from peernet.switch import Switch
-from peernet.text import printable
 from peernet.threads import HomeThread
-from peernet.transport.base import Security, Transport
-from peernet.trust import Decision, IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
-from peernet.v1 import packet_pb2 as pb
+from peernet.ticking import Ticker
+from peernet.trust import IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
 from peernet.ways import Listening, Sockets, Ways
 from peernet.wire.packets import encode_body
 
 if TYPE_CHECKING:
     from peernet.durable.outbox import DurableOutbox
     from peernet.durable.receipt import DurableReceipt
-
-# How long greenlets get to end by themselves when all goodbyes are said. Seconds.
-AFTER_GOODBYE = 0.5
-# The longest network name, so that a hello fits into the smallest frame. Bytes.
-MAX_NETWORK_NAME = 255
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a broadcast for one peer: queued, or the error that kept it from being queued.
-
-    ``receipt`` tells what becomes of what is queued.
-    """
-
-    queued: bool
-    error: PeerNetError | None = None
-    receipt: Receipt | None = None
 
 
 class PeerNetwork:
@@ -125,7 +103,7 @@ class PeerNetwork:
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
-        _check_network_name(network_name)
+        check_network_name(network_name)
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
@@ -133,10 +111,8 @@ class PeerNetwork:
         self.handlers = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
         self.routines = NetworkRoutines()
-        self._agent = printable(agent)
         self._listen = [PeerAddress.parse(text) for text in listen]
         self._ways = Sockets() if ways is None else ways
-        self._security: Security | None = None
         self._listeners: list[Listening] = []
         self._stopping = False
         self._stopped = Flag()
@@ -155,13 +131,16 @@ class PeerNetwork:
         self.peer_banned = switch.bans.banned
         self._switch = switch
         self._home: HomeThread | None = None
-        self._dialler = Dialler(self.config, self._ways.dial, self._introduce_dialled)
+        self._introductions = Introductions(
+            self.config, switch, network_name, agent, insecure=insecure, listening=self._listening
+        )
+        self._dialler = Dialler(self.config, self._ways.dial, self._introductions.dialled)
         self._reception = Reception(
             self.config,
             switch.counters,
-            self._admits_address,
+            switch.admits_address,
             self._ways.take_over,
-            self._introduce_inbound,
+            self._introductions.inbound,
             switch.welcome,
             switch.bans.blame,
             switch.known_peers.__contains__,
@@ -171,8 +150,8 @@ class PeerNetwork:
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
-        self._ticked_at = 0.0
-        self.routines.add("liveness", self._tick_interval(), self._tick)
+        self._ticker = Ticker(self.config, switch.tick)
+        self.routines.add("liveness", self._ticker.interval, self._ticker.tick)
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -247,7 +226,7 @@ class PeerNetwork:
             return
         require_fast_protobuf()
         self._stopped.clear()
-        self._security = None if self.insecure else self._ways.secure(self.identity)
+        self._introductions.security = None if self.insecure else self._ways.secure(self.identity)
         try:
             if self.durable_outbox is not None:
                 self.durable_outbox.open()
@@ -262,7 +241,7 @@ class PeerNetwork:
             raise
         self._home = HomeThread(self._switch.greenlets)
         self._switch.closing = False
-        self._ticked_at = clock.monotonic()
+        self._ticker.start()
         self.routines.start()
         if self.durable_outbox is not None:
             self.durable_outbox.start_calling()
@@ -399,15 +378,7 @@ class PeerNetwork:
         Returns:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
-        encoded = encode_body(message)
-        outcomes = {}
-        for channel in self._switch.channels if channels is None else channels:
-            try:
-                receipt = channel.send_encoded(encoded, 0)
-                outcomes[channel.peer.identifier] = Outcome(True, receipt=receipt)
-            except PeerNetError as error:
-                outcomes[channel.peer.identifier] = Outcome(False, error)
-        return outcomes
+        return broadcast(message, self._switch.channels if channels is None else channels)
 
     # Trust.
 
@@ -444,50 +415,6 @@ class PeerNetwork:
         if channel is not None:
             channel.untrust()
 
-    # Handshakes.
-
-    def _admits_address(self, peer: GenericPeer) -> Decision:
-        if self.bans.time_left(peer):
-            return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
-        return self.policy.admits(peer)
-
-    def _introduce_inbound(self, tcp: Transport) -> Introduced:
-        return self._introduce(tcp, self._switch.complete_answer, dialled=False)
-
-    def _introduce_dialled(self, tcp: Transport, address: PeerAddress) -> Introduced:
-        def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
-            return self._switch.complete_dial(identifier, ours)
-
-        return self._introduce(tcp, complete, dialled=True, pinned=address.identifier)
-
-    def _introduce(
-        self, tcp: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
-    ) -> Introduced:
-        claim: Claim | None = None
-
-        def claiming(identifier: str, theirs: pb.HelloPacket | None, ours: pb.HelloPacket) -> None:
-            nonlocal claim
-            claim = complete(identifier, theirs, ours)
-
-        admit = self._switch.admit if dialled else self._switch.admit_inbound
-        try:
-            introduced = introduce(
-                tcp,
-                self._security,
-                self.config,
-                self._hello(tcp),
-                admit,
-                dialled=dialled,
-                pinned=pinned,
-                complete=claiming,
-                approach=admit,
-            )
-            introduced.claim, claim = claim, None
-            return introduced
-        finally:
-            if claim is not None:  # the handshake has failed after all
-                claim.release()
-
     def _connect(self, address: str, timeout: float | None, attempts: int, *, asked: bool) -> PeerChannel:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
@@ -499,19 +426,6 @@ class PeerNetwork:
 
         return DurableOutbox(self, path)
 
-    def _hello(self, tcp: Transport) -> pb.HelloPacket:
-        return pb.HelloPacket(
-            protocol_min=PROTOCOL_VERSION,
-            protocol_max=PROTOCOL_VERSION,
-            network_name=self.network_name,
-            agent=self._agent,
-            listen_addresses=[at.address.endpoint for at in self._listeners[:MAX_LISTEN_ADDRESSES]],
-            observed_address=endpoint(*tcp.remote),
-            heartbeat_interval_ms=round(self.config.heartbeat_interval * 1000),
-            identifier=self.identifier if self.insecure else "",
-            max_frame=self.config.max_frame,
-        )
-
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (
             greenlet in self._switch.greenlets
@@ -519,18 +433,9 @@ class PeerNetwork:
             or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
         )
 
-    def _tick_interval(self) -> float:
-        config = self.config
-        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
-        return min(1.0, shortest, config.session_ttl / 4 or 1.0)
-
-    def _tick(self) -> None:
-        now = clock.monotonic()
-        # How long this process stood still, because a callback blocked it or the system was
-        # busy: that much silence is not the peers' fault.
-        lag = max(0.0, now - self._ticked_at - self.routines["liveness"].interval)
-        self._ticked_at = now
-        self._switch.tick(now, lag)
+    def _listening(self) -> list[str]:
+        """The addresses that peers are told."""
+        return [at.address.endpoint for at in self._listeners]
 
     # Ending.
 
@@ -560,25 +465,7 @@ class PeerNetwork:
         self._switch.closing = True
         self._dialler.stop()
         self.routines.stop()
-        for attempt in self._switch.queue:
-            attempt.reject(reason=Reason.SHUTDOWN)
-        channels = self.active_peer_channels
-        say = partial(PeerChannel.close, reason=Reason.SHUTDOWN, timeout=deadline.remaining)
-        gevent.joinall([spawn("goodbye", say, channel) for channel in channels], timeout=deadline.remaining)
-        for group in (self._reception.greenlets, self._switch.greenlets):
-            group.join(timeout=deadline.cap(AFTER_GOODBYE))
-            group.kill()
-        for channel in channels:
-            channel.kill_tasks()
+        take_leave(self._switch, self._reception.greenlets, deadline)
         if self.durable_outbox is not None:
             self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
         self._switch.threads.stop()
-
-
-def _check_network_name(name: object) -> None:
-    try:
-        size = len(name.encode()) if isinstance(name, str) else 0
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size <= MAX_NETWORK_NAME:
-        raise ConfigurationError(f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {name!r}")

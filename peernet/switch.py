@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from gevent.event import Event as Flag
 from gevent.pool import Group
 
 from peernet import chance, clock
 from peernet.acknowledging import AcknowledgeTimer
-from peernet.address import PeerAddress
 from peernet.bans import Ban, Bans
 from peernet.buffers import Buffers
 from peernet.channel import PeerChannel
@@ -29,9 +27,10 @@ from peernet.known_peers import ChannelTable, KnownPeers
 from peernet.link import Link
 from peernet.logs import get_logger
 from peernet.peer import GenericPeer
+from peernet.placement import Placement
 from peernet.reasons import Reason
 from peernet.threads import CallbackThreads
-from peernet.trust import Decision, IncomingPeerMode, IncomingPeerTrustPolicy
+from peernet.trust import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import resumes
 
@@ -85,6 +84,9 @@ class Switch:
             config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
         )
         self.bans.banned.add(self._on_banned)
+        self._placement = Placement(
+            config, self.queue, self.incoming_peer_connection_attempt, self.peer_pending, lambda: self._policy
+        )
         self.buffers = Buffers(config, self.counters, lambda: self.channels)
 
     @property
@@ -122,6 +124,12 @@ class Switch:
         self.claims = Claims(identifier)
 
     # The gates.
+
+    def admits_address(self, peer: GenericPeer) -> Decision:
+        """The gate on the address of somebody who has connected, before a word is said."""
+        if self.bans.time_left(peer):
+            return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
+        return self._policy.admits(peer)
 
     def admit(self, peer: GenericPeer) -> None:
         """The gate on the identity.
@@ -220,7 +228,7 @@ class Switch:
             if self._resume(introduced) is not None:
                 return None  # the channel runs already
             attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
-            if self._place(attempt):
+            if self._placement.place(attempt):
                 self._check_again(attempt)
             if attempt.verdict:
                 self._open_inbound(attempt.channel)
@@ -304,45 +312,6 @@ class Switch:
         if peer.proven:
             return self.channels.get(peer.identifier) is not None
         return self.channels.keeps_existing(peer.identifier, dialled=False)
-
-    def find(self, where: PeerAddress) -> PeerChannel | None:
-        """The channel to the peer that an address names; if it names none, the one that was dialled there."""
-        if where.identifier is not None:
-            return self.channels.get(where.identifier)
-        dialled = (channel for channel in self.channels if channel.dialled)
-        return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
-
-    def _find_claimant(self, where: PeerAddress) -> PeerChannel | None:
-        """The channel to a peer without TLS that says it listens at an address, if nobody knows who does."""
-        if where.identifier is not None:
-            return None
-        claims = (one for one in self.channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses)
-        return next(claims, None)
-
-    def wait_for_channel(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
-        """The open channel to the peer at an address that has just refused a second one, as soon as there is one.
-
-        Waits at most ``timeout`` seconds for it.
-        """
-        arrived = Flag()
-
-        def open_one() -> PeerChannel | None:
-            found = self.find(where) or self._find_claimant(where)
-            return found if found is not None and found.state is ChannelState.OPEN else None
-
-        def look(channel: PeerChannel) -> None:
-            if open_one() is not None:
-                arrived.set()
-
-        for event in (self.peer_added, self.channel_resumed):
-            event.add(look)
-        try:
-            if open_one() is None:
-                arrived.wait(timeout)
-            return open_one()
-        finally:
-            for event in (self.peer_added, self.channel_resumed):
-                event.remove(look)
 
     def tick(self, now: float, lag: float) -> None:
         """Look after memory, and let every channel look after its liveness.
@@ -435,32 +404,6 @@ class Switch:
         # Those about whom a listener takes its time are neither in the queue nor in the table.
         undecided = self.claims.answered > config.max_handshakes + config.max_pending
         return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
-
-    # Placement.
-
-    def _place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
-        """Whether to let an inbound peer in, after asking whom the policy says to ask."""
-        mode = self._policy.incoming_peer_placement
-        asks = mode is not IncomingPeerMode.QUEUE_BASED
-        if asks and not self.incoming_peer_connection_attempt.fire(attempt):
-            attempt.reject(reason=Reason.INTERNAL_ERROR)  # a guard that breaks down lets nobody in
-        if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
-            attempt.accept()
-        if attempt.verdict is None:
-            self._hold(attempt)
-        return bool(attempt.verdict)
-
-    def _hold(self, attempt: IncomingPeerConnectionAttempt) -> None:
-        if attempt.peer.identifier in self.queue:  # two at once have passed the gate
-            return attempt.overrule(Reason.DUPLICATE)
-        if len(self.queue) >= self.config.max_pending:
-            return attempt.overrule(Reason.BUSY)
-        self.queue.put(attempt)
-        try:
-            self.peer_pending.fire(attempt)
-            attempt.wait(self.config.decision_timeout)
-        finally:
-            self.queue.remove(attempt)
 
     def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
         """A decision takes time; what was true before it may not be true after it."""
