@@ -19,7 +19,7 @@ from peernet.config import NetworkConfig
 from peernet.errors import RemoteProtocolError
 from peernet.events import Event
 from peernet.goodbye import goodbye_packet
-from peernet.greenlets import spawn
+from peernet.greenlets import let_others_run, spawn
 from peernet.handlers import PacketHandleProtocol
 from peernet.handshake import Introduced, Refusal
 from peernet.inbound import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
@@ -316,10 +316,16 @@ class Switch:
     def tick(self, now: float, lag: float) -> None:
         """Look after memory, and let every channel look after its liveness.
 
-        See :meth:`~peernet.channel.PeerChannel.tick`.
+        See :meth:`~peernet.channel.PeerChannel.tick`. It takes some 10 µs for each, so others have their turns in
+        between. ``now`` stays what it was: if one of them blocks the process, that is not the peers' silence, and
+        the next call knows of it.
         """
         self.buffers.look_after(now)
+        turn_ends = clock.monotonic() + self.config.seconds_per_turn
         for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
+            if clock.monotonic() >= turn_ends:
+                let_others_run()
+                turn_ends = clock.monotonic() + self.config.seconds_per_turn
             try:
                 channel.tick(now, lag)
             except Exception:

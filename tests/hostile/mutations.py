@@ -134,8 +134,9 @@ def mutations(victim: Victim, *, sessions: int = 100_000, seed: int = 0, tls: bo
     """
     chance, outcomes = random.Random(seed), Counter[str]()
     talk = _talk_over_tls if tls else _talk
-    for _ in range(sessions // 10):  # what is kept for ever is paid by now
-        talk(victim, chance)
+    with victim.read_by_somebody():
+        for _ in range(sessions // 10):  # what is kept for ever is paid by now
+            talk(victim, chance)
     with victim.read_by_somebody(), watching(victim, 0.05) as watch:
         for _ in range(sessions):
             outcomes[talk(victim, chance)] += 1

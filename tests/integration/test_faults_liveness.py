@@ -356,3 +356,24 @@ def _ignoring_errors(function: object) -> None:
         function()
     except OSError:
         return  # cut off, as the test expects
+
+
+def test_looking_after_many_channels_lets_others_run(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = networks(config=config(seconds_per_turn=0.001))
+    guests = [dial(node.addresses[0]) for _ in range(3)]
+    for guest in guests:
+        guest.greet()
+    wait_until(lambda: len(node.active_peer_channels) == 3)
+    node.routines["liveness"].stop()
+    seen: list[str] = []
+
+    def take_long(channel: PeerChannel, now: float, lag: float) -> None:
+        seen.append("channel")
+        time.sleep(0.002)
+
+    monkeypatch.setattr(PeerChannel, "tick", take_long)
+    gevent.spawn(seen.append, "others")
+    node._switch.tick(time.monotonic(), 0.0)
+    assert seen == ["channel", "others", "channel", "channel"]
+    for guest in guests:
+        guest.leave()
