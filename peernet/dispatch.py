@@ -183,7 +183,8 @@ class Dispatcher:
     def _handle_any(self, frame: Frame) -> bool:
         """:meth:`handle` for packets of every kind, with any envelope."""
         kind = peek(frame)
-        self._connection.received(kind, len(frame))
+        if not kind.bulk:  # an open connection may always carry the bulk kinds
+            self._connection.received(kind, len(frame))
         session = self._session
         if kind.control:
             self._channel.on_control(len(frame))
@@ -191,21 +192,38 @@ class Dispatcher:
         elif session is None:
             self._pass_gates(kind, frame)
         elif session.receive():
-            number = session.received
-            self._take_numbers(session, *peek_numbers(frame))
-            if self._channel.state in SENDABLE:  # those who were told may have ended it
-                self.end_turn()
-                self._pass_gates(kind, frame)
-                session.handled = number
+            self._pass_numbered(session, kind, frame)
         return self.reading
+
+    def _pass_numbered(self, session: Session, kind: Kind, frame: Frame) -> None:
+        """Take the numbers that a packet carries, and then the packet, through the gates."""
+        number = session.received
+        packet = decode(frame) if kind.name in self._permitted else None
+        # The envelope of what is not permitted is read by hand, so that its body is never parsed.
+        numbers = peek_numbers(frame) if packet is None else (packet.sequence, packet.acknowledged)
+        self._take_numbers(session, *numbers)
+        if self._channel.state not in SENDABLE:  # those who were told may have ended it
+            return
+        self.end_turn()
+        if packet is None or kind.name not in self._permitted:
+            self._turn_away(kind)
+        else:
+            self._deliver(kind, packet)
+        session.handled = number
 
     def _pass_gates(self, kind: Kind, frame: Frame) -> None:
         if kind.name in self._permitted:
-            packet = decode(frame)
-            if packet.source_origin_identifier:
-                self._check_origin(kind.name, packet.source_origin_identifier)
-            self.call(kind.name, packet)
-        elif kind is UNKNOWN:
+            self._deliver(kind, decode(frame))
+        else:
+            self._turn_away(kind)
+
+    def _deliver(self, kind: Kind, packet: pb.Packet) -> None:
+        if packet.source_origin_identifier:
+            self._check_origin(kind.name, packet.source_origin_identifier)
+        self.call(kind.name, packet)
+
+    def _turn_away(self, kind: Kind) -> None:
+        if kind is UNKNOWN:
             self._refuse("unknown_kind", Reason.UNHANDLED)
         else:
             self._refuse("refused", Reason.NOT_PERMITTED)
