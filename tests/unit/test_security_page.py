@@ -11,6 +11,7 @@ import pytest
 from peernet.config import NetworkConfig
 from peernet.profiles import PROFILES
 from peernet.reasons import Reason
+from tests.hostile.__main__ import ATTACKS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.rst").read_text(encoding="utf-8")
@@ -37,9 +38,9 @@ def test_every_test_that_is_named_exists(name: str) -> None:
     assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8") if function else (ROOT / path).is_file()
 
 
-def test_every_limit_and_reason_that_is_named_exists() -> None:
+def test_every_limit_reason_and_attack_that_is_named_exists() -> None:
     names = {one for one in LITERALS if re.fullmatch(r"[\w.]+", one)}
-    assert names - LIMITS - set(map(str, Reason)) - set(PROFILES) - OTHERS == set()
+    assert names - LIMITS - set(ATTACKS) - set(map(str, Reason)) - set(PROFILES) - OTHERS == set()
 
 
 def test_every_limit_is_behind_some_promise_or_said_to_be_none() -> None:
