@@ -263,10 +263,15 @@ class TestResuming:
 
     def test_a_half_open_connection_is_noticed_behind_a_blocked_callback(self, pairs: Callable[..., Pair]) -> None:
         config = replace(QUICK, heartbeat_interval=0.2, dead_after=0.6, write_timeout=1.0)
-        pair, go_on = pairs(config=config), gevent.event.Event()
-        pair.bob.handlers["pure_message"] = lambda channel, packet: go_on.wait(scaled(10))
+        pair, begun, go_on = pairs(config=config), gevent.event.Event(), gevent.event.Event()
+
+        def block(channel: PeerChannel, packet: object) -> None:
+            begun.set()
+            go_on.wait(scaled(10))
+
+        pair.bob.handlers["pure_message"] = block
         first = pair.channel.send(text("blocks"))
-        gevent.sleep(0.1)  # let the callback begin
+        assert begun.wait(scaled(5))
         pair.proxy.freeze()
         second = pair.channel.send(text("behind"))
         pair.resumed[pair.bob].wait_for(1, 10)
