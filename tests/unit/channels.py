@@ -268,3 +268,6 @@ class Linked:
         self.link.abort()
         self.link.release()
         self.far.transport.close()
+
+
+Setups = Callable[..., Setup]

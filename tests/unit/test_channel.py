@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -16,7 +16,7 @@ from peernet.goodbye import goodbye_packet
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from tests.support import scaled, wait_until
-from tests.unit.channels import Setup, frame, text
+from tests.unit.channels import Setup, Setups, frame, text
 
 OPEN, RECONNECTING, CLOSING, CLOSED = (
     ChannelState.OPEN,
@@ -24,27 +24,6 @@ OPEN, RECONNECTING, CLOSING, CLOSED = (
     ChannelState.CLOSING,
     ChannelState.CLOSED,
 )
-
-Setups = Callable[..., Setup]
-
-
-@pytest.fixture
-def setups() -> Iterator[Setups]:
-    made: list[Setup] = []
-
-    def make(**options: Any) -> Setup:
-        options.setdefault("acknowledge_after", 0.001)
-        made.append(Setup(**options))
-        return made[-1]
-
-    yield make
-    for setup in made:
-        setup.end()
-
-
-@pytest.fixture
-def setup(setups: Setups) -> Setup:
-    return setups()
 
 
 class Busy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -20,34 +19,13 @@ from peernet.trust import IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import encode_varint
 from tests.support import Recorder, scaled, wait_until
-from tests.unit.channels import Setup, frame, text
+from tests.unit.channels import Setup, Setups, frame, text
 from tests.unit.peers import ALICE, BOB
-
-Setups = Callable[..., Setup]
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 NOT_PERMITTED, UNHANDLED = pb.REFUSAL_REASON_NOT_PERMITTED, pb.REFUSAL_REASON_UNHANDLED
 # A body that only newer peers know: field 100.
 FROM_THE_FUTURE = encode_varint(4) + b"\xa2\x06\x01x"
-
-
-@pytest.fixture
-def setups() -> Iterator[Setups]:
-    made: list[Setup] = []
-
-    def make(**options: Any) -> Setup:
-        options.setdefault("acknowledge_after", 0.001)
-        made.append(Setup(**options))
-        return made[-1]
-
-    yield make
-    for setup in made:
-        setup.end()
-
-
-@pytest.fixture
-def setup(setups: Setups) -> Setup:
-    return setups()
 
 
 def goodbye(setup: Setup) -> pb.DisconnectPacket:
