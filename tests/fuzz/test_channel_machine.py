@@ -6,14 +6,14 @@ from contextlib import suppress
 
 import gevent
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, rule
 
 from peernet.channel_state import ChannelState
 from peernet.errors import PeerNetError
 from peernet.greenlets import let_others_run
 from peernet.reasons import Reason
-from tests.fuzz.node import watching
-from tests.fuzz.switchboard import Node, Switchboard, settle
+from tests.fuzz.machine import Machine
+from tests.fuzz.switchboard import settle
 from tests.support import wait_until
 
 sides = st.integers(0, 1)
@@ -21,16 +21,12 @@ sides = st.integers(0, 1)
 GARBAGE = st.sampled_from([b"\x00", b"\xff" * 5, b"\x01\xff", b"\x04\xa2\x01\x01\x0a", b"\x80\x80\x80\x80\x7f"])
 
 
-class ChannelMachine(RuleBasedStateMachine):
+class ChannelMachine(Machine):
     """Alice has dialled Bob."""
 
     @initialize()
     def meet(self) -> None:
-        self.watching = watching()
-        self.watch = self.watching.__enter__()
-        self.board = Switchboard()
-        self.nodes = [Node(self.board, number) for number in (0, 1)]
-        self.number = 0
+        self.prepare(2)
         self.connect()
 
     @rule()
@@ -103,23 +99,6 @@ class ChannelMachine(RuleBasedStateMachine):
         if channel is not None:
             channel.close(Reason.CLOSED, timeout=patience)
             assert channel.state is ChannelState.CLOSED
-
-    @invariant()
-    def nothing_is_lost_or_doubled(self) -> None:
-        for node in getattr(self, "nodes", ()):
-            node.check(self.nodes)
-
-    def teardown(self) -> None:
-        if not hasattr(self, "nodes"):
-            return
-        try:
-            gevent.joinall([gevent.spawn(node.network.stop, 2) for node in self.nodes])
-            for node in self.nodes:
-                node.check(self.nodes)
-                node.check_end()
-            self.watch.check()
-        finally:
-            self.watching.__exit__(None, None, None)
 
 
 TestChannel = ChannelMachine.TestCase

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gevent
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from peernet.errors import PeerNetError
 from peernet.greenlets import let_others_run
 from peernet.trust import Networks
 from tests.fuzz.conversations import conversations
-from tests.fuzz.node import watching
-from tests.fuzz.switchboard import Node, Switchboard, settle
+from tests.fuzz.machine import Machine
+from tests.fuzz.switchboard import Node, settle
 from tests.support import wait_until
 
 nodes = st.integers(0, 2)
@@ -19,18 +19,14 @@ two_nodes = st.permutations([0, 1, 2]).map(lambda order: order[:2])
 strangers = st.one_of(st.sampled_from(conversations()).map(lambda one: one[1:]), st.binary(max_size=99))
 
 
-class NetworkMachine(RuleBasedStateMachine):
+class NetworkMachine(Machine):
     """Every node may dial every other."""
 
     @initialize()
     def begin(self) -> None:
-        self.watching = watching()
-        self.watch = self.watching.__enter__()
-        self.board = Switchboard()
-        self.nodes = [Node(self.board, number) for number in range(3)]
+        self.prepare(3)
         for node in self.nodes:
             node.network.bans.exempt_networks = Networks(())  # here everybody is local
-        self.number = 0
 
     def may_meet(self, one: Node, other: Node) -> bool:
         """Whether nothing speaks against a connection."""
@@ -124,28 +120,11 @@ class NetworkMachine(RuleBasedStateMachine):
             let_others_run()
 
     @invariant()
-    def nothing_is_lost_or_doubled(self) -> None:
-        for node in getattr(self, "nodes", ()):
-            node.check(self.nodes)
-
-    @invariant()
     def a_node_has_one_channel_to_a_peer(self) -> None:
         for node in getattr(self, "nodes", ()):
             peers = [channel.peer.identifier for channel in node.network.active_peer_channels]
             assert len(peers) == len(set(peers))
             assert node.identifier not in peers
-
-    def teardown(self) -> None:
-        if not hasattr(self, "nodes"):
-            return
-        try:
-            gevent.joinall([gevent.spawn(node.network.stop, 2) for node in self.nodes])
-            for node in self.nodes:
-                node.check(self.nodes)
-                node.check_end()
-            self.watch.check()
-        finally:
-            self.watching.__exit__(None, None, None)
 
 
 TestNetwork = NetworkMachine.TestCase
