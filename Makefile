@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SCRIPTS := $(shell grep -lrs '^\#!/usr/bin/env python3' tools)
-FULLY_COVERED := peernet/wire/*,peernet/trust.py,peernet/handlers.py
+FULLY_COVERED := peernet/wire/*,peernet/trust/*policy.py,peernet/peers/ip_networks.py,peernet/channel/handlers.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

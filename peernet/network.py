@@ -13,33 +13,34 @@ from gevent.event import Event as Flag
 from google.protobuf.message import Message
 
 from peernet._version import __version__
-from peernet.address import PeerAddress
-from peernet.bans import Bans
-from peernet.broadcasting import Outcome, broadcast
-from peernet.channel import PeerChannel
+from peernet.channel.broadcast import Outcome, broadcast
+from peernet.channel.channel import PeerChannel
+from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig
-from peernet.connecting import Connector
-from peernet.deadline import Deadline
-from peernet.dialler import Dialler
+from peernet.connections.acceptor import Acceptor
+from peernet.connections.dialler import Dialler
+from peernet.connections.handshaker import Handshaker, check_network_name
 from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
-from peernet.greenlets import spawn
-from peernet.handlers import PacketHandleProtocol
-from peernet.identity import Identity
-from peernet.inbound import InboundConnectingPeersQueue
-from peernet.introducing import Introductions, check_network_name
-from peernet.known_peers import KnownPeers
-from peernet.leaving import AFTER_GOODBYE, take_leave
+from peernet.peers.address import PeerAddress
+from peernet.peers.address_book import KnownPeers
+from peernet.peers.identity import Identity
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
-from peernet.reception import Reception
-from peernet.redialler import Redialler
-from peernet.routines import NetworkRoutines
-from peernet.switch import Switch
-from peernet.threads import HomeThread
-from peernet.ticking import Ticker
-from peernet.trust import IdentifierOrigin, IncomingPeerTrustPolicy, PeerNetworkTrustPolicy
-from peernet.ways import Listening, Sockets, Ways
+from peernet.runtime.deadline import Deadline
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.routines import NetworkRoutines
+from peernet.runtime.threads import HomeThread
+from peernet.switch.connector import Connector
+from peernet.switch.pending import InboundConnectingPeersQueue
+from peernet.switch.redialler import Redialler
+from peernet.switch.shutdown import AFTER_GOODBYE, take_leave
+from peernet.switch.switch import Switch
+from peernet.switch.ticker import Ticker
+from peernet.transport.backend import Backend, Listening, TcpBackend
+from peernet.trust.bans import Bans
+from peernet.trust.identifier_policy import IdentifierOrigin, PeerNetworkTrustPolicy
+from peernet.trust.policy import IncomingPeerTrustPolicy
 from peernet.wire.packets import encode_body
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class PeerNetwork:
         handlers: callbacks by kind of packet; the defaults if not given.
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
-        ways: how others are reached: over TCP and TLS, if not given.
+        backend: how others are reached: over TCP and TLS, if not given.
         durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``; none if not given.
 
     Attributes:
@@ -98,7 +99,7 @@ class PeerNetwork:
         handlers: PacketHandleProtocol | None = None,
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
-        ways: Ways | None = None,
+        backend: Backend | None = None,
         durable_outbox: str | Path | None = None,
     ) -> None:
         if isinstance(listen, str):
@@ -112,7 +113,7 @@ class PeerNetwork:
         self.insecure = insecure
         self.routines = NetworkRoutines()
         self._listen = [PeerAddress.parse(text) for text in listen]
-        self._ways = Sockets() if ways is None else ways
+        self._backend = TcpBackend() if backend is None else backend
         self._listeners: list[Listening] = []
         self._stopping = False
         self._stopped = Flag()
@@ -131,15 +132,15 @@ class PeerNetwork:
         self.peer_banned = switch.bans.banned
         self._switch = switch
         self._home: HomeThread | None = None
-        self._introductions = Introductions(
+        self._introductions = Handshaker(
             self.config, switch, network_name, agent, insecure=insecure, listening=self._listening
         )
-        self._dialler = Dialler(self.config, self._ways.dial, self._introductions.dialled)
-        self._reception = Reception(
+        self._dialler = Dialler(self.config, self._backend.dial, self._introductions.dialled)
+        self._reception = Acceptor(
             self.config,
             switch.counters,
             switch.admits_address,
-            self._ways.take_over,
+            self._backend.take_over,
             self._introductions.inbound,
             switch.welcome,
             switch.bans.blame,
@@ -226,13 +227,13 @@ class PeerNetwork:
             return
         require_fast_protobuf()
         self._stopped.clear()
-        self._introductions.security = None if self.insecure else self._ways.secure(self.identity)
+        self._introductions.security = None if self.insecure else self._backend.secure(self.identity)
         try:
             if self.durable_outbox is not None:
                 self.durable_outbox.open()
             for address in self._listen:
                 take = self._reception
-                self._listeners.append(self._ways.listen(address, take.accepted, take.not_accepted))
+                self._listeners.append(self._backend.listen(address, take.accepted, take.not_accepted))
         except PeerNetError:
             self._stop_listening()
             if self.durable_outbox is not None:

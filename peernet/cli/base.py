@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 
 import click
 
-from peernet.address import PeerAddress
-from peernet.cli.failures import CheckFailedError, ExitCode, exit_code_of
-from peernet.cli.naming import check_listen, check_peer, network_of
 from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
 from peernet.errors import AddressError, ConfigurationError, PeerNetError
-from peernet.text import printable
+from peernet.node.directory import check_listen, check_peer, network_of
+from peernet.node.failures import CheckFailedError, ExitCode, exit_code_of
+from peernet.peers.address import PeerAddress
+from peernet.runtime.text import printable
 
 # An error may quote what a peer has written. Characters.
 MAX_SENTENCE = 1000

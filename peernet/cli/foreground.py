@@ -10,15 +10,15 @@ from contextlib import contextmanager, redirect_stderr
 
 import gevent
 
-from peernet.cli.event_log import make_event
-from peernet.cli.failures import ExitCode
 from peernet.cli.lines import formatter
-from peernet.cli.node import Node
 from peernet.cli.session import Session
-from peernet.cli.settings import Settings
 from peernet.cli.writer import LineWriter
-from peernet.greenlets import spawn
-from peernet.logs import tell_dropped
+from peernet.node.events import make_event
+from peernet.node.failures import ExitCode
+from peernet.node.node import Node
+from peernet.node.settings import Settings
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import tell_dropped
 
 STDOUT, STDERR = 1, 2
 # How long the last lines may take when the node has ended. Seconds.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from peernet.cli.output import clock, duration, short, to_json
-from peernet.text import printable
+from peernet.runtime.text import printable
 
 # What is shown of one text.
 MAX_TEXT = 400

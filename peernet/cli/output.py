@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from peernet.text import printable
+from peernet.runtime.text import printable
 
 FORMATS = ("table", "json", "jsonl")
 Row = Mapping[str, Any]

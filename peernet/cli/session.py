@@ -10,8 +10,8 @@ from functools import cached_property
 
 import click
 
-from peernet.cli.home import Home, default_folder
 from peernet.cli.output import Output
+from peernet.state.home import Home, default_folder
 
 
 def _nothing() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from peernet.deadline import Deadline
-from peernet.greenlets import spawn
-from peernet.text import printable
+from peernet.runtime.deadline import Deadline
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.text import printable
 
 # From here on those who can wait do so, and with them the peers that cause the lines.
 SOFT_LIMIT = 1024 * 1024

@@ -12,8 +12,8 @@ from gevent.event import Event as Flag
 
 from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
-from peernet.greenlets import OwnedGreenlet, spawn
-from peernet.logs import get_logger
+from peernet.runtime.greenlets import OwnedGreenlet, spawn
+from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

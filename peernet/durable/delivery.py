@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from gevent.event import Event as Flag
 
-from peernet.channel import PeerChannel
-from peernet.channel_state import SENDABLE
+from peernet.channel.channel import PeerChannel
+from peernet.channel.receipts import Receipt
+from peernet.channel.state import SENDABLE
 from peernet.durable.store import StoredPacket
 from peernet.errors import ChannelClosedError, PacketTooBigError, PingTimeout, SendTimeout
-from peernet.logs import get_logger
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
+from peernet.runtime.logs import get_logger
 from peernet.wire.packets import encode_stored
 
 logger = get_logger(__name__)

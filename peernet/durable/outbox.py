@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gevent.pool import Group
 
-from peernet.address import PeerAddress, is_identifier
-from peernet.channel import PeerChannel
-from peernet.channel_state import SENDABLE
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
-from peernet.durable.calling import Calling
+from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.quota import Quota
 from peernet.durable.receipt import DurableReceipt
 from peernet.durable.store import DurableStore, NewPacket
 from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
-from peernet.greenlets import spawn
-from peernet.logs import get_logger
+from peernet.peers.address import PeerAddress, is_identifier
 from peernet.reasons import Reason
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import get_logger
 from peernet.wire.packets import PACKET_ID_SIZE, Encoded
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class DurableOutbox:
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = Group()
-        self._calling = Calling(network.config, self._dial, self._addresses_of, self._is_wanted)
+        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted)
         network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
         network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
 

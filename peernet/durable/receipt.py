@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
-from peernet.logs import get_logger
 from peernet.reasons import Reason
+from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

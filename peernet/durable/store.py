@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peernet.errors import StorageError
-from peernet.logs import get_logger
+from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

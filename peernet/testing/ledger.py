@@ -20,9 +20,9 @@ from peernet.testing.resources import Resources
 from peernet.wire.packets import encode_body
 
 if TYPE_CHECKING:
-    from peernet.channel import PeerChannel
+    from peernet.channel.channel import PeerChannel
+    from peernet.channel.receipts import Receipt
     from peernet.network import PeerNetwork
-    from peernet.receipts import Receipt
     from peernet.v1.packet_pb2 import Packet
 
 MIB = 1024 * 1024

@@ -12,11 +12,11 @@ from types import TracebackType
 from gevent import socket
 from gevent.pool import Group
 
-from peernet.address import PeerAddress
-from peernet.greenlets import spawn
-from peernet.listener import Listener
+from peernet.peers.address import PeerAddress
+from peernet.runtime.greenlets import spawn
 from peernet.testing.faults import Direction, Faults
 from peernet.testing.stream import Stream
+from peernet.transport.listener import Listener
 
 # SO_LINGER: close with RST, and throw away what is under way.
 _RESET = struct.pack("ii", 1, 0)

@@ -15,8 +15,8 @@ from typing import Protocol
 import gevent
 from gevent.event import Event
 
-from peernet import clock
 from peernet.errors import TransportError
+from peernet.runtime import clock
 from peernet.transport.base import READ_SIZE
 from peernet.transport.memory import CAPACITY
 from peernet.transport.tcp import USER_TIMEOUT

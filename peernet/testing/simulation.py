@@ -14,17 +14,17 @@ import gevent
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gevent.pool import Group
 
-from peernet.address import PeerAddress
-from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
-from peernet.deadline import Deadline
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import ChannelState
 from peernet.errors import ConnectError, PeerNetError
-from peernet.greenlets import spawn
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
 from peernet.reasons import Reason
+from peernet.runtime.deadline import Deadline
+from peernet.runtime.greenlets import spawn
 from peernet.testing.virtual_time import VirtualTime
-from peernet.testing.wire import SimulatedWays, Wire
+from peernet.testing.wire import SimulatedBackend, Wire
 
 PORT = 4040
 # How long the nodes get to say goodbye at the end. Seconds.
@@ -249,7 +249,7 @@ class SimulatedNetwork:
     def _make_node(self, number: int, identity: Identity) -> PeerNetwork:
         host = self._hosts[number]
         listen = [PeerAddress(host, PORT).endpoint]
-        network = PeerNetwork(identity, listen, ways=SimulatedWays(self._wire, host), **self._options)
+        network = PeerNetwork(identity, listen, backend=SimulatedBackend(self._wire, host), **self._options)
         self._numbers[identity.identifier] = number
         self._watch(number, network)
         return network

@@ -14,7 +14,7 @@ from typing import Any
 import gevent.hub
 from gevent import monkey
 
-from peernet import chance, clock
+from peernet.runtime import clock, rng
 from peernet.testing.virtual_loop import VirtualLoop
 
 # The system's: in a patched program, gevent's tells greenlets apart.
@@ -50,17 +50,17 @@ class VirtualTime:
             raise RuntimeError("time is being simulated in this process already; end that simulation first")
         VirtualTime._entered = True
         self._hub_before = gevent.get_hub()
-        self._before = (clock.monotonic, clock.wall, chance.uniform, chance.randbits)
+        self._before = (clock.monotonic, clock.wall, rng.uniform, rng.randbits)
         loop: Any = self._loop
         self._enter_hub(gevent.hub.Hub(loop))
         clock.monotonic = _in_this_thread(self._loop.monotonic, clock.monotonic)
         clock.wall = _in_this_thread(self._loop.now, clock.wall)
-        chance.uniform = _in_this_thread(self._random.uniform, chance.uniform)
-        chance.randbits = _in_this_thread(self._random.getrandbits, chance.randbits)
+        rng.uniform = _in_this_thread(self._random.uniform, rng.uniform)
+        rng.randbits = _in_this_thread(self._random.getrandbits, rng.randbits)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        clock.monotonic, clock.wall, chance.uniform, chance.randbits = self._before
+        clock.monotonic, clock.wall, rng.uniform, rng.randbits = self._before
         gevent.get_hub().destroy(destroy_loop=True)
         self._enter_hub(self._hub_before)
         VirtualTime._entered = False

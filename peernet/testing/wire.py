@@ -9,9 +9,9 @@ from weakref import WeakValueDictionary
 
 import gevent
 
-from peernet.address import PeerAddress
 from peernet.errors import ConnectError, ListenError, TransportError
-from peernet.identity import Identity
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
 from peernet.testing.simulated_tcp import SimulatedTcp, Stream
 
 Accepted = Callable[[SimulatedTcp, tuple[str, int]], None]
@@ -147,8 +147,8 @@ class SimulatedListener:
         self._listeners.pop((self.address.host, self.address.port), None)
 
 
-class SimulatedWays:
-    """How a node at a host of a wire reaches others; see :class:`~peernet.ways.Ways`."""
+class SimulatedBackend:
+    """How a node at a host of a wire reaches others; see :class:`~peernet.transport.backend.Backend`."""
 
     def __init__(self, wire: Wire, host: str) -> None:
         self._wire = wire

@@ -13,8 +13,8 @@ import gevent
 import gevent.event
 from gevent import socket
 
-from peernet.address import PeerAddress
 from peernet.errors import ConnectError, ListenError, TransportError
+from peernet.peers.address import PeerAddress
 from peernet.transport.base import READ_SIZE
 
 try:

@@ -17,7 +17,7 @@ from typing import Any
 from OpenSSL import SSL
 
 from peernet.errors import HandshakeError, TransportError
-from peernet.identity import Identity, identifier_of
+from peernet.peers.identity import Identity, identifier_of
 from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
 

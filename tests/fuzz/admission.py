@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from peernet.admission import ACCEPT_RATE, ADDRESS_LIMIT, EARLY_DROP, TOO_MANY_STRANGERS, Admission, Place
 from peernet.config import NetworkConfig
-from peernet.token_bucket import TokenBucket
+from peernet.connections.slots import ACCEPT_RATE, ADDRESS_LIMIT, EARLY_DROP, TOO_MANY_STRANGERS, HandshakeSlots, Slot
+from peernet.runtime.token_bucket import TokenBucket
 
 MAX_STEPS = 200
 
@@ -70,7 +70,7 @@ class Door:
     """The same door, kept as plain lists."""
 
     config: NetworkConfig
-    inside: list[tuple[Place, str, float]] = field(default_factory=list)  # oldest first
+    inside: list[tuple[Slot, str, float]] = field(default_factory=list)  # oldest first
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)  # the source seen last at the end
 
     def refuses(self, host: str, source: str, now: float) -> str:
@@ -104,9 +104,9 @@ class Bench:
 
     def __init__(self, config: NetworkConfig) -> None:
         self.config = config
-        self.admission = Admission(config)
+        self.admission = HandshakeSlots(config)
         self.door = Door(config)
-        self.gone: list[Place] = []
+        self.gone: list[Slot] = []
         self.now = 0.0
         self.bucket = TokenBucket(config.accept_rate, config.accept_burst, 0.0)
         self.plan = Schedule(config.accept_rate, config.accept_burst, 0.0)
@@ -136,7 +136,7 @@ class Bench:
         if self.gone:
             self.admission.leave(self.gone[number % len(self.gone)])
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: Slot) -> None:
         self.door.inside = [entry for entry in self.door.inside if entry[0] is not place]
         self.gone.append(place)
 

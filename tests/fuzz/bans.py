@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 
-from peernet.bans import Ban, Bans
 from peernet.config import NetworkConfig
 from peernet.errors import ConfigurationError
-from peernet.peer import GenericPeer
-from peernet.trust import IncomingPeerTrustPolicy, Networks
+from peernet.peers.ip_networks import IpNetworks
+from peernet.peers.peer import GenericPeer
+from peernet.trust.bans import Ban, Bans
+from peernet.trust.policy import IncomingPeerTrustPolicy
 
 MAX_STEPS = 200
 ALICE, BOB, CAROL = (letter * 52 for letter in "abc")
@@ -279,7 +280,7 @@ def step(bench: Bench, one: int, two: int) -> None:
         book.lists, book.carol_is_kept = two & 7, bool(two & 8)
     elif action == 14:
         book.street_is_exempt = bool(two & 1)
-        bench.bans.exempt_networks = Networks(["203.0.113.0/24"] if two & 1 else ["127.0.0.0/8"])
+        bench.bans.exempt_networks = IpNetworks(["203.0.113.0/24"] if two & 1 else ["127.0.0.0/8"])
     elif two & 3:
         bench.ahead += (-5000.0, 7.0, 10.0**6)[two % 3]
     else:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from peernet.channel.receipts import Receipt
 from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
 from peernet.wire.framing import FrameDecoder

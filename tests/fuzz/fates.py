@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peernet import receipts
+from peernet.channel import receipts
+from peernet.channel.receipts import Receipt, ReceiptBook
 from peernet.reasons import Reason
-from peernet.receipts import Receipt, ReceiptBook
 
 PENDING, ACKNOWLEDGED = "pending", "acknowledged"
 State = str | Reason

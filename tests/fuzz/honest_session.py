@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from peernet.channel.receipts import Receipt, ReceiptBook
 from peernet.reasons import Reason
-from peernet.receipts import Receipt, ReceiptBook
 from tests.fuzz.fates import ACKNOWLEDGED, PENDING, State, check_pages, make_book, state_of, write
 from tests.fuzz.session_parts import LARGE, LOOK_EVERY, REFUSALS_PER_PACKET, VERDICTS, WAITS, check_kept, session, told
 

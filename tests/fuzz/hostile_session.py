@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from peernet.channel.receipts import Receipt
 from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.session import MAX_TOLD_REFUSALS, SessionState
 from tests.fuzz.fates import Fates, check_pages, make_book, state_of, write

@@ -17,23 +17,23 @@ from unittest.mock import patch
 
 import gevent
 
-from peernet import chance
-from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
+from peernet.channel.channel import PeerChannel
+from peernet.channel.receipts import Receipt
+from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import PeerNetError, TransportError
-from peernet.greenlets import let_others_run
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
+from peernet.peers.identity import Identity
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
+from peernet.runtime import rng
+from peernet.runtime.greenlets import let_others_run
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import FrameDecoder
+from tests.fuzz.backend import MemoryBackend
 from tests.fuzz.conversations import NETWORK_NAME, OWN_SESSION, PEER, hello, text
 from tests.fuzz.feeding import CUTS, cut
 from tests.fuzz.mutation import CUT
-from tests.fuzz.ways import MemoryWays
 
 HONEST_PEER = "c" * 52
 HONEST_ADDRESS, LOCAL_ADDRESS, STRANGE_ADDRESS = "192.0.2.1", "127.0.0.1", "203.0.113.7"
@@ -80,7 +80,7 @@ def watching() -> Iterator[Watch]:
     gevent.Greenlet.add_spawn_callback(watch.greenlets.add)
     caught = patch.object(hub, "handle_error", lambda context, *error: watch.errors.append(repr(error)))
     try:
-        with caught, patch.object(chance, "randbits", lambda bits: OWN_SESSION):
+        with caught, patch.object(rng, "randbits", lambda bits: OWN_SESSION):
             yield watch
     finally:
         gevent.Greenlet.remove_spawn_callback(watch.greenlets.add)
@@ -117,9 +117,9 @@ class Node:
     """
 
     def __init__(self, *, closes: bool, talks: bool) -> None:
-        self.ways = MemoryWays()
+        self.backend = MemoryBackend()
         self.network = PeerNetwork(
-            IDENTITY, ["127.0.0.1:1"], network_name=NETWORK_NAME, config=CONFIG, insecure=True, ways=self.ways
+            IDENTITY, ["127.0.0.1:1"], network_name=NETWORK_NAME, config=CONFIG, insecure=True, backend=self.backend
         )
         self.callers: list[Caller] = []
         self.addresses: set[str] = set()  # where they came from
@@ -135,7 +135,7 @@ class Node:
         """A new inbound connection, of somebody who has proven that identifier or none; it may be refused."""
         theirs, ours = memory_pair(dialler=proven)
         self.addresses.add(address)
-        self.ways.call(ours, (address, 4000 + len(self.callers)))
+        self.backend.call(ours, (address, 4000 + len(self.callers)))
         caller = Caller(theirs, ours)
         self.callers.append(caller)
         return caller

@@ -5,8 +5,8 @@ Input: one byte for each step: what happens (3 bits), and to which packet (5 bit
 
 from __future__ import annotations
 
+from peernet.channel.receipts import Receipt
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
 from tests.fuzz.fates import PENDING, Fates, State, check_pages, make_book, small_pages, state_of, write
 
 REASONS = (Reason.UNHANDLED, Reason.NOT_PERMITTED, Reason.REFUSED)

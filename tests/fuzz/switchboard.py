@@ -8,18 +8,18 @@ from typing import Any
 
 import gevent
 
-from peernet.address import PeerAddress
-from peernet.channel_state import ChannelState
+from peernet.channel.receipts import Receipt
+from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError
-from peernet.greenlets import let_others_run
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
-from peernet.receipts import Receipt
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
+from peernet.runtime.greenlets import let_others_run
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.v1 import packet_pb2 as pb
+from tests.fuzz.backend import MemoryBackend
 from tests.fuzz.conversations import PEER
-from tests.fuzz.ways import MemoryWays
 from tests.support import wait_until
 
 BRISK = NetworkConfig(
@@ -51,14 +51,14 @@ class Node:
         self.lives: dict[Any, list[str]] = {}  # channel -> its events
         self.sent: list[tuple[str, int, Receipt]] = []
         self.settled: Counter[Receipt] = Counter()
-        self.ways = MemoryWays(lambda address: board.dial(self, address))
+        self.backend = MemoryBackend(lambda address: board.dial(self, address))
         self.network = PeerNetwork(
             IDENTITIES[number],
             [f"127.0.0.1:{1 + number}"],
             network_name="test",
             config=BRISK,
             insecure=True,
-            ways=self.ways,
+            backend=self.backend,
         )
         self.network.handlers["pure_message"] = self._hear
         for event in ("peer_added", "channel_reconnecting", "channel_resumed", "peer_removed"):
@@ -155,7 +155,7 @@ class Switchboard:
     def call_as_a_stranger(self, node: Node, data: bytes) -> None:
         """Connect to a node, say something, and leave."""
         near, far = memory_pair(dialler=PEER)
-        node.ways.call(far, ("127.0.0.1", 9))
+        node.backend.call(far, ("127.0.0.1", 9))
         near.send(data)
         near.finish_writing()
 
@@ -167,7 +167,7 @@ class Switchboard:
         near, far = memory_pair(dialler=caller.identifier, listener=callee.identifier)
         near.remote = (address.host, address.port)
         self.pairs.append((near, far))
-        callee.ways.call(far, ("127.0.0.1", 1 + caller.name))
+        callee.backend.call(far, ("127.0.0.1", 1 + caller.name))
         return near
 
     def _forget_ended(self) -> None:

@@ -8,10 +8,10 @@ import gevent
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from peernet.channel_state import ChannelState
+from peernet.channel.state import ChannelState
 from peernet.errors import PeerNetError
-from peernet.greenlets import let_others_run
 from peernet.reasons import Reason
+from peernet.runtime.greenlets import let_others_run
 from tests.fuzz.machine import Machine
 from tests.fuzz.switchboard import settle
 from tests.support import wait_until

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from peernet.errors import PeerNetError
-from peernet.greenlets import let_others_run
-from peernet.trust import Networks
+from peernet.peers.ip_networks import IpNetworks
+from peernet.runtime.greenlets import let_others_run
 from tests.fuzz.conversations import conversations
 from tests.fuzz.machine import Machine
 from tests.fuzz.switchboard import Node, settle
@@ -26,7 +26,7 @@ class NetworkMachine(Machine):
     def begin(self) -> None:
         self.prepare(3)
         for node in self.nodes:
-            node.network.bans.exempt_networks = Networks(())  # here everybody is local
+            node.network.bans.exempt_networks = IpNetworks(())  # here everybody is local
 
     def may_meet(self, one: Node, other: Node) -> bool:
         """Whether nothing speaks against a connection."""

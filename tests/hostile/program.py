@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event as Flag
 
 from peernet import NetworkConfig, PeerNetwork
-from peernet.trust import Networks
+from peernet.peers.ip_networks import IpNetworks
 
 
 def break_down(channel: Any, packet: Any) -> None:
@@ -32,7 +32,7 @@ def main(options: dict[str, Any]) -> None:
     if options.get("raises"):
         network.handlers["pure_message"] = break_down
     if options.get("bans_everybody"):
-        network.bans.exempt_networks = Networks(())
+        network.bans.exempt_networks = IpNetworks(())
     asked = Flag()
     gevent.signal_handler(signal.SIGTERM, asked.set)
     with network:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from peernet import Identity, IncomingPeerMode, IncomingPeerTrustPolicy, PeerNetwork, Reason, bans
+from peernet import Identity, IncomingPeerMode, IncomingPeerTrustPolicy, PeerNetwork, Reason
 from peernet.errors import ConnectError, RefusedByPeerError
-from peernet.trust import Networks as IpNetworks
+from peernet.peers.ip_networks import IpNetworks
+from peernet.trust import bans
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text, undisturbed
 from tests.support import Recorder, wait_until

@@ -8,9 +8,10 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason, budget
+from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.config import KIB, MIB
 from peernet.errors import DeliveryFailed, OutboxFullError, PeerNetError
+from peernet.switch import budget
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, pb, varint
 from tests.integration.meetings import Networks, config, text, undisturbed

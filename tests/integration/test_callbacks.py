@@ -13,10 +13,10 @@ import gevent
 import pytest
 
 from peernet import IncomingPeerTrustPolicy, InThreadpool
-from peernet.dispatch import FAILING
+from peernet.channel.dispatcher import FAILING
+from peernet.channel.link import LONG
 from peernet.errors import ConfigurationError, WrongThreadError
-from peernet.link import LONG
-from peernet.log_sites import BYTES_PER_HOUR
+from peernet.runtime.log_budget import BYTES_PER_HOUR
 from peernet.v1.packet_pb2 import IdentifierPacket
 from tests.integration.meetings import Meeting, Networks, config, meet, text
 from tests.support import Recorder, scaled, wait_until

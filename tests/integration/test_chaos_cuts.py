@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import ChannelState
 from peernet.config import MIB, NetworkConfig
 from peernet.errors import OutboxFullError
 from peernet.testing import Direction, FaultProxy, Ledger

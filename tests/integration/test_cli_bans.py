@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from peernet.bans import Ban
-from peernet.cli.failures import ExitCode
-from peernet.cli.state import load_bans, save_bans
+from peernet.node.failures import ExitCode
+from peernet.state.stores import load_bans, save_bans
+from peernet.trust.bans import Ban
 from tests.integration import attackers
 from tools.node_process import NodeProcess, command
 

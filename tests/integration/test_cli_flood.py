@@ -15,7 +15,7 @@ import gevent
 import gevent.subprocess
 
 from peernet import PeerNetwork
-from peernet.cli.failures import ExitCode
+from peernet.node.failures import ExitCode
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, connect, dial, serving
 from tests.support import wait_until

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from peernet.cli.failures import ExitCode
+from peernet.node.failures import ExitCode
 from tests.support import wait_until
 from tools.node_process import COMMAND, NodeProcess, clean_environment, command
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from peernet.cli import control
-from peernet.cli.failures import ExitCode, NodeFailure
-from peernet.cli.home import Home
+from peernet.node.control import client
+from peernet.node.failures import ExitCode, NodeFailure
+from peernet.state.home import Home
 from tools.node_process import NodeProcess, command
 
 
@@ -181,9 +181,9 @@ def test_what_the_running_node_cannot_do(
 def test_a_command_that_the_running_node_is_too_old_for(nodes: tuple[NodeProcess, NodeProcess]) -> None:
     alice, _ = nodes
     with pytest.raises(NodeFailure, match=r"does not know 'frobnicate'.*restart it"):
-        control.call(Home(alice.home), "frobnicate")
+        client.call(Home(alice.home), "frobnicate")
     with pytest.raises(NodeFailure, match="does not understand"):
-        control.call(Home(alice.home), "ping", arguments={"x": 1})
+        client.call(Home(alice.home), "ping", arguments={"x": 1})
 
 
 def test_disconnect_is_final_and_connect_undoes_it(nodes: tuple[NodeProcess, NodeProcess]) -> None:

@@ -14,7 +14,7 @@ import gevent
 import pytest
 
 from peernet import PacketHandleProtocol, PeerNetwork
-from peernet.cli.failures import ExitCode
+from peernet.node.failures import ExitCode
 from tests.integration.meetings import Networks, config
 from tests.support import Recorder, wait_until
 from tools.node_process import NodeProcess, clean_environment, command

@@ -11,8 +11,8 @@ import pytest
 from gevent.event import Event as Flag
 
 from peernet import PeerAddress, PeerChannel, PeerNetwork, Reason
-from peernet.address import endpoint
 from peernet.errors import ChannelClosedError, ConnectError
+from peernet.peers.address import endpoint
 from peernet.transport.tcp import listen
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from peernet import IncomingPeerMode, IncomingPeerTrustPolicy, PeerNetwork, Reason
+from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig
 from peernet.errors import DeliveryFailed
-from peernet.inbound import IncomingPeerConnectionAttempt
-from peernet.receipts import Receipt
+from peernet.switch.pending import IncomingPeerConnectionAttempt
 from peernet.testing import FaultProxy
 from tests.integration.meetings import text
 from tests.support import Recorder, scaled, wait_until

@@ -9,7 +9,7 @@ import pytest
 from gevent.event import Event as Flag
 
 from peernet import IncomingPeerTrustPolicy, Reason
-from peernet.channel_state import ChannelState
+from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text

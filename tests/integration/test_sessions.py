@@ -11,17 +11,17 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet.address import PeerAddress
-from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
+from peernet.channel.channel import PeerChannel
+from peernet.channel.receipts import Receipt
+from peernet.channel.state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import ChannelClosedError, DeliveryFailed, OutboxFullError, SelfWaitError, SendTimeout
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
 from peernet.testing import Direction, FaultProxy, Faults
-from peernet.trust import IncomingPeerTrustPolicy
+from peernet.trust.policy import IncomingPeerTrustPolicy
 from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
 from tests.support import Recorder, scaled, wait_until
 

@@ -7,11 +7,11 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel.channel import ChannelState, PeerChannel
+from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, ConnectTimeout, DeliveryFailed
 from peernet.reasons import Reason
-from peernet.receipts import Receipt
 from peernet.testing import Ledger, SimulatedNetwork
 from tests.integration.meetings import text
 from tests.support import Recorder

@@ -10,24 +10,24 @@ import gevent
 from gevent.pool import Group
 from google.protobuf.message import Message
 
-from peernet.acknowledging import AcknowledgeTimer
-from peernet.channel import PeerChannel
-from peernet.channel_state import ChannelState
+from peernet.channel.acknowledger import AcknowledgeTimer
+from peernet.channel.channel import PeerChannel
+from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.link import Link
+from peernet.channel.state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
-from peernet.events import Event
-from peernet.handlers import PacketHandleProtocol
-from peernet.link import Link
 from peernet.reasons import Reason
-from peernet.threads import CallbackThreads
+from peernet.runtime.events import Event
+from peernet.runtime.threads import CallbackThreads
 from peernet.transport.memory import MemoryTransport, memory_pair
-from peernet.trust import Decision, IncomingPeerTrustPolicy
+from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
 from peernet.wire.framing import FrameDecoder
 from peernet.wire.packets import KINDS, decode, encode_envelope, encode_frame
 from peernet.wire.session import Session
 from tests.support import scaled, wait_until
-from tests.unit.peers import peer_at
+from tests.unit.sample_peers import peer_at
 
 OURS, THEIRS = 11, 22  # the numbers of the two sides of a session
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from peernet.config import KIB, MAX_UNACKNOWLEDGED, MIB, NetworkConfig, limits
+from peernet.config import KIB, MAX_UNACKNOWLEDGED, MIB, PROFILES, NetworkConfig, limits
 from peernet.errors import ConfigurationError
-from peernet.profiles import PROFILES
 from peernet.wire.session import MAX_TOLD_REFUSALS
 
 NAMES = [field.name for field in dataclasses.fields(NetworkConfig)]

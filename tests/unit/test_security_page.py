@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peernet.config import NetworkConfig
-from peernet.profiles import PROFILES
+from peernet.config import PROFILES, NetworkConfig
 from peernet.reasons import Reason
 from tests.hostile.__main__ import ATTACKS
 

@@ -13,11 +13,11 @@ from typing import Any
 import gevent
 from gevent.event import Event as Flag
 
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
+from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig
-from peernet.greenlets import spawn
 from peernet.network import PeerNetwork
-from peernet.receipts import Receipt
+from peernet.runtime.greenlets import spawn
 from peernet.testing import Direction, FaultProxy, Faults, Ledger, LedgerError, ProxiedConnection, Rule
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, all_of, none_of, percentile

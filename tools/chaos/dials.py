@@ -10,12 +10,12 @@ from typing import Any
 
 import gevent
 
-from peernet.address import PeerAddress
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.deadline import Deadline
 from peernet.errors import DeliveryFailed, PeerNetError
 from peernet.network import PeerNetwork
+from peernet.peers.address import PeerAddress
+from peernet.runtime.deadline import Deadline
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child

@@ -18,9 +18,9 @@ from typing import Any
 
 import gevent
 
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.deadline import Deadline
+from peernet.runtime.deadline import Deadline
 from peernet.testing import Ledger, SimulatedNetwork
 from peernet.v1.packet_pb2 import PureMessagePacket
 

@@ -27,7 +27,7 @@ import gevent.subprocess
 from gevent.event import AsyncResult
 from gevent.fileobject import FileObjectPosix
 
-from peernet.greenlets import spawn
+from peernet.runtime.greenlets import spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 

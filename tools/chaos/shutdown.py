@@ -12,10 +12,10 @@ from typing import Any
 
 import gevent
 
-from peernet.address import PeerAddress
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.network import PeerNetwork
+from peernet.peers.address import PeerAddress
 from tools.chaos.figures import Figure, all_of, none_of
 from tools.chaos.processes import Child, say
 from tools.chaos.traffic import LIMITS, Talk, TalkChecker

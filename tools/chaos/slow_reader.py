@@ -12,11 +12,11 @@ import gevent
 import psutil
 from gevent.event import Event as Flag
 
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.config import MIB, NetworkConfig
 from peernet.errors import PeerNetError
-from peernet.greenlets import let_others_run
 from peernet.network import PeerNetwork
+from peernet.runtime.greenlets import let_others_run
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.bench.child import steady_allocator
 from tools.chaos.figures import Figure, none_of

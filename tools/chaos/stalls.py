@@ -9,10 +9,10 @@ from typing import Any
 import gevent
 from gevent.event import Event as Flag
 
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.deadline import Deadline
 from peernet.network import PeerNetwork
+from peernet.runtime.deadline import Deadline
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.namespace import NotPermittedHere, OwnNetwork

@@ -13,14 +13,14 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 
-from peernet.address import PeerAddress
-from peernet.channel import ChannelState, PeerChannel
+from peernet.channel.channel import ChannelState, PeerChannel
 from peernet.config import NetworkConfig
-from peernet.deadline import Deadline
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
-from peernet.peer import GenericPeer
-from peernet.trust import Decision
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
+from peernet.peers.peer import GenericPeer
+from peernet.runtime.deadline import Deadline
+from peernet.trust.policy import Decision
 from tools.bench.child import raise_file_limit
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child

@@ -9,10 +9,10 @@ from typing import Any
 import gevent
 from gevent.pool import Group
 
-from peernet.channel import PeerChannel
+from peernet.channel.channel import PeerChannel
+from peernet.channel.receipts import Receipt
 from peernet.errors import PeerNetError, PingTimeout
-from peernet.greenlets import let_others_run, spawn
-from peernet.receipts import Receipt
+from peernet.runtime.greenlets import let_others_run, spawn
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tools.chaos import figures
 

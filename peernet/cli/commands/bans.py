@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand
-from peernet.cli.failures import NotRunningError
-from peernet.cli.naming import check_peer
 from peernet.cli.output import ago, short
 from peernet.cli.session import Session, pass_session
 from peernet.errors import AddressError
+from peernet.node.control import client
+from peernet.node.directory import check_peer
+from peernet.node.failures import NotRunningError
 
 COLUMNS = {"name": "WHO", "reason": "WHY", "score": "SCORE", "begun": "SINCE", "left": "EXPIRES", "manual": "BY HAND"}
 
@@ -27,7 +27,7 @@ def bans(session: Session) -> None:
     """
     output = session.output
     try:
-        rows = control.call(session.home, "bans")
+        rows = client.call(session.home, "bans")
     except NotRunningError:
         rows = _bans_without_node(session)
     if output.for_people:
@@ -47,11 +47,11 @@ def unban(session: Session, who: str | None, everybody: bool) -> None:
     _check(who)
 
     def otherwise() -> dict[str, Any]:
-        from peernet.cli.banning import unban_home
+        from peernet.node.ban_lists import unban_home
 
         return unban_home(session.home, who)
 
-    result = control.ask_or(session.home, otherwise, "unban", 5.0, {"who": who})
+    result = client.ask_or(session.home, otherwise, "unban", 5.0, {"who": who})
     names = ", ".join(map(_name, result["unbanned"])) or "nobody"
     session.output.done(f"unbanned {names}", result)
 
@@ -65,13 +65,13 @@ def _check(who: str | None) -> None:
 
 
 def _may_be_an_address(text: str) -> bool:
-    from peernet.bans import ban_key  # only when needed: it takes longer than most commands
+    from peernet.trust.bans import ban_key  # only when needed: it takes longer than most commands
 
     return ban_key(text) is not None
 
 
 def _bans_without_node(session: Session) -> list[dict[str, Any]]:
-    from peernet.cli.banning import bans_of_home
+    from peernet.node.ban_lists import bans_of_home
 
     return bans_of_home(session.home)
 

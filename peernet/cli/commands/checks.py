@@ -6,8 +6,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from peernet.cli.base import NodeCommand
-from peernet.cli.failures import CheckFailedError
 from peernet.cli.session import Session, pass_session
+from peernet.node.failures import CheckFailedError
 
 COLUMNS = {"name": "CHECK", "ok": "OK", "message": "FOUND"}
 PROGRAM = "peernet-node"
@@ -22,8 +22,8 @@ def doctor(session: Session) -> None:
     something is wrong.
     """
     session.prepare()
-    from peernet.cli.examination import examine_home
     from peernet.environment import check_environment
+    from peernet.node.health import examine_home
 
     findings = [*check_environment(), *examine_home(session.unchecked_home)]
     session.output.rows([vars(finding) for finding in findings], COLUMNS)

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand, NodeGroup
-from peernet.cli.failures import CheckFailedError
 from peernet.cli.session import Session, pass_session
-from peernet.cli.settings import DEFAULTS, Settings, SettingsError, load_settings
+from peernet.config import PROFILES
 from peernet.errors import ConfigurationError
-from peernet.profiles import PROFILES
+from peernet.node.failures import CheckFailedError
+from peernet.node.settings import DEFAULTS, Settings, SettingsError, load_settings
 
 LIMIT_COLUMNS = {
     "name": "NAME",

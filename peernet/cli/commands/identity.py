@@ -18,10 +18,10 @@ def init(session: Session) -> None:
     What is there already is kept. `run`, `send` and `ping` make a key by themselves, so this is for
     knowing the identifier before the node runs, and for having a file to edit.
     """
-    from peernet.cli.files import write_atomically
-    from peernet.cli.home import PATIENCE
-    from peernet.cli.settings import TEMPLATE
-    from peernet.identity import CERTIFICATE_FILE, KEY_FILE, Identity
+    from peernet.node.settings import TEMPLATE
+    from peernet.peers.identity import CERTIFICATE_FILE, KEY_FILE, Identity
+    from peernet.state.files import write_atomically
+    from peernet.state.home import PATIENCE
 
     home = session.home
     home.create()
@@ -40,7 +40,7 @@ def init(session: Session) -> None:
 @pass_session
 def show_id(session: Session) -> None:
     """Print this node's identifier."""
-    from peernet.identity import Identity
+    from peernet.peers.identity import Identity
 
     identifier = Identity.load(session.home.folder).identifier
     session.output.done(identifier, {"identifier": identifier})

@@ -8,15 +8,15 @@ from typing import Any, BinaryIO
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
-from peernet.cli.failures import ControlTimeout, TimeIsUp
 from peernet.cli.lines import formatter
 from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
-from peernet.cli.settings import load_settings
-from peernet.deadline import Deadline
 from peernet.errors import PacketTooBigError
+from peernet.node.control import client
+from peernet.node.failures import ControlTimeout, TimeIsUp
+from peernet.node.settings import load_settings
+from peernet.runtime.deadline import Deadline
 
 EVENTS = (
     "peer_added",
@@ -74,14 +74,14 @@ def send(
     def otherwise() -> dict[str, Any]:
         session.prepare()
         if durable:
-            from peernet.cli.outbox_file import say_durably_once as send_once
+            from peernet.node.offline_outbox import say_durably_once as send_once
         else:
-            from peernet.cli.momentary import send_once
+            from peernet.node.once import send_once
 
         return send_once(session.home, settings, peer, message, timeout, confirm, deadline)
 
     arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
-    result = control.ask_or(session.home, otherwise, "send_durable" if durable else "send", timeout, arguments)
+    result = client.ask_or(session.home, otherwise, "send_durable" if durable else "send", timeout, arguments)
     done = "stored for" if durable and not confirm else "sent to"
     session.output.done(f"{done} {short(result['peer'])}", result)
 
@@ -102,7 +102,7 @@ def listen(session: Session, /, count: int | None, timeout: float | None, **filt
     shown = 0
     line_of = formatter(session.output.style)
     try:
-        for event in control.stream(session.home, "listen", timeout):
+        for event in client.stream(session.home, "listen", timeout):
             if not _wanted(event, **filters):
                 continue
             click.echo(line_of(event))

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, check_text, timeout_option
-from peernet.cli.home import PATIENCE
 from peernet.cli.session import Session, pass_session
-from peernet.cli.settings import PLACEMENTS, load_settings
-from peernet.profiles import PROFILES
+from peernet.config import PROFILES
+from peernet.node.control import client
+from peernet.node.settings import PLACEMENTS, load_settings
+from peernet.state.home import PATIENCE
 
 
 @click.command(cls=NodeCommand)
@@ -71,7 +71,7 @@ def stop(session: Session, timeout: float) -> None:
 
     Waits until it has said its goodbyes and its home is free.
     """
-    control.stop(session.home, timeout)
+    client.stop(session.home, timeout)
     session.output.done("stopped", {"stopped": True})
 
 
@@ -82,7 +82,7 @@ def status(session: Session) -> None:
 
     Among them how many channels there are, what is queued, and how often what was refused.
     """
-    session.output.record(control.call(session.home, "status"))
+    session.output.record(client.call(session.home, "status"))
 
 
 COMMANDS = (run, stop, status)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeGroup, check_peer_argument
 from peernet.cli.output import ago, short
 from peernet.cli.session import Session, pass_session
+from peernet.node.control import client
 
 COLUMNS = {"short": "PEER", "packets": "PACKETS", "bytes": "BYTES", "since": "OLDEST"}
 PACKET_COLUMNS = {"short": "PEER", "packet_id": "PACKET", "kind": "KIND", "bytes": "BYTES", "since": "STORED"}
@@ -32,11 +32,11 @@ def list_stored(session: Session, packets: bool) -> None:
 
     def otherwise() -> list[dict[str, Any]]:
         session.prepare()
-        from peernet.cli.outbox_file import describe_outbox_of_home
+        from peernet.node.offline_outbox import describe_outbox_of_home
 
         return describe_outbox_of_home(session.home, packets)
 
-    rows = control.ask_or(session.home, otherwise, "outbox_list", control.ANSWER_TIMEOUT, {"packets": packets})
+    rows = client.ask_or(session.home, otherwise, "outbox_list", client.ANSWER_TIMEOUT, {"packets": packets})
     output = session.output
     if output.for_people:
         since, now = "stored_at" if packets else "oldest", time.time()
@@ -58,11 +58,11 @@ def drop(session: Session, peer: str | None, everybody: bool) -> None:
 
     def otherwise() -> dict[str, Any]:
         session.prepare()
-        from peernet.cli.outbox_file import drop_from_outbox_of_home
+        from peernet.node.offline_outbox import drop_from_outbox_of_home
 
         return drop_from_outbox_of_home(session.home, peer)
 
-    result = control.ask_or(session.home, otherwise, "outbox_drop", control.ANSWER_TIMEOUT, {"peer": peer})
+    result = client.ask_or(session.home, otherwise, "outbox_drop", client.ANSWER_TIMEOUT, {"peer": peer})
     whose = "all peers" if everybody else short(result["peers"][0])
     session.output.done(f"{result['dropped']} packets for {whose} dropped", result)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand, peer_argument, timeout_option
-from peernet.cli.failures import NotRunningError
 from peernet.cli.output import ago, short, shortened
 from peernet.cli.session import Session, pass_session
-from peernet.cli.settings import load_settings
-from peernet.deadline import Deadline
+from peernet.node.control import client
+from peernet.node.failures import NotRunningError
+from peernet.node.settings import load_settings
+from peernet.runtime.deadline import Deadline
 
 COLUMNS = {
     "short": "PEER",
@@ -30,7 +30,7 @@ COLUMNS = {
 def peers(session: Session) -> None:
     """List connected and known peers."""
     try:
-        rows = control.call(session.home, "peers")
+        rows = client.call(session.home, "peers")
     except NotRunningError:
         rows = _kept_peers(session)
     output = session.output
@@ -46,7 +46,7 @@ def peers(session: Session) -> None:
 @pass_session
 def connect(session: Session, peer: str, timeout: float) -> None:
     """Connect the running node to PEER."""
-    result = control.call(session.home, "connect", timeout, {"peer": peer, "timeout": timeout})
+    result = client.call(session.home, "connect", timeout, {"peer": peer, "timeout": timeout})
     session.output.done(f"connected to {result['identifier']} at {result['address']}", result)
 
 
@@ -55,7 +55,7 @@ def connect(session: Session, peer: str, timeout: float) -> None:
 @pass_session
 def disconnect(session: Session, peer: str) -> None:
     """Say goodbye to PEER and close the channel."""
-    result = control.call(session.home, "disconnect", arguments={"peer": peer})
+    result = client.call(session.home, "disconnect", arguments={"peer": peer})
     session.output.done(f"disconnected from {result['peer']}", result)
 
 
@@ -79,17 +79,17 @@ def _pings(session: Session, peer: str, count: int, timeout: float) -> list[dict
 
     def otherwise() -> list[dict[str, Any]]:
         session.prepare()
-        from peernet.cli.momentary import ping_once
+        from peernet.node.once import ping_once
 
         settings = load_settings(session.home.config_file)
         return ping_once(session.home, settings, peer, timeout, count, deadline)
 
     arguments = {"peer": peer, "timeout": timeout, "count": count}
-    return control.ask_or(session.home, otherwise, "ping", timeout, arguments)
+    return client.ask_or(session.home, otherwise, "ping", timeout, arguments)
 
 
 def _kept_peers(session: Session) -> list[dict[str, Any]]:
-    from peernet.cli.lists import peers_of_home
+    from peernet.node.trust_lists import peers_of_home
 
     return peers_of_home(session.home)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_text, peer_argument
 from peernet.cli.output import shortened
 from peernet.cli.session import Session, pass_session
+from peernet.node.control import client
 
 COLUMNS = {"short": "PEER", "address": "ADDRESS", "proven": "PROVEN", "agent": "AGENT"}
 
@@ -17,7 +17,7 @@ COLUMNS = {"short": "PEER", "address": "ADDRESS", "proven": "PROVEN", "agent": "
 def pending(session: Session) -> None:
     """List the inbound peers that wait to be let in."""
     output = session.output
-    rows = control.call(session.home, "pending")
+    rows = client.call(session.home, "pending")
     if output.for_people:
         rows = [shortened(row) for row in rows]
     output.rows(rows, COLUMNS, if_none="nobody is waiting")
@@ -28,7 +28,7 @@ def pending(session: Session) -> None:
 @pass_session
 def accept(session: Session, peer: str) -> None:
     """Let the pending PEER in."""
-    result = control.call(session.home, "accept", arguments={"peer": peer})
+    result = client.call(session.home, "accept", arguments={"peer": peer})
     session.output.done(f"accepted {result['peer']}", result)
 
 
@@ -38,7 +38,7 @@ def accept(session: Session, peer: str) -> None:
 @pass_session
 def reject(session: Session, peer: str, message: str) -> None:
     """Refuse the pending PEER and tell it so."""
-    result = control.call(session.home, "reject", arguments={"peer": peer, "message": message})
+    result = client.call(session.home, "reject", arguments={"peer": peer, "message": message})
     session.output.done(f"rejected {result['peer']}", result)
 
 

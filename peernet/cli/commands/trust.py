@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from peernet.cli import control
 from peernet.cli.base import NodeCommand, check_entry, peer_argument
-from peernet.cli.failures import NotRunningError
 from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
-from peernet.text import printable
+from peernet.node.control import client
+from peernet.node.failures import NotRunningError
+from peernet.runtime.text import printable
 
 COLUMNS = {"about": "ABOUT", "allowed": "ALLOWED", "rule": "RULE", "why": "WHY"}
 
@@ -84,7 +84,7 @@ def explain(session: Session, peer: str) -> None:
     """
 
     try:
-        result = control.call(session.home, "explain", arguments={"peer": peer})
+        result = client.call(session.home, "explain", arguments={"peer": peer})
     except NotRunningError:
         result = _explain_without_node(session, peer)
     if not session.output.for_people:
@@ -97,18 +97,18 @@ def explain(session: Session, peer: str) -> None:
 
 
 def _explain_without_node(session: Session, peer: str) -> dict[str, Any]:
-    from peernet.cli.lists import explain_home
+    from peernet.node.trust_lists import explain_home
 
     return explain_home(session.home, peer)
 
 
 def _change(session: Session, command: str, entry: str) -> None:
     def otherwise() -> dict[str, Any]:
-        from peernet.cli.lists import change_home
+        from peernet.node.trust_lists import change_home
 
         return change_home(session.home, command, entry)
 
-    result = control.ask_or(session.home, otherwise, command, 5.0, {"entry": entry})
+    result = client.ask_or(session.home, otherwise, command, 5.0, {"entry": entry})
     changed, unchanged = SENTENCES[command]
     name = result["entry"] if not result["entry"].isalnum() else short(result["entry"])
     session.output.done((changed if result["changed"] else unchanged).format(name), result)

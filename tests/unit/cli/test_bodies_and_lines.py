@@ -9,14 +9,14 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
-from peernet.bans import Ban
-from peernet.cli import bodies, event_log, figures
-from peernet.cli.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
-from peernet.cli.event_log import MAX_WAITING, Subscription, make_event
 from peernet.cli.lines import formatter, line_of
 from peernet.cli.output import ago, to_json
-from peernet.identity import Identity
 from peernet.network import PeerNetwork
+from peernet.node import bodies, events, status
+from peernet.node.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
+from peernet.node.events import MAX_WAITING, Subscription, make_event
+from peernet.peers.identity import Identity
+from peernet.trust.bans import Ban
 from peernet.v1 import packet_pb2 as pb
 from tests.unit.hostile import HOSTILE, assert_harmless
 
@@ -113,7 +113,7 @@ def test_what_a_peer_said_when_it_left_is_shown() -> None:
 def test_a_ban_is_an_event() -> None:
     shown: list[dict[str, object]] = []
     network = PeerNetwork()
-    event_log.EventLog(network, shown.append, lambda: None).begin(make_event("ready"))
+    events.EventLog(network, shown.append, lambda: None).begin(make_event("ready"))
     ban = network.bans.ban(SOMEBODY, 60, "noise\x1b")
     assert shown[-1] == make_event("banned", **ban.to_dict()) | {"time": shown[-1]["time"]}
     assert shown[-1]["reason"] == "noise\\x1b"
@@ -121,11 +121,11 @@ def test_a_ban_is_an_event() -> None:
 
 def test_events_before_ready_are_told_after_it_up_to_a_limit() -> None:
     shown: list[dict[str, object]] = []
-    log = event_log.EventLog(PeerNetwork(), shown.append, lambda: None)
-    for number in range(event_log.MAX_EARLY + 5):
+    log = events.EventLog(PeerNetwork(), shown.append, lambda: None)
+    for number in range(events.MAX_EARLY + 5):
         log.tell(make_event("trust_changed", number=number))
     log.begin(make_event("ready"))
-    assert [event.get("number") for event in shown] == [None, *range(event_log.MAX_EARLY), None]
+    assert [event.get("number") for event in shown] == [None, *range(events.MAX_EARLY), None]
     assert (shown[0]["event"], shown[-1]["event"], shown[-1]["count"]) == ("ready", "dropped", 5)
 
 
@@ -166,9 +166,9 @@ def test_an_event_larger_than_the_queue_is_still_told() -> None:
 
 def test_an_event_is_encoded_once_for_all_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[object] = []
-    monkeypatch.setattr(event_log, "encode", lambda event: encoded.append(event) or b"line")
+    monkeypatch.setattr(events, "encode", lambda event: encoded.append(event) or b"line")
     network = PeerNetwork(identity=Identity.generate())
-    log = event_log.EventLog(network, lambda event: None, lambda: None)
+    log = events.EventLog(network, lambda event: None, lambda: None)
     log.begin(make_event("ready"))
     assert encoded == []  # nobody listens
     lines: list[bytes] = []
@@ -198,11 +198,11 @@ def test_large_data_is_hashed_while_others_go_on(monkeypatch: pytest.MonkeyPatch
 def test_greenlets_are_counted_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     walks = []
     now = [100.0]
-    monkeypatch.setattr(figures.gc, "get_objects", lambda: walks.append(1) or [gevent.getcurrent()])
-    monkeypatch.setattr(figures.time, "monotonic", lambda: now[0])
-    count = figures.GreenletCount()
+    monkeypatch.setattr(status.gc, "get_objects", lambda: walks.append(1) or [gevent.getcurrent()])
+    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+    count = status.GreenletCount()
     assert [count.latest, count.latest, len(walks)] == [1, 1, 1]
-    now[0] += figures.COUNT_INTERVAL
+    now[0] += status.COUNT_INTERVAL
     assert [count.latest, len(walks)] == [1, 2]
 
 

@@ -18,13 +18,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from peernet._version import __version__
-from peernet.bans import Ban
 from peernet.cli import cli
-from peernet.cli.failures import ExitCode
-from peernet.cli.home import Home, default_folder
-from peernet.cli.settings import DEFAULTS, variable_of
-from peernet.cli.state import save_bans
-from tests.unit.cli.denial import deny_access_below
+from peernet.node.failures import ExitCode
+from peernet.node.settings import DEFAULTS, variable_of
+from peernet.state.home import Home, default_folder
+from peernet.state.stores import save_bans
+from peernet.trust.bans import Ban
+from tests.unit.denial import deny_access_below
 
 SOMEBODY = "s" * 52
 Run = Callable[..., Result]

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet.channel import ChannelState
+from peernet.channel.channel import ChannelState
 from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.store import StoredPacket
 from peernet.errors import ChannelClosedError, PeerNetError, PingTimeout, SendTimeout

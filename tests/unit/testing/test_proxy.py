@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from peernet.address import PeerAddress
+from peernet.peers.address import PeerAddress
 from peernet.testing import Direction, FaultProxy, Faults
 from peernet.transport.tcp import listen
 from tests.support import scaled, wait_until

@@ -12,8 +12,8 @@ import pytest
 from gevent.event import Event
 from gevent.exceptions import LoopExit
 
-from peernet import chance, clock
-from peernet.greenlets import let_others_run
+from peernet.runtime import clock, rng
+from peernet.runtime.greenlets import let_others_run
 from peernet.testing.virtual_time import VirtualTime
 from tests.support import scaled
 
@@ -120,13 +120,13 @@ def test_there_are_no_sockets(virtual: VirtualTime) -> None:
 
 def test_chance_comes_from_the_seed(virtual: VirtualTime) -> None:
     expected = Random(1)
-    assert chance.uniform(0, 1) == expected.uniform(0, 1)
-    assert chance.randbits(64) == expected.getrandbits(64)
+    assert rng.uniform(0, 1) == expected.uniform(0, 1)
+    assert rng.randbits(64) == expected.getrandbits(64)
 
 
 def test_other_threads_keep_the_time_and_the_chance_of_the_machine(virtual: VirtualTime) -> None:
     seen: list[float] = []
-    thread = threading.Thread(target=lambda: seen.extend((clock.monotonic(), time.monotonic(), chance.randbits(64))))
+    thread = threading.Thread(target=lambda: seen.extend((clock.monotonic(), time.monotonic(), rng.randbits(64))))
     thread.start()
     thread.join()
     assert seen[0] == pytest.approx(seen[1], abs=1)
@@ -134,11 +134,11 @@ def test_other_threads_keep_the_time_and_the_chance_of_the_machine(virtual: Virt
 
 
 def test_afterwards_everything_is_as_it_was() -> None:
-    before = (gevent.get_hub(), clock.monotonic, clock.wall, chance.uniform, chance.randbits)
+    before = (gevent.get_hub(), clock.monotonic, clock.wall, rng.uniform, rng.randbits)
     with VirtualTime(Random(1)):
         gevent.sleep(100)
         assert gevent.get_hub() is not before[0]
-    assert (gevent.get_hub(), clock.monotonic, clock.wall, chance.uniform, chance.randbits) == before
+    assert (gevent.get_hub(), clock.monotonic, clock.wall, rng.uniform, rng.randbits) == before
     gevent.sleep(0.001)
 
 

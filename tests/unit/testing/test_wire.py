@@ -6,8 +6,8 @@ from random import Random
 import gevent
 import pytest
 
-from peernet.address import PeerAddress
 from peernet.errors import ConnectError, ListenError, TransportError
+from peernet.peers.address import PeerAddress
 from peernet.testing.simulated_tcp import SimulatedTcp
 from peernet.testing.virtual_time import VirtualTime
 from peernet.testing.wire import SimulatedTls, Wire

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gevent
 from gevent import socket
 
-from peernet.address import PeerAddress
-from peernet.identity import Identity
+from peernet.peers.address import PeerAddress
+from peernet.peers.identity import Identity
 from peernet.transport.base import Transport
 from peernet.transport.memory import memory_pair
 from peernet.transport.tcp import TcpTransport, dial, listen

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from peernet.transport.memory import CAPACITY, memory_pair
-from tests.unit.peers import ALICE, BOB
+from tests.unit.sample_peers import ALICE, BOB
 from tests.unit.transport.pairs import fill, receive
 
 

@@ -8,8 +8,8 @@ import gevent
 import pytest
 from gevent import socket
 
-from peernet.address import PeerAddress
 from peernet.errors import ConnectError, ListenError, TransportError
+from peernet.peers.address import PeerAddress
 from peernet.transport import tcp
 from peernet.transport.tcp import TcpTransport, describe, dial, listen
 from tests.support import scaled, wait_until

@@ -16,7 +16,7 @@ from gevent import socket, ssl
 from OpenSSL import SSL
 
 from peernet.errors import TransportError
-from peernet.identity import Identity, identifier_of
+from peernet.peers.identity import Identity, identifier_of
 from peernet.transport import tls
 from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport

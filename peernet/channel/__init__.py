@@ -1,0 +1,1 @@
+"""One life with one peer, over as many connections as it takes."""

@@ -1,0 +1,95 @@
+"""Liveness: what the silence of a peer means, and when to break our own."""
+
+from __future__ import annotations
+
+import gevent
+
+from peernet.channel.link import Link
+from peernet.config import NetworkConfig
+from peernet.reasons import Reason
+from peernet.runtime.deadline import Deadline
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.packets import encode_envelope
+from peernet.wire.session import Session
+
+# A peer may promise heartbeats so rare that it counts as dead only after this many
+# times our own limit; more would let it hide its death.
+MAX_PATIENCE = 10
+# The request that nobody waits for: it asks for any sign of life.
+PROBE = 2**63
+# How often to look for a sign of life that was asked for. Seconds.
+LOOK_EVERY = 0.02
+
+
+class Liveness:
+    """The judgement on the peer of one channel.
+
+    Args:
+        config: the limits.
+
+    Attributes:
+        promised: seconds after which the peer breaks its silence at the latest, as it says.
+    """
+
+    __slots__ = ("_config", "_full_at", "promised")
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self._config = config
+        self._full_at: tuple[int, float] | None = None  # what was acknowledged then
+        self.promised = 0.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which the peer counts as dead, at least twice what it promised to keep."""
+        promised = min(self.promised, MAX_PATIENCE * self._config.dead_after)
+        return max(self._config.dead_after, 2 * promised)
+
+    def examine(self, link: Link, session: Session | None, now: float) -> Reason | None:
+        """Why a link must be given up now, if it must. Else sends a heartbeat when it is time for one."""
+        link.look_for_news(now)
+        if link.broken is not None:
+            return Reason.CONNECTION_LOST
+        stalled = max(link.outbox.stalled_for, self._full_for(session, now))
+        if stalled > self._config.write_timeout:
+            away = session is not None and link.silent_for(stalled, now)
+            return Reason.TIMEOUT if away else Reason.SLOW_PEER
+        if now - link.last_received > self.patience and not link.crowded:
+            return Reason.TIMEOUT
+        if link.dribbles(now):
+            return Reason.FRAME_TIMEOUT
+        if self._is_time_to_speak(link, now):
+            link.put_control(pb.HeartbeatPacket())
+        return None
+
+    def start_again(self) -> None:
+        """The link has changed, and what was seen of the old one does not count."""
+        self._full_at = None
+
+    def _is_time_to_speak(self, link: Link, now: float) -> bool:
+        quiet_for = now - link.outbox.last_progress
+        return not link.outbox.bytes and (
+            quiet_for >= self._config.heartbeat_interval
+            or (quiet_for >= self._config.write_timeout / 4 and link.behind(now))
+        )
+
+    def _full_for(self, session: Session | None, now: float) -> float:
+        """Seconds in which as much as may be was kept, and nothing of it acknowledged."""
+        if session is None or not session.full:
+            self._full_at = None
+            return 0.0
+        if self._full_at is None or self._full_at[0] != session.acknowledged:
+            self._full_at = (session.acknowledged, now)
+        return now - self._full_at[1]
+
+
+def shows_life(link: Link, timeout: float) -> bool:
+    """Whether anything comes over a link within ``timeout`` seconds, if it is asked for an answer."""
+    deadline = Deadline(timeout)
+    # Bytes, and not the time when some came last, which moves by itself when this process was late.
+    heard, unread = link.received_bytes, link.unread
+    link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
+    while link.alive and not deadline.expired:
+        if link.received_bytes > heard or link.unread > unread:
+            return True
+        gevent.sleep(deadline.cap(LOOK_EVERY))
+    return False

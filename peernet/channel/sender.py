@@ -1,0 +1,254 @@
+"""Sender: from a message to bytes in the outbox, a copy that is kept until it is acknowledged, and a receipt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event as Flag
+
+from peernet.channel.outbox import LARGE, Outbox
+from peernet.channel.receipts import WITHIN_PAGE, Receipt, ReceiptBook
+from peernet.channel.state import SENDABLE
+from peernet.config import NetworkConfig
+from peernet.errors import LocalProtocolError, OutboxFullError, PacketTooBigError, SendTimeout
+from peernet.reasons import Reason
+from peernet.runtime.deadline import Deadline
+from peernet.runtime.threads import get_ident
+from peernet.wire.framing import encode_varint
+from peernet.wire.packets import Encoded, Kind, encode_header
+from peernet.wire.session import Session
+
+if TYPE_CHECKING:
+    from peernet.channel.channel import PeerChannel
+
+DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
+# Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
+# looks himself for less after this time: a peer may stop in between. Seconds.
+LOOK_AGAIN = 0.1
+# Whoever holds this much more than when last looked at asks for leave, so that a burst on many channels at once
+# is noticed in time. So much may each hold unasked. Bytes.
+STEP = 64 * 1024
+# What a packet costs beside its own bytes.
+PER_PACKET = 100
+# The tag of Packet.acknowledged, and the most bytes that it takes with its value.
+_ACKNOWLEDGED = b"\x10"
+_LONGEST = 11
+
+
+class Sender:
+    """The sending half of a channel.
+
+    Args:
+        channel: whose packets these are.
+        config: the limits.
+        session: the channel's, if it has one.
+        outbox: that of the channel's first link.
+
+    Attributes:
+        outbox: that of the present link.
+        book: the receipts.
+        attached: whether there is a link that packets may leave by; the channel says so.
+        max_frame: bytes of the largest frame that the peer takes.
+    """
+
+    __slots__ = ("_changed", "_channel", "_config", "_session", "_thread", "attached", "book", "max_frame", "outbox")
+
+    def __init__(self, channel: PeerChannel, config: NetworkConfig, session: Session | None, outbox: Outbox) -> None:
+        self._channel = channel
+        self._config = config
+        self._session = session
+        self._thread = get_ident()
+        self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
+        self.book = ReceiptBook(channel.check_not_own_greenlet, Reason.NO_SESSION if session is None else None)
+        self.outbox = outbox
+        self.attached = False
+        self.max_frame = DEFAULT_MAX_FRAME
+        self.ration(more=True)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that packets take up until they are acknowledged, or without a session written."""
+        outbox, session = self.outbox, self._session
+        if session is None:
+            return outbox.bytes + PER_PACKET * outbox.packets
+        # What waits in the outbox is kept by the session too, the same objects, but for what is joined.
+        return max(session.kept_bytes + PER_PACKET * len(session.kept), outbox.bytes) + outbox.copied
+
+    @property
+    def held_contents(self) -> list[bytes]:
+        """What of that other channels may hold as well, the oldest first."""
+        return self.outbox.contents if self._session is None else self._session.contents
+
+    def ration(self, *, more: bool) -> None:
+        """Have senders ask for leave soon; with ``more`` they need not for the next :data:`STEP`."""
+        pool, kept = self._pool()
+        if more or kept + STEP < pool.allowed_bytes:
+            pool.allow(kept + STEP)
+
+    def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
+        """Accept a packet; see :meth:`~peernet.channel.channel.PeerChannel.send`."""
+        if get_ident() != self._thread:
+            self._channel.check_thread()
+        kind, prefix, content = encoded
+        size = len(prefix) + len(content)
+        if not self.attached or not kind.bulk or size > self.max_frame:
+            self._check(kind, size)
+        session = self._session
+        if session is None:
+            return self._send_unnumbered(encoded, size, timeout)
+        if session.full:
+            self._make_room(size, timeout)
+        envelope = b""
+        if session.handled != session.told and self.attached and size + _LONGEST <= self._limit(kind):
+            envelope = _take_acknowledgement(session)
+        header = encode_header(encoded, envelope)
+        if size <= LARGE:
+            frame = header + content
+            number = session.keep(frame)
+            if self.attached:
+                self.outbox.put_frame(frame)
+        else:
+            number = session.keep_large(header, content)
+            if self.attached:
+                self.outbox.put(header, content)
+        receipt = Receipt()
+        receipt.page = self.book.page if number & WITHIN_PAGE else self.book.turn(number)
+        receipt.sequence = number
+        return receipt
+
+    def _send_unnumbered(self, encoded: Encoded, size: int, timeout: float | None) -> Receipt:
+        if self.outbox.needs_leave:
+            self._make_room(size, timeout)
+        self.outbox.put(encode_header(encoded), encoded[2])
+        receipt = Receipt()
+        receipt.page, receipt.sequence = self.book.page, 0
+        return receipt
+
+    def send_again(self, outbox: Outbox, frames: list[tuple[bytes, bytes]]) -> None:
+        """Go on over another link, on which what the peer has not received leaves first."""
+        self.outbox = outbox
+        for header, content in frames:
+            outbox.put(header, content)
+
+    def settled(self) -> None:
+        """Some packets were acknowledged: whoever waits for room may go on if there is enough."""
+        if self._changed is not None and self._session is not None and self._session.half_empty:
+            self._changed.set()
+
+    def changed(self) -> None:
+        """The channel stands elsewhere: whoever waits for room looks again."""
+        if self._changed is not None:
+            self._changed.set()
+
+    # Limits.
+
+    def _check(self, kind: Kind, size: int) -> None:
+        """
+        Raises:
+            ChannelClosedError, LocalProtocolError, PacketTooBigError: the packet cannot be accepted.
+        """
+        if self._channel.state not in SENDABLE:
+            raise self._channel.closed_error()
+        if kind.control:
+            raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
+        limit = self._limit(kind)
+        if size > limit:
+            raise PacketTooBigError(
+                f"a {kind.name} packet of {size} bytes; {self._channel.peer.identifier[:8]} takes at most {limit}; "
+                "send it in parts"
+            )
+
+    def _limit(self, kind: Kind) -> int:
+        """How many bytes a packet of a kind may have."""
+        return self.max_frame if kind.bulk else min(self.max_frame, self._config.max_control_packet)
+
+    def _has_room(self) -> bool:
+        """Whether the next packet need not wait. What a session has in the outbox it keeps as well."""
+        if not self._needs_leave():
+            return True
+        self._ask_for_leave()
+        return not self._needs_leave()
+
+    def _needs_leave(self) -> bool:
+        if self._session is not None:
+            return self._session.full
+        return self.outbox.needs_leave and not self.outbox.broken
+
+    def _ask_for_leave(self) -> None:
+        """Hold more, if the network lets us."""
+        pool, kept = self._pool()
+        wanted = min(kept + STEP, pool.max_bytes)
+        more = wanted - pool.allowed_bytes
+        if more > 0 and self._channel.may_hold(more, self.held_contents[-1:]):
+            pool.allow(wanted)
+
+    def _pool(self) -> tuple[Session | Outbox, int]:
+        """Where packets are held, and how many bytes of them."""
+        session = self._session
+        return (self.outbox, self.outbox.bytes) if session is None else (session, session.kept_bytes)
+
+    def _holds_in_reserve(self, size: int) -> bool:
+        """Whether a packet fits into the part that is kept for callbacks."""
+        config, session = self._config, self._session
+        if session is None:
+            return self.outbox.holds_in_reserve(size)
+        return (
+            len(session.kept) < session.max_packets + config.session_reserve_packets
+            and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
+        )
+
+    def _make_room(self, size: int, timeout: float | None) -> None:
+        """Return when a packet may be accepted.
+
+        Raises:
+            SendTimeout, OutboxFullError, ChannelClosedError: it may not.
+        """
+        timeout = self._config.send_timeout if timeout is None else timeout
+        self.outbox.flush()
+        self._check_unbroken()
+        if self._has_room():
+            return
+        if self._channel.in_own_greenlet():
+            if self._holds_in_reserve(size):
+                return
+            raise OutboxFullError(
+                "this callback has queued more than the outbox and its reserve hold; send large amounts "
+                "from channel.spawn(...)"
+            )
+        if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
+            raise OutboxFullError(f"the outbox of {self._channel!r} is full")
+        self._wait_for_room(Deadline(timeout), timeout)
+
+    def _wait_for_room(self, deadline: Deadline, timeout: float) -> None:
+        while not self._has_room():
+            if deadline.expired:
+                raise SendTimeout(
+                    f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
+                )
+            if self._session is None and self.outbox.full:
+                self.outbox.wait_for_room(deadline.remaining)
+            else:
+                self._wait_for_change(deadline.cap(LOOK_AGAIN))
+            if self._channel.state not in SENDABLE:
+                raise self._channel.closed_error()
+        self._check_unbroken()
+
+    def _check_unbroken(self) -> None:
+        """
+        Raises:
+            ChannelClosedError: the link is lost, and with it the channel, because there is no session.
+        """
+        if self._session is None and self.outbox.broken:
+            raise self._channel.closed_error()
+
+    def _wait_for_change(self, timeout: float | None) -> None:
+        if self._changed is None:
+            self._changed = Flag()
+        self._changed.clear()
+        self._changed.wait(timeout)
+
+
+def _take_acknowledgement(session: Session) -> bytes:
+    """What to put into an envelope; nothing while there are refusals to tell first."""
+    return b"" if session.refused else _ACKNOWLEDGED + encode_varint(session.take_acknowledgement())

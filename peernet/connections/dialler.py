@@ -1,0 +1,144 @@
+"""Dialler: makes connections to addresses, again after failures that may pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gevent
+from greenlet import greenlet
+
+from peernet.config import NetworkConfig
+from peernet.connections.handshake import HandshakeResult
+from peernet.connections.refusal import Refusal
+from peernet.errors import (
+    ConnectError,
+    ConnectTimeout,
+    IdentityError,
+    RefusedByPeerError,
+    RefusedByPolicyError,
+    RemoteProtocolError,
+    SelfConnectionError,
+    TransportError,
+)
+from peernet.peers.address import PeerAddress
+from peernet.reasons import Reason
+from peernet.runtime import rng
+from peernet.runtime.deadline import Deadline
+from peernet.transport.base import Transport
+
+
+class _GivenUp(BaseException):
+    """Thrown into whoever dials while the network stops."""
+
+
+class Dialler:
+    """Dials addresses for one network.
+
+    Args:
+        config: the limits.
+        connect: connects to an address, without a handshake; waits as long as it takes.
+        shake_hands: does the handshake on a connection; waits as long as it takes.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        connect: Callable[[PeerAddress], Transport],
+        shake_hands: Callable[[Transport, PeerAddress], HandshakeResult],
+    ) -> None:
+        self._config = config
+        self._connect = connect
+        self._shake_hands = shake_hands
+        self._dialling: set[greenlet] = set()
+
+    def stop(self) -> None:
+        """Have all that is under way fail soon, with a ConnectError."""
+        for one in self._dialling:
+            gevent.get_hub().loop.run_callback(self._give_up, one)
+
+    def dial(self, address: PeerAddress, timeout: float, attempts: int) -> HandshakeResult:
+        """Connect to a peer and get acquainted.
+
+        Between attempts it waits a random time (full jitter) that may double each time.
+
+        Args:
+            address: where.
+            timeout: seconds for all attempts and the pauses between them.
+            attempts: how often to try, if the failures are of a kind that may pass.
+
+        Raises:
+            ConnectError: or one of its subclasses; of several attempts, the last one's.
+        """
+        me = gevent.getcurrent()
+        self._dialling.add(me)
+        try:
+            return self._dial(address, Deadline(timeout), attempts)
+        except _GivenUp:
+            raise ConnectError(f"no connection to {address.endpoint}: this node is stopping") from None
+        finally:
+            self._dialling.discard(me)
+
+    def _give_up(self, one: greenlet) -> None:
+        if one in self._dialling:
+            one.throw(_GivenUp)
+
+    def _dial(self, address: PeerAddress, deadline: Deadline, attempts: int) -> HandshakeResult:
+        for attempt in range(attempts):
+            try:
+                return self._attempt(address, deadline)
+            except ConnectError as error:
+                pause = self._pause(attempt, error)
+                if attempt + 1 == attempts or not _may_pass(error) or pause >= deadline.cap(pause + 1):
+                    raise
+            gevent.sleep(pause)
+        raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
+
+    def _pause(self, attempt: int, error: ConnectError) -> float:
+        asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
+        return max(asked, backoff(self._config, attempt))
+
+    def _attempt(self, address: PeerAddress, deadline: Deadline) -> HandshakeResult:
+        tcp: Transport | None = None
+        done = False
+        timer = gevent.Timeout.start_new(deadline.remaining)
+        try:
+            tcp = self._connect(address)
+            introduced = self._shake_hands(tcp, address)
+            done = True
+            return introduced
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+            raise ConnectTimeout(f"{address.endpoint} did not complete the handshake in time") from None
+        except Refusal as refusal:
+            raise _refused_here(refusal) from refusal
+        except (TransportError, RemoteProtocolError, IdentityError) as error:
+            raise ConnectError(f"no connection to {address.endpoint}: {error}") from error
+        finally:
+            timer.close()
+            if tcp is not None and not done:
+                tcp.close()
+
+
+def backoff(config: NetworkConfig, failures: int) -> float:
+    """How long to wait after so many failures before the one just seen, in seconds.
+
+    Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
+    """
+    longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
+    return rng.uniform(config.backoff_base, longest)
+
+
+def _may_pass(error: ConnectError) -> bool:
+    """Whether the same attempt may succeed a little later."""
+    if isinstance(error, RefusedByPeerError):
+        return error.reason == Reason.BUSY and not error.do_not_redial
+    return type(error) is ConnectError
+
+
+def _refused_here(refusal: Refusal) -> ConnectError:
+    if refusal.reason is Reason.SELF_CONNECTION:
+        return SelfConnectionError("the address leads back to this node; remove it from the list of peers")
+    error = RefusedByPolicyError(f"not connected, by this node's own rule {refusal.rule}: {refusal}", refusal.rule)
+    error.identifier = refusal.identifier
+    return error

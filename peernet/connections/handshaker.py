@@ -1,0 +1,118 @@
+"""Introductions: the hellos of one network, and the handshakes in which they are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peernet.config import NetworkConfig
+from peernet.connections.handshake import PROTOCOL_VERSION, HandshakeResult, shake_hands
+from peernet.connections.tiebreak import Claim
+from peernet.errors import ConfigurationError
+from peernet.peers.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
+from peernet.runtime.text import printable
+from peernet.switch.switch import Switch
+from peernet.transport.base import Security, Transport
+from peernet.v1 import packet_pb2 as pb
+
+# The longest network name, so that a hello fits into the smallest frame. Bytes.
+MAX_NETWORK_NAME = 255
+
+
+class Handshaker:
+    """Gets a network acquainted with whoever is at the other end of a connection.
+
+    Args:
+        config: the limits.
+        switch: decides who is wanted.
+        network_name: only peers that give the same name are talked to.
+        agent: what this program calls itself.
+        insecure: whether nobody proves who they are.
+        listening: the addresses that peers are told.
+
+    Attributes:
+        security: makes TLS of a connection; ``None`` for plain TCP.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        switch: Switch,
+        network_name: str,
+        agent: str,
+        *,
+        insecure: bool,
+        listening: Callable[[], list[str]],
+    ) -> None:
+        self._config = config
+        self._switch = switch
+        self._network_name = network_name
+        self._agent = printable(agent)
+        self._insecure = insecure
+        self._listening = listening
+        self.security: Security | None = None
+
+    def inbound(self, tcp: Transport) -> HandshakeResult:
+        """The handshake on a connection that the other side has made; see :func:`shake_hands`."""
+        return self._shake_hands(tcp, self._switch.complete_answer, dialled=False)
+
+    def dialled(self, tcp: Transport, address: PeerAddress) -> HandshakeResult:
+        """The same on one that we have made to an address."""
+
+        def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
+            return self._switch.complete_dial(identifier, ours)
+
+        return self._shake_hands(tcp, complete, dialled=True, pinned=address.identifier)
+
+    def _shake_hands(
+        self, tcp: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
+    ) -> HandshakeResult:
+        claim: Claim | None = None
+
+        def claiming(identifier: str, theirs: pb.HelloPacket | None, ours: pb.HelloPacket) -> None:
+            nonlocal claim
+            claim = complete(identifier, theirs, ours)
+
+        admit = self._switch.admit if dialled else self._switch.admit_inbound
+        try:
+            result = shake_hands(
+                tcp,
+                self.security,
+                self._config,
+                self._hello(tcp),
+                admit,
+                dialled=dialled,
+                pinned=pinned,
+                complete=claiming,
+                approach=admit,
+            )
+            result.claim, claim = claim, None
+            return result
+        finally:
+            if claim is not None:  # the handshake has failed after all
+                claim.release()
+
+    def _hello(self, tcp: Transport) -> pb.HelloPacket:
+        return pb.HelloPacket(
+            protocol_min=PROTOCOL_VERSION,
+            protocol_max=PROTOCOL_VERSION,
+            network_name=self._network_name,
+            agent=self._agent,
+            listen_addresses=self._listening()[:MAX_LISTEN_ADDRESSES],
+            observed_address=endpoint(*tcp.remote),
+            heartbeat_interval_ms=round(self._config.heartbeat_interval * 1000),
+            identifier=self._switch.identifier if self._insecure else "",
+            max_frame=self._config.max_frame,
+        )
+
+
+def check_network_name(name: object) -> None:
+    """
+    Raises:
+        ConfigurationError: this cannot be the name of a network.
+    """
+    try:
+        size = len(name.encode()) if isinstance(name, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= MAX_NETWORK_NAME:
+        raise ConfigurationError(f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {name!r}")

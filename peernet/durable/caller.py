@@ -1,0 +1,108 @@
+"""Caller: dials the peers for whom something is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+
+from peernet.channel.channel import PeerChannel
+from peernet.config import NetworkConfig
+from peernet.connections.dialler import backoff
+from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
+from peernet.reasons import Reason
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+class Caller:
+    """Dials a peer, with growing pauses, for as long as it is wanted and has an address that is known.
+
+    It gives up a peer that asks not to be dialled again, or whose address leads back to this node,
+    until somebody calls for it again.
+
+    Args:
+        config: the limits.
+        dial: dials an address of a peer.
+        addresses: the ``host:port`` texts that are known of a peer.
+        wanted: whether a channel to a peer is wanted and not there.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        dial: Callable[[str, str], object],
+        addresses: Callable[[str], list[str]],
+        wanted: Callable[[str], bool],
+    ) -> None:
+        self._config = config
+        self._dial = dial
+        self._addresses = addresses
+        self._wanted = wanted
+        self._turns = BoundedSemaphore(config.max_redials)
+        self._peers: set[str] = set()  # that are being called
+        self._greenlets = Group()
+        self._stopped = True
+
+    def start(self) -> None:
+        """Dial from now on."""
+        self._stopped = False
+
+    def call(self, peer: str, pause: float = 0.0) -> None:
+        """Dial a peer, after a pause in seconds, if it is wanted and not being called already."""
+        if not self._stopped and peer not in self._peers and self._wanted(peer) and self._addresses(peer):
+            self._peers.add(peer)
+            self._greenlets.add(spawn(f"calling {peer[:8]}", self._call, peer, pause))
+
+    def call_again(self, channel: PeerChannel) -> None:
+        """Dial the peer whose channel has ended, unless one of the two does not want that."""
+        gone_for_good = channel.do_not_redial or (channel.reason is Reason.CLOSED and not channel.ended_by_peer)
+        if not gone_for_good:
+            self.call(channel.peer.identifier, max(channel.retry_after, backoff(self._config, 0)))
+
+    def stop(self) -> None:
+        """Dial no more."""
+        self._stopped = True
+        self._greenlets.kill()
+
+    def _call(self, peer: str, pause: float) -> None:
+        failures = 0
+        try:
+            while True:
+                gevent.sleep(pause)
+                addresses = self._addresses(peer)
+                if not addresses or not self._wanted(peer):
+                    return
+                error = self._try_all(peer, addresses)
+                if error is None or _is_final(error):
+                    return
+                asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
+                pause = max(asked, backoff(self._config, failures))
+                failures += 1
+        finally:
+            self._peers.discard(peer)
+
+    def _try_all(self, peer: str, addresses: list[str]) -> PeerNetError | None:
+        """Dial one address after the other. Returns the last one's error, if none has answered."""
+        error: PeerNetError | None = None
+        for address in addresses:
+            try:
+                with self._turns:
+                    self._dial(peer, address)
+            except PeerNetError as failure:
+                logger.info("> %s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
+                error = failure
+            else:
+                return None
+        return error
+
+
+def _is_final(error: PeerNetError) -> bool:
+    """Whether there is no point in another attempt."""
+    if isinstance(error, SelfConnectionError) or not isinstance(error, ConnectError):
+        return True
+    return isinstance(error, RefusedByPeerError) and (error.do_not_redial or error.reason is Reason.SELF_CONNECTION)

@@ -1,0 +1,120 @@
+"""What users may write for a peer: identifier, unambiguous prefix, or address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from peernet.errors import AddressError, ConfigurationError
+from peernet.peers.address import PeerAddress, is_identifier
+
+if TYPE_CHECKING:
+    from peernet.trust.policy import IncomingPeerTrustPolicy
+
+# What the beginning of an identifier looks like.
+_BEGINNING = re.compile(r"[A-Za-z2-7]{1,52}\Z")
+# Identifiers listed in the message about an ambiguous prefix.
+MAX_LISTED = 5
+
+
+class Directory:
+    """The peers that can be meant.
+
+    Args:
+        peers: pairs of an identifier and the ``host:port`` texts that lead to it.
+    """
+
+    def __init__(self, peers: Iterable[tuple[str, Iterable[str]]]) -> None:
+        self._endpoints: dict[str, set[str]] = {}
+        for identifier, endpoints in peers:
+            self._endpoints.setdefault(identifier, set()).update(endpoints)
+
+    def identifier(self, text: str) -> str:
+        """The identifier that is meant. One that is written out in full need not be known.
+
+        Raises:
+            ConfigurationError: nobody is meant, or it could be several.
+        """
+        if is_address(text):
+            return self._at(PeerAddress.parse(text))
+        lowered = text.lower()
+        if is_identifier(lowered):
+            return lowered
+        return self._only(
+            [known for known in self._endpoints if lowered and known.startswith(lowered)],
+            f"no known peer has an identifier that starts with {text!r}; `peernet-node peers` lists them",
+        )
+
+    def extended(self, identifiers: Iterable[str]) -> Directory:
+        """One with some more peers, whose addresses are not known."""
+        return Directory([*self._endpoints.items(), *((identifier, ()) for identifier in identifiers)])
+
+    def _at(self, address: PeerAddress) -> str:
+        if address.identifier is not None:
+            return address.identifier
+        return self._only(
+            [known for known, endpoints in self._endpoints.items() if address.endpoint in endpoints],
+            f"no known peer is at {address.endpoint}; give its identifier, or connect to it first",
+        )
+
+    def _only(self, found: list[str], otherwise: str) -> str:
+        if not found:
+            raise ConfigurationError(otherwise)
+        if len(found) > 1:
+            listed = ", ".join(sorted(found)[:MAX_LISTED])
+            raise ConfigurationError(f"{len(found)} peers can be meant ({listed}); write more of the identifier")
+        return found[0]
+
+
+def listed_identifiers(policy: IncomingPeerTrustPolicy) -> frozenset[str]:
+    """The peers that are on a list of the policy."""
+    return policy.trusted_identifiers | policy.allowed_identifiers | policy.blocked_identifiers
+
+
+def is_address(text: str) -> bool:
+    """Whether the text can only be meant as an address: identifiers have no such characters."""
+    return ":" in text or "@" in text
+
+
+def network_of(text: str) -> str | None:
+    """The network that is meant, in its usual form; ``None`` if the text is no IP address or network.
+
+    Raises:
+        ConfigurationError: it looks like one, but is wrong.
+    """
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        if "/" in text and not text.startswith("peer://"):
+            raise ConfigurationError(
+                f"{text!r} is not a network: {error}; write 10.0.0.0/8 or 2001:db8::/32"
+            ) from error
+        return None
+
+
+def check_peer(text: str) -> str:
+    """The text, if it can be meant as a peer at all.
+
+    Raises:
+        AddressError: it cannot.
+    """
+    if is_address(text):
+        PeerAddress.parse(text)
+    elif not _BEGINNING.match(text):
+        raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port")
+    return text
+
+
+def check_listen(text: str) -> str:
+    """The text, if it is an address that a node could listen on.
+
+    Raises:
+        AddressError: it is not.
+    """
+    try:
+        PeerAddress.parse(text)
+    except AddressError as error:
+        raise AddressError(f"{text!r} is not an address to listen on; write host:port or [ipv6]:port") from error
+    return text

@@ -1,0 +1,206 @@
+"""What a running node does for the commands that ask it over the control socket."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from peernet.channel.channel import PeerChannel
+from peernet.cli.output import duration, short
+from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
+from peernet.node.ban_lists import chosen
+from peernet.node.control.server import Streaming
+from peernet.node.messaging import directory_of, ping, reach, say
+from peernet.node.status import figures
+from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
+from peernet.node.trust_lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
+
+if TYPE_CHECKING:
+    from peernet.node.node import Node
+
+Arguments = dict[str, Any]
+
+
+class Requests:
+    """One method per command; the table at the end names them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._network = node.network
+
+    def answer(self, command: str, arguments: Arguments) -> Any:
+        """Do what is asked, and return plain values or a :class:`Streaming`.
+
+        Raises:
+            PeerNetError: it cannot be done.
+        """
+        if command in CHANGES:
+            return self._change_list(command, **arguments)
+        try:
+            method = COMMANDS[command]
+        except KeyError:
+            raise ConfigurationError(
+                f"the running node does not know {command!r}; it may be older than this command: restart it"
+            ) from None
+        return method(self, **arguments)
+
+    def status(self) -> Arguments:
+        node = self._node
+        return figures(self._network, node.home, node.lag, node.greenlets, node.started_at)
+
+    def stop(self) -> Streaming:
+        self._node.ask_to_stop()
+        return Streaming({"stopping": True, "pid": os.getpid()}, self._wait_for_end())
+
+    def listen(self) -> Streaming:
+        return Streaming({"listening": True}, self._node.events.listen())
+
+    def peers(self) -> list[Arguments]:
+        connected = [_channel_row(channel) for channel in self._network.active_peer_channels]
+        seen = {row["identifier"] for row in connected}
+        trusted = self._network.policy.trusted_identifiers
+        others = [known_row(known, known.identifier in trusted) for known in self._network.known_peers]
+        return connected + [row for row in others if row["identifier"] not in seen]
+
+    def connect(self, peer: str, timeout: float) -> Arguments:
+        channel = reach(self._network, peer, timeout)
+        return {"connected": True, **_channel_row(channel)}
+
+    def disconnect(self, peer: str) -> Arguments:
+        identifier = directory_of(self._network).identifier(peer)
+        if not self._network.disconnect(identifier):
+            raise ConfigurationError(f"{short(identifier)} is not connected; `peernet-node peers` lists who is")
+        return {"disconnected": True, "peer": identifier}
+
+    def send(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
+        if "data" in message:
+            message["data"] = base64.b64decode(message["data"])
+        return say(self._network, peer, message, timeout, confirm)
+
+    def send_durable(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
+        if "data" in message:
+            message["data"] = base64.b64decode(message["data"])
+        return say_durably(self._network, peer, message, timeout, confirm)
+
+    def outbox_list(self, packets: bool) -> list[Arguments]:
+        return describe_outbox(self._network, packets)
+
+    def outbox_drop(self, peer: str | None) -> Arguments:
+        return drop_from_outbox(self._network, peer)
+
+    def ping(self, peer: str, timeout: float, count: int) -> list[Arguments]:
+        return ping(self._network, peer, timeout, count)
+
+    def pending(self) -> list[Arguments]:
+        waiting = [attempt.peer for attempt in self._network.inbound_connecting_peers]
+        return [{"peer": peer.identifier, **peer.to_dict()} for peer in waiting]
+
+    def accept(self, peer: str) -> Arguments:
+        identifier = directory_of(self._network).identifier(peer)
+        self._network.inbound_connecting_peers.accept(identifier)
+        return {"accepted": True, "peer": identifier}
+
+    def reject(self, peer: str, message: str) -> Arguments:
+        identifier = directory_of(self._network).identifier(peer)
+        self._network.inbound_connecting_peers.reject(identifier, message)
+        return {"rejected": True, "peer": identifier}
+
+    def explain(self, peer: str) -> Arguments:
+        directory = directory_of(self._network)
+        proven = not self._network.insecure
+        described = described_peer(peer, directory, self._network.known_peers.get, proven=proven)
+        channel = self._network.channel_to(described.identifier)
+        if channel is not None:
+            described = channel.peer
+        elif described.identifier in self._network.inbound_connecting_peers:
+            described = self._network.inbound_connecting_peers[described.identifier].peer
+        result = explanation(self._network.policy, described, channel)
+        left = self._network.bans.time_left(described)
+        if left:
+            why = f"It is banned for another {duration(left)}; `peernet-node unban` lifts that."
+            result["decisions"][0] = {"about": "admitted", "allowed": False, "rule": "banned", "why": why}
+        return result
+
+    def bans(self) -> list[Arguments]:
+        return [ban.to_dict() for ban in self._network.bans]
+
+    def unban(self, who: str | None) -> Arguments:
+        unbanned = chosen(who, self._network.bans)
+        for one in unbanned:
+            self._network.bans.unban(one)
+        try:
+            self._node.save_bans()
+        except HomeError as error:
+            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
+        return {"unbanned": unbanned}
+
+    def _change_list(self, command: str, entry: str) -> Arguments:
+        entry = entry_of(command, entry, directory_of(self._network))
+        before = self._network.policy
+        after = changed(before, command, entry)
+        if command == "trust":
+            self._check_proven(entry)
+            self._network.trust(entry)
+        elif command == "untrust":
+            self._network.untrust(entry)
+        else:
+            self._network.policy = after
+        try:
+            self._node.save_trust()
+        except HomeError as error:
+            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
+        return {"done": command, "entry": entry, "changed": after != before}
+
+    def _check_proven(self, identifier: str) -> None:
+        channel = self._network.channel_to(identifier)
+        if channel is None and self._network.insecure:
+            raise unprovable()
+        if channel is not None and not channel.peer.proven:
+            raise UnprovenPeerError(
+                f"{short(identifier)} only claims its identifier, because TLS is off; run both nodes without --insecure"
+            )
+
+    def _wait_for_end(self) -> Iterator[bytes]:
+        """Nothing, at the very end: whoever asked to stop sees the connection close when it is done."""
+        self._node.ended.wait()
+        yield from ()
+
+
+def _channel_row(channel: PeerChannel) -> Arguments:
+    opened = channel.opened_at
+    now = time.monotonic()
+    return {
+        **channel.peer.to_dict(),
+        "connected": True,
+        "trusted": channel.trusted,
+        "dialled": channel.dialled,
+        "seconds_open": round(now - (now if opened is None else opened), 1),
+        "seconds_silent": round(now - channel.last_received, 1),
+        "queued_bytes": channel.queued_bytes,
+        "counters": dict(channel.counters),
+        "last_seen": time.time() - (now - channel.last_received),
+    }
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "status": Requests.status,
+    "stop": Requests.stop,
+    "listen": Requests.listen,
+    "peers": Requests.peers,
+    "connect": Requests.connect,
+    "disconnect": Requests.disconnect,
+    "send": Requests.send,
+    "send_durable": Requests.send_durable,
+    "outbox_list": Requests.outbox_list,
+    "outbox_drop": Requests.outbox_drop,
+    "ping": Requests.ping,
+    "pending": Requests.pending,
+    "accept": Requests.accept,
+    "reject": Requests.reject,
+    "explain": Requests.explain,
+    "bans": Requests.bans,
+    "unban": Requests.unban,
+}

@@ -1,0 +1,164 @@
+"""Changing the lists of a policy: what `trust`, `allow`, `block` and their opposites do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peernet.cli.output import short
+from peernet.errors import ConfigurationError, UnprovenPeerError
+from peernet.node.directory import Directory, is_address, listed_identifiers, network_of
+from peernet.node.settings import load_settings
+from peernet.peers.address import PeerAddress
+from peernet.peers.address_book import KnownPeer
+from peernet.peers.peer import GenericPeer
+from peernet.state.home import Home
+from peernet.state.stores import load_peers, load_trust, save_trust
+from peernet.trust.policy import Decision, HasTrust, IncomingPeerTrustPolicy
+
+Change = Callable[[IncomingPeerTrustPolicy, str], IncomingPeerTrustPolicy]
+
+CHANGES: dict[str, Change] = {
+    "trust": lambda policy, entry: _check_not_blocked(policy, entry).adding(trusted_identifiers=entry),
+    "untrust": lambda policy, entry: policy.removing(trusted_identifiers=entry),
+    "allow": lambda policy, entry: policy.allowing(entry),
+    "disallow": lambda policy, entry: policy.disallowing(entry),
+    "block": lambda policy, entry: policy.blocking(entry),
+    "unblock": lambda policy, entry: policy.unblocking(entry),
+}
+# These are about identities only.
+ONLY_IDENTIFIERS = frozenset({"trust", "untrust"})
+
+
+class Assumed:
+    """A channel that does not exist, with the trust that it would have."""
+
+    def __init__(self, trusted: bool) -> None:
+        self.trusted = trusted
+
+
+def changed(policy: IncomingPeerTrustPolicy, command: str, entry: str) -> IncomingPeerTrustPolicy:
+    """The policy after a command.
+
+    Raises:
+        ConfigurationError: the policy cannot be changed like this.
+    """
+    return CHANGES[command](policy, entry)
+
+
+def unprovable() -> UnprovenPeerError:
+    """The error to raise when somebody is to be trusted by a node on which nobody can prove who they are."""
+    return UnprovenPeerError(
+        "TLS is off on this node (insecure), so nobody can prove who they are or be trusted; run it without --insecure"
+    )
+
+
+def _check_not_blocked(policy: IncomingPeerTrustPolicy, identifier: str) -> IncomingPeerTrustPolicy:
+    if identifier in policy.blocked_identifiers:
+        name = short(identifier)
+        raise ConfigurationError(f"{name} is blocked; `peernet-node unblock {name}` first, and then trust it")
+    return policy
+
+
+def entry_of(command: str, text: str, directory: Directory) -> str:
+    """The entry of a list that is meant: an identifier, or where that makes sense a network.
+
+    Raises:
+        ConfigurationError: nothing is meant.
+    """
+    network = None if command in ONLY_IDENTIFIERS else network_of(text)
+    return network or directory.identifier(text)
+
+
+def directory_of_home(policy: IncomingPeerTrustPolicy, peers: list[KnownPeer]) -> Directory:
+    """The peers that can be meant when no node runs."""
+    known = ((peer.identifier, peer.addresses) for peer in peers)
+    return Directory([*known, *((identifier, []) for identifier in listed_identifiers(policy))])
+
+
+def described_peer(
+    text: str, directory: Directory, known: Callable[[str], KnownPeer | None], *, proven: bool
+) -> GenericPeer:
+    """The peer that is meant when it is not connected: what is known of it, and otherwise the best case.
+
+    Args:
+        text: what the user wrote.
+        directory: who can be meant.
+        known: looks a peer up.
+        proven: whether a peer that connects has to prove who it is.
+    """
+    if is_address(text) and PeerAddress.parse(text).identifier is None:
+        where = PeerAddress.parse(text)
+        return GenericPeer("", where.host, where.port, proven)
+    identifier = directory.identifier(text)
+    entry = known(identifier)
+    if is_address(text):
+        where = PeerAddress.parse(text)
+    elif entry is not None and entry.addresses:
+        where = PeerAddress.parse(entry.addresses[0])
+    else:
+        where = PeerAddress("", 0)
+    return GenericPeer(identifier, where.host, where.port, proven)
+
+
+def explanation(policy: IncomingPeerTrustPolicy, peer: GenericPeer, channel: HasTrust | None = None) -> dict[str, Any]:
+    """Every decision about a peer as plain values. Without a channel: as it would be when it connects."""
+    seen = channel or Assumed(bool(policy.trusts(peer)))
+    return {
+        "peer": peer.identifier,
+        "address": peer.endpoint if peer.address else "",
+        "connected": channel is not None,
+        "decisions": [_row(about, decision) for about, decision in policy.explain(peer, seen).items()],
+    }
+
+
+def _row(about: str, decision: Decision) -> dict[str, Any]:
+    return {"about": about, "allowed": decision.allowed, "rule": decision.rule, "why": decision.why}
+
+
+def change_home(home: Home, command: str, text: str) -> dict[str, Any]:
+    """Change a list that no running node uses. The caller has locked the home.
+
+    Raises:
+        PeerNetError: nothing is meant, or the file cannot be written.
+    """
+    if command == "trust" and load_settings(home.config_file).insecure:
+        raise unprovable()
+    policy = load_trust(home.trust_file)
+    entry = entry_of(command, text, directory_of_home(policy, load_peers(home.peers_file)))
+    after = changed(policy, command, entry)
+    save_trust(home.trust_file, after)
+    return {"done": command, "entry": entry, "changed": after != policy}
+
+
+def explain_home(home: Home, text: str) -> dict[str, Any]:
+    """What the lists of a home decide about a peer when no node runs.
+
+    Raises:
+        ConfigurationError: nobody is meant.
+    """
+    settings = load_settings(home.config_file)
+    policy = settings.applied_to(load_trust(home.trust_file, look_only=True))
+    peers = load_peers(home.peers_file, look_only=True)
+    known = {peer.identifier: peer for peer in peers}
+    peer = described_peer(text, directory_of_home(policy, peers), known.get, proven=not settings.insecure)
+    return explanation(policy, peer)
+
+
+def peers_of_home(home: Home) -> list[dict[str, Any]]:
+    """The known peers of a home on which no node runs, as plain values."""
+    trusted = load_trust(home.trust_file, look_only=True).trusted_identifiers
+    return [known_row(peer, peer.identifier in trusted) for peer in load_peers(home.peers_file, look_only=True)]
+
+
+def known_row(known: KnownPeer, trusted: bool) -> dict[str, Any]:
+    """A peer that is known and not connected, as plain values."""
+    return {
+        "identifier": known.identifier,
+        "connected": False,
+        "trusted": trusted,
+        "proven": known.proven,
+        "address": known.addresses[0] if known.addresses else "",
+        "addresses": known.addresses,
+        "last_seen": known.last_seen,
+    }

@@ -1,0 +1,1 @@
+"""Who and where: identities, addresses, networks of addresses, and the address book."""

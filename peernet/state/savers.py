@@ -1,0 +1,153 @@
+"""Saving files of state while the node runs: one save at a time, none cut short, each with what is true by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+
+from peernet.errors import HomeError
+from peernet.network import PeerNetwork
+from peernet.peers.address_book import KnownPeer, KnownPeers
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import get_logger
+from peernet.state.home import Home
+from peernet.state.stores import save_bans, save_peers
+from peernet.trust.bans import Ban, Bans
+
+logger = get_logger(__name__)
+
+# How often such a file is written if its content has changed. Seconds.
+SAVE_INTERVAL = 10.0
+
+Content = TypeVar("Content")
+
+
+class KeptFile(Generic[Content]):
+    """A file that follows something that changes.
+
+    Whoever asks for a save has it when :meth:`save` returns: it waits for the one under way, which
+    may have read the content before the change, and then reads it anew.
+
+    Args:
+        path: where.
+        write: ``write(path, content)``; runs in a native thread.
+        read: the content as it is now; runs in the hub's thread, and must not wait.
+    """
+
+    def __init__(self, path: Path, write: Callable[[Path, Content], None], read: Callable[[], Content]) -> None:
+        self._path = path
+        self._write = write
+        self._read = read
+        self._lock = BoundedSemaphore(1)
+        self._saves = Group()
+
+    def save(self) -> None:
+        """Save what is true now.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
+        # In a greenlet of its own, because a thread cannot be interrupted: were the caller killed,
+        # it would give up the lock, and a later save could be overtaken by this one.
+        greenlet = spawn(f"save {self._path.name}", self._save)
+        self._saves.add(greenlet)
+        error = greenlet.get()
+        if error is not None:
+            raise error
+
+    def settle(self) -> None:
+        """Wait until no save is under way."""
+        self._saves.join()
+
+    def _save(self) -> Exception | None:
+        with self._lock:
+            return gevent.get_hub().threadpool.apply(self._attempt, (self._read(),))
+
+    def _attempt(self, content: Content) -> Exception | None:
+        """In the native thread. What it raised would be printed there by gevent, so it is returned."""
+        try:
+            self._write(self._path, content)
+        except Exception as error:
+            return error
+        return None
+
+
+class FollowingFile(Generic[Content]):
+    """A file that is written now and then, and at the end, if there is something new to write.
+
+    Args:
+        what: what is in it, for the log.
+        path, write, read: as of :class:`KeptFile`.
+        revision: tells which state the content is in; another number after every change.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        path: Path,
+        write: Callable[[Path, Content], None],
+        read: Callable[[], Content],
+        revision: Callable[[], int],
+    ) -> None:
+        self._what = what
+        self._write = write
+        self._read = read
+        self._revision = revision
+        self._file = KeptFile(path, self._write_revision, lambda: (self._revision(), self._read()))
+        self._saved = revision()
+
+    def start(self, network: PeerNetwork) -> None:
+        """Save changes while the network runs."""
+        network.routines.add(f"save {self._what}", SAVE_INTERVAL, self.save)
+
+    def save(self) -> None:
+        """Save what has changed since the last time; if that fails, the log says so."""
+        self._file.settle()
+        if self._saved == self._revision():
+            return
+        try:
+            self._file.save()
+        except HomeError as error:
+            logger.error("the %s are not saved: %s", self._what, error)
+
+    def save_now(self) -> None:
+        """Save what is true now.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
+        self._file.save()
+
+    def _write_revision(self, path: Path, content: tuple[int, Content]) -> None:
+        revision, current = content
+        self._write(path, current)
+        self._saved = revision
+
+
+class AddressBookFile(FollowingFile[list[KnownPeer]]):
+    """Writes the known peers to the home folder."""
+
+    def __init__(self, home: Home, known_peers: KnownPeers) -> None:
+        self._changes = 0
+        super().__init__("known peers", home.peers_file, save_peers, lambda: list(known_peers), lambda: self._changes)
+
+    def start(self, network: PeerNetwork) -> None:
+        """Take note of changes, and save them while the network runs."""
+        network.peer_added.add(self._note)
+        network.peer_removed.add(self._note)
+        super().start(network)
+
+    def _note(self, *_: object) -> None:
+        self._changes += 1
+
+
+class BansFile(FollowingFile[list[Ban]]):
+    """Writes the bans to the home folder."""
+
+    def __init__(self, home: Home, bans: Bans) -> None:
+        super().__init__("bans", home.bans_file, save_bans, lambda: list(bans), lambda: bans.revision)

@@ -1,0 +1,123 @@
+"""Inbound peers whose admission is not decided yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gevent.event import Event
+
+from peernet.channel.channel import PeerChannel
+from peernet.errors import ConfigurationError
+from peernet.peers.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.runtime.deadline import Deadline
+
+# How often a held connection is looked at to see whether its peer is still there.
+LOOK_EVERY = 0.5
+
+
+class IncomingPeerConnectionAttempt:
+    """A peer that has proven who it is and waits to be let in. It holds its socket.
+
+    Attributes:
+        channel: the channel, pending; nothing can be sent on it yet.
+        deferred: whether somebody asked for time to decide.
+        verdict: ``None`` while undecided, then whether the peer is accepted.
+        reason: what a rejected peer is told.
+        message: one sentence more.
+    """
+
+    def __init__(self, channel: PeerChannel) -> None:
+        self.channel = channel
+        self.deferred = False
+        self.verdict: bool | None = None
+        self.reason = Reason.REJECTED
+        self.message = ""
+        self._decided = Event()
+
+    @property
+    def peer(self) -> GenericPeer:
+        """Who it is."""
+        return self.channel.peer
+
+    def accept(self) -> None:
+        """Let the peer in. The first decision counts."""
+        self._decide(True)
+
+    def reject(self, message: str = "", *, reason: Reason = Reason.REJECTED) -> None:
+        """Refuse the peer and tell it why. The first decision counts."""
+        if self.verdict is None:
+            self.reason, self.message = reason, message
+        self._decide(False)
+
+    def overrule(self, reason: Reason) -> None:
+        """Refuse the peer although it was accepted, because things have changed since."""
+        self.verdict, self.reason = False, reason
+
+    def defer(self) -> None:
+        """Hold the peer until :meth:`accept` or :meth:`reject`, or until ``decision_timeout``."""
+        self.deferred = True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the decision. Time that runs out, and a peer that leaves, count as rejected."""
+        deadline = Deadline(timeout)
+        while self.verdict is None:
+            if self.channel.lost_while_pending():
+                self.reject(reason=Reason.CONNECTION_LOST)
+            elif deadline.expired:
+                self.reject(reason=Reason.DECISION_TIMEOUT)
+            else:
+                self._decided.wait(deadline.cap(LOOK_EVERY))
+        return self.verdict
+
+    def _decide(self, verdict: bool) -> None:
+        if self.verdict is None:
+            self.verdict = verdict
+            self._decided.set()
+
+
+class InboundConnectingPeersQueue:
+    """The attempts that are held, oldest first, by identifier."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[str, IncomingPeerConnectionAttempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def __iter__(self) -> Iterator[IncomingPeerConnectionAttempt]:
+        return iter(list(self._attempts.values()))
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._attempts
+
+    def __getitem__(self, identifier: str) -> IncomingPeerConnectionAttempt:
+        try:
+            return self._attempts[identifier]
+        except KeyError:
+            raise ConfigurationError(f"no pending peer {identifier!r}; it may have been decided or have left") from None
+
+    def accept(self, identifier: str) -> None:
+        """Let a pending peer in.
+
+        Raises:
+            ConfigurationError: no such peer is pending.
+        """
+        self[identifier].accept()
+
+    def reject(self, identifier: str, message: str = "") -> None:
+        """Refuse a pending peer.
+
+        Raises:
+            ConfigurationError: no such peer is pending.
+        """
+        self[identifier].reject(message)
+
+    def put(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        """Hold an attempt; the one who puts it takes it out again."""
+        self._attempts[attempt.peer.identifier] = attempt
+
+    def remove(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        """No longer hold an attempt."""
+        if self._attempts.get(attempt.peer.identifier) is attempt:
+            del self._attempts[attempt.peer.identifier]

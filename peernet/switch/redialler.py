@@ -1,0 +1,187 @@
+"""Redialler: brings the peers back whose connections are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import ChannelState
+from peernet.config import NetworkConfig
+from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.peers.address import PeerAddress
+from peernet.reasons import Reason
+from peernet.runtime import clock, rng
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import get_logger
+
+logger = get_logger(__name__)
+
+# One peer that is back speaks for the network, and not for the others: it makes them be
+# dialled at most this often. Seconds.
+HURRY_EVERY = 10.0
+
+# Refusals that will be the same next time.
+FINAL = frozenset(
+    {
+        Reason.BLOCKED,
+        Reason.NOT_ALLOWED,
+        Reason.REJECTED,
+        Reason.WRONG_NETWORK,
+        Reason.WRONG_VERSION,
+        Reason.SELF_CONNECTION,
+        Reason.BANNED,
+    }
+)
+
+
+class _Pause:
+    """The time until a dial, which somebody else may shorten or end."""
+
+    def __init__(self) -> None:
+        self._changed = Flag()
+        self._ends = 0.0
+        self.over = False
+
+    def last_until(self, moment: float) -> bool:
+        """Wait. Returns whether to dial; not if :meth:`end` was called."""
+        self._ends = moment
+        # Never less: one wait in a busy loop ends early by the time that its round has taken.
+        while not self.over and (left := self._ends - clock.monotonic()) > 0:
+            self._changed.clear()
+            self._changed.wait(left)
+        return not self.over
+
+    def shorten(self, moment: float) -> None:
+        """Let it last no longer than until then."""
+        self._ends = min(self._ends, moment)
+        self._changed.set()
+
+    def end(self) -> None:
+        """There is nothing to dial for any more."""
+        self.over = True
+        self._changed.set()
+
+
+@dataclass
+class _Record:
+    """What happened to the dials of one channel.
+
+    ``not_before`` is the moment that the peer has asked to wait for.
+    """
+
+    dialled_at: float = float("-inf")
+    failures: int = 0
+    not_before: float = float("-inf")
+    pause: _Pause = field(default_factory=_Pause)
+
+
+class Redialler:
+    """Dials again for the channels that this side has dialled.
+
+    The first attempt comes after a random moment, so that a hub that was restarted is not
+    stormed. The pauses after failures are random up to a length that doubles each time,
+    and that is forgotten only when a connection has been healthy for a while; but none is
+    longer than the peer has been away, so that a short absence is not made a long one. When
+    one peer is back, the others are dialled soon, because it may have been the network.
+
+    Args:
+        config: the limits.
+        dial: makes a connection to an address in so many seconds, and hands it to its channel.
+    """
+
+    def __init__(self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object]) -> None:
+        self._config = config
+        self._dial = dial
+        self._records: dict[PeerChannel, _Record] = {}
+        self._turns = BoundedSemaphore(config.max_redials)
+        self._hurried_at = float("-inf")
+        self._greenlets = Group()
+
+    def restore(self, channel: PeerChannel) -> None:
+        """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
+        if channel.dialled:
+            record = self._records.setdefault(channel, _Record())
+            record.pause.end()  # if it was lost before, and has come back by itself
+            record.pause = pause = _Pause()
+            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
+
+    def forget(self, channel: PeerChannel) -> None:
+        """A channel has ended."""
+        record = self._records.pop(channel, None)
+        if record is not None:
+            record.pause.end()
+
+    def stop(self) -> None:
+        """Dial no more."""
+        self._greenlets.kill()
+        self._records.clear()
+
+    def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
+        lost_at = clock.monotonic()
+        if lost_at - channel.connected_at >= self._config.healthy_after:
+            record.failures = 0
+        length = rng.uniform(0, self._config.backoff_base)
+        while pause.last_until(self._moment_after(length, channel, record)):
+            with self._turns:
+                if pause.over or channel.state is not ChannelState.RECONNECTING:
+                    return None
+                record.dialled_at = clock.monotonic()
+                error = self._attempt(channel)
+            if error is None:
+                return self._hurry()
+            if channel.state is not ChannelState.RECONNECTING:
+                return None
+            reason = _final(error)
+            if reason is not None:
+                return channel.end(reason, str(error))
+            record.failures += 1
+            length = self._next_pause(record, lost_at, error)
+        return None
+
+    def _hurry(self) -> None:
+        """Somebody is back, so let nobody else wait for long; not too often, because it may be gone again."""
+        now = clock.monotonic()
+        if now - self._hurried_at < HURRY_EVERY:
+            return
+        self._hurried_at = now
+        for channel, record in self._records.items():
+            if channel.state is ChannelState.RECONNECTING:
+                record.pause.shorten(self._moment_after(rng.uniform(0, self._config.backoff_base), channel, record))
+
+    def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
+        """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
+        last = max(record.dialled_at, channel.connected_at)
+        return max(clock.monotonic() + pause, last + self._config.redial_interval, record.not_before)
+
+    def _attempt(self, channel: PeerChannel) -> PeerNetError | None:
+        """Dial once. Returns what went wrong."""
+        peer = channel.peer
+        try:
+            self._dial(PeerAddress(peer.address, peer.port, peer.identifier), self._config.connect_timeout)
+        except PeerNetError as error:
+            logger.info("= %s is not back: %s", peer.identifier[:8], error)
+            return error
+        return None
+
+    def _next_pause(self, record: _Record, lost_at: float, error: PeerNetError) -> float:
+        config, now = self._config, clock.monotonic()
+        if isinstance(error, RefusedByPeerError):
+            record.not_before = now + error.retry_after
+        doubled = config.backoff_base * 2.0 ** min(record.failures, 30)
+        return rng.uniform(0, min(config.backoff_cap, doubled, max(config.backoff_base, now - lost_at)))
+
+
+def _final(error: PeerNetError) -> Reason | None:
+    """With which reason to give up after an error; ``None`` if the next attempt may succeed."""
+    if isinstance(error, RefusedByPeerError):
+        return error.reason if error.reason in FINAL or error.do_not_redial else None
+    if isinstance(error, RefusedByPolicyError) and error.rule not in (Reason.DUPLICATE, Reason.SHUTDOWN):
+        return Reason.BLOCKED if error.rule.startswith("blocked") else Reason.NOT_ALLOWED
+    if isinstance(error, SelfConnectionError):
+        return Reason.SELF_CONNECTION
+    return None if isinstance(error, ConnectError) else Reason.SESSION_LOST

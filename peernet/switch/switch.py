@@ -1,0 +1,434 @@
+"""Switch: who is let in, which channels are open, and who is told when that changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gevent.pool import Group
+
+from peernet.channel.acknowledger import AcknowledgeTimer
+from peernet.channel.channel import PeerChannel
+from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.link import Link
+from peernet.channel.state import ChannelState
+from peernet.config import NetworkConfig
+from peernet.connections.handshake import HandshakeResult
+from peernet.connections.refusal import Refusal
+from peernet.connections.tiebreak import Claim, TieBreak
+from peernet.errors import RemoteProtocolError
+from peernet.peers.address_book import KnownPeers
+from peernet.peers.peer import GenericPeer
+from peernet.reasons import Reason
+from peernet.runtime import clock, rng
+from peernet.runtime.events import Event
+from peernet.runtime.greenlets import let_others_run, spawn
+from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import CallbackThreads
+from peernet.switch.memory import MemoryGuard
+from peernet.switch.pending import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
+from peernet.switch.placement import Placement
+from peernet.switch.table import ChannelTable
+from peernet.trust.bans import Ban, Bans
+from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.disconnect import disconnect_packet
+from peernet.wire.session import resumes
+
+logger = get_logger(__name__)
+
+# How long a peer that found no room is asked to stay away. Seconds.
+BUSY_RETRY_AFTER = 5.0
+
+
+class Switch:
+    """The channels of one network, from the gate on the identity to ``peer_removed``.
+
+    It alone adds a channel to the table and removes it, and so fires ``peer_added`` and
+    ``peer_removed`` exactly once for each.
+
+    Args:
+        identifier: this node's own.
+        config: limits and timeouts.
+        policy: whom to let in and what to take from them.
+        handlers: callbacks by kind of packet.
+    """
+
+    def __init__(
+        self, identifier: str, config: NetworkConfig, policy: IncomingPeerTrustPolicy, handlers: PacketHandleProtocol
+    ) -> None:
+        self.identifier = identifier
+        self.config = config
+        self.handlers = handlers
+        self.counters: Counter[str] = Counter()
+        self.channels = ChannelTable(identifier)
+        self.known_peers = KnownPeers(config)
+        self.queue = InboundConnectingPeersQueue()
+        self.trust_protocol: Callable[[PeerChannel], object] | None = None
+        self.closing = False  # the node stops: nobody is let in any more
+        self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
+        self.peer_pending = Event("peer_pending")
+        self.peer_added = Event("peer_added")
+        self.peer_removed = Event("peer_removed")
+        self.packet_received = Event("packet_received")
+        self.packet_refused = Event("packet_refused")
+        self.handler_failing = Event("handler_failing")
+        self.trust_changed = Event("trust_changed")
+        self.channel_reconnecting = Event("channel_reconnecting")
+        self.channel_resumed = Event("channel_resumed")
+        self.claims = TieBreak(identifier)
+        self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
+        self.threads = CallbackThreads(config.callback_threads)
+        self.greenlets = Group()  # one for each channel that we dialled
+        self._policy = policy
+        self.bans = Bans(
+            config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
+        )
+        self.bans.banned.add(self._on_banned)
+        self._placement = Placement(
+            config, self.queue, self.incoming_peer_connection_attempt, self.peer_pending, lambda: self._policy
+        )
+        self.buffers = MemoryGuard(config, self.counters, lambda: self.channels)
+
+    @property
+    def policy(self) -> IncomingPeerTrustPolicy:
+        """The policy in force."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: IncomingPeerTrustPolicy) -> None:
+        before, self._policy = self._policy, policy
+        for channel in self.channels:
+            decision = policy.admits(channel.peer)
+            if decision:
+                channel.refresh_permissions()
+                self._apply_trust(channel, before)
+            else:
+                self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
+        for attempt in self.queue:
+            decision = policy.admits(attempt.peer)
+            if not decision:
+                attempt.reject(decision.why, reason=reason_for(decision))
+
+    def _apply_trust(self, channel: PeerChannel, before: IncomingPeerTrustPolicy) -> None:
+        """Follow a change of the list of trusted peers; what the application has decided itself stays."""
+        trusts = bool(self._policy.trusts(channel.peer))
+        if trusts and not before.trusts(channel.peer):
+            channel.trust()
+        elif before.trusts(channel.peer) and not trusts:
+            channel.untrust()
+
+    def rename(self, identifier: str) -> None:
+        """Give the node another identifier; only while no channel is open."""
+        self.identifier = identifier
+        self.channels = ChannelTable(identifier)
+        self.claims = TieBreak(identifier)
+
+    # The gates.
+
+    def admits_address(self, peer: GenericPeer) -> Decision:
+        """The gate on the address of somebody who has connected, before a word is said."""
+        if self.bans.time_left(peer):
+            return Decision(False, Reason.BANNED, f"The address {peer.address} is banned for a while.")
+        return self._policy.admits(peer)
+
+    def admit(self, peer: GenericPeer) -> None:
+        """The gate on the identity.
+
+        Raises:
+            Refusal: the peer is not let in.
+        """
+        if self.closing:
+            raise Refusal(Reason.SHUTDOWN)
+        if peer.identifier == self.identifier:
+            raise Refusal(Reason.SELF_CONNECTION)
+        decision = self._policy.admits(peer)
+        if not decision:
+            raise Refusal(reason_for(decision), rule=decision.rule, why=decision.why)
+
+    def admit_inbound(self, peer: GenericPeer) -> None:
+        """The same for a peer that has dialled us.
+
+        Raises:
+            Refusal: the peer is not let in.
+        """
+        self.admit(peer)
+        left = self.bans.time_left(peer)
+        if left:
+            raise Refusal(Reason.BANNED, retry_after=left)
+
+    def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
+        """Just before our hello to somebody we have dialled: say which session this may continue.
+
+        Raises:
+            Refusal: there is a better connection with this peer.
+        """
+        existing = self.channels.get(identifier)
+        claim = self.claims.dial(identifier) if identifier else None
+        if existing is not None and existing.state is not ChannelState.RECONNECTING:
+            if claim is not None:
+                claim.release()
+            raise Refusal(Reason.DUPLICATE)
+        if identifier and claim is None:
+            raise Refusal(Reason.DUPLICATE)
+        self._introduce_session(existing, ours)
+        return claim
+
+    def complete_answer(self, identifier: str, theirs: pb.HelloPacket, ours: pb.HelloPacket) -> Claim:
+        """Just before our answer to a peer: say whether its hello continues a session.
+
+        Raises:
+            Refusal: there is a better connection with this peer, or no room.
+        """
+        claim = self.claims.answer(identifier)
+        if claim is None or self._is_pending(identifier):
+            raise Refusal(Reason.DUPLICATE)
+        try:
+            existing = self._find_resumed(identifier, theirs)
+            if existing is None and self._is_full():
+                raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
+            self._introduce_session(existing, ours)
+        except BaseException:
+            claim.release()
+            raise
+        return claim
+
+    def _find_resumed(self, identifier: str, theirs: pb.HelloPacket) -> PeerChannel | None:
+        """The channel that a peer's hello continues; any other one with this peer is out of the way then.
+
+        Raises:
+            Refusal: a channel that lives is in the way.
+        """
+        existing = self.channels.get(identifier)
+        if existing is None:
+            return None
+        if existing.session is not None and existing.session.remembers(theirs):
+            existing.detach("the peer has made another connection")
+            return existing if existing.state is ChannelState.RECONNECTING else None
+        if not existing.peer.proven and existing.dialled:
+            if self.channels.keeps_existing(identifier, dialled=False):
+                raise Refusal(Reason.DUPLICATE)
+            return None  # dialled by both sides at once, and by nobody known: see ChannelTable
+        if existing.shows_life(self.config.duplicate_patience):
+            raise Refusal(Reason.DUPLICATE)
+        existing.end(Reason.SESSION_LOST)
+        return None
+
+    def _introduce_session(self, existing: PeerChannel | None, ours: pb.HelloPacket) -> None:
+        if not self.config.session_ttl:
+            return
+        if existing is not None and existing.session is not None:
+            existing.session.introduce(ours)
+        else:
+            ours.session_id = rng.randbits(64) or 1
+
+    def welcome(self, introduced: HandshakeResult) -> PeerChannel | None:
+        """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
+        self.bans.vouch(introduced.peer)
+        try:
+            if self._resume(introduced) is not None:
+                return None  # the channel runs already
+            attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
+            if self._placement.place(attempt):
+                self._check_again(attempt)
+            if attempt.verdict:
+                self._open_inbound(attempt.channel)
+                return attempt.channel
+        finally:
+            _release(introduced)
+        self.counters[attempt.reason] += 1
+        attempt.channel.dismiss(attempt.reason, attempt.message)
+        return None
+
+    def take_dialled(self, introduced: HandshakeResult) -> PeerChannel:
+        """Open and run the channel to a peer we have dialled, unless this resumes one, or there is a better one."""
+        try:
+            resumed = self._resume(introduced)
+            return self._begin(introduced) if resumed is None else resumed
+        finally:
+            _release(introduced)
+
+    def _begin(self, introduced: HandshakeResult) -> PeerChannel:
+        """A new channel on a connection that we have dialled, unless there is a better one by now."""
+        channel = self._make_channel(introduced, dialled=True)
+        existing = self.channels.get(channel.peer.identifier)
+        if existing is not None and self._is_better(existing):
+            self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
+            return existing
+        if existing is not None and existing.state is ChannelState.RECONNECTING:
+            existing.end(Reason.SESSION_LOST)
+        try:
+            self._open(channel)
+        finally:
+            # Even if a listener was interrupted: an open channel is one that somebody reads.
+            self.greenlets.add(channel.start())
+        return channel
+
+    def _open_inbound(self, channel: PeerChannel) -> None:
+        try:
+            self._open(channel)
+        except BaseException:
+            channel.release()  # nobody is going to run it
+            raise
+
+    def _resume(self, introduced: HandshakeResult) -> PeerChannel | None:
+        """The channel that a new connection continues, if it does."""
+        if not resumes(introduced.ours, introduced.hello):
+            return None
+        channel = self.channels.get(introduced.peer.identifier)
+        if channel is not None and not (channel.session and channel.session.remembers(introduced.hello)):
+            channel = None  # both sides have dialled at once, and this one is of an older session
+        taken = False
+        try:
+            if channel is not None:
+                arguments = (introduced.transport, introduced.connection, introduced.ours, introduced.hello)
+                taken = channel.attach(*arguments)
+        except RemoteProtocolError as error:
+            self.counters[error.reason] += 1
+            self._send_away(introduced, error)
+        finally:
+            if not taken:
+                introduced.transport.close()
+        if channel is None or not taken:
+            raise Refusal(Reason.SESSION_LOST)
+        self.counters["resumed"] += 1
+        self.channel_resumed.fire(channel)  # last: a listener may be interrupted, and the connection is the channel's
+        return channel
+
+    def _send_away(self, introduced: HandshakeResult, error: RemoteProtocolError) -> None:
+        """Tell a peer why the connection, with which it is introduced already, will not be used."""
+        link = Link(introduced.transport, introduced.connection, self.config)
+        link.put_control(disconnect_packet(error.reason, str(error)))
+        link.say_no_more()
+        link.discard_until_end()
+
+    def _is_better(self, existing: PeerChannel) -> bool:
+        """Whether a channel is to be kept, and not a connection that we have dialled."""
+        if existing.state is not ChannelState.OPEN:
+            return False
+        return existing.peer.proven or self.channels.keeps_existing(existing.peer.identifier, dialled=True)
+
+    def _has_better(self, peer: GenericPeer) -> bool:
+        """Whether a connection that this peer has dialled comes too late."""
+        if peer.proven:
+            return self.channels.get(peer.identifier) is not None
+        return self.channels.keeps_existing(peer.identifier, dialled=False)
+
+    def tick(self, now: float, lag: float) -> None:
+        """Look after memory, and let every channel look after its liveness.
+
+        See :meth:`~peernet.channel.channel.PeerChannel.tick`. It takes some 10 µs for each, so others have their
+        turns in between. ``now`` stays what it was: if one of them blocks the process, that is not the peers'
+        silence, and the next call knows of it.
+        """
+        self.buffers.look_after(now)
+        turn_ends = clock.monotonic() + self.config.seconds_per_turn
+        for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
+            if clock.monotonic() >= turn_ends:
+                let_others_run()
+                turn_ends = clock.monotonic() + self.config.seconds_per_turn
+            try:
+                channel.tick(now, lag)
+            except Exception:
+                logger.exception("the liveness of %r could not be looked after", channel)
+
+    # What channels ask and tell their network (ChannelOwner).
+
+    def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
+        return self.buffers.grant(size, contents)
+
+    def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
+        self.packet_refused.fire(channel, kind, decision)
+
+    def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
+        self.handler_failing.fire(channel, kind, error)
+
+    def on_trust_changed(self, channel: PeerChannel) -> None:
+        self.trust_changed.fire(channel)
+
+    def on_reconnecting(self, channel: PeerChannel) -> None:
+        self.counters["reconnecting"] += 1
+        self.channel_reconnecting.fire(channel)
+
+    def on_closed(self, channel: PeerChannel) -> None:
+        self.channels.remove(channel)
+        if channel.reason is not None and not channel.ended_by_peer:
+            self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
+        if channel.has_tasks:
+            self.greenlets.add(spawn("end of tasks", channel.kill_tasks, self.config.close_timeout))
+        if channel.opened_at is not None:
+            self.known_peers.note(channel.peer, dialled=channel.dialled)
+            self.peer_removed.fire(channel, channel.reason)
+
+    def _on_banned(self, ban: Ban) -> None:
+        logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
+        channel = self.channels.get(ban.who)
+        if channel is not None:
+            close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
+            self.greenlets.add(spawn("ban", close))
+        if ban.who in self.queue:
+            self.queue[ban.who].reject(reason=Reason.BANNED)
+
+    def _is_pending(self, identifier: str) -> bool:
+        if identifier not in self.queue:
+            return False
+        attempt = self.queue[identifier]
+        if attempt.channel.lost_while_pending():  # it hung up, and nobody has looked since
+            attempt.reject(reason=Reason.CONNECTION_LOST)
+            self.queue.remove(attempt)
+        return identifier in self.queue
+
+    def _make_channel(self, introduced: HandshakeResult, *, dialled: bool) -> PeerChannel:
+        return PeerChannel(
+            self,
+            introduced.peer,
+            introduced.transport,
+            introduced.connection,
+            introduced.hello,
+            dialled=dialled,
+            ours=introduced.ours,
+        )
+
+    def _open(self, channel: PeerChannel) -> None:
+        channel.trusted = bool(self._policy.trusts(channel.peer))
+        channel.open()
+        replaced = self.channels.add(channel)
+        if replaced is not None:
+            replaced.supersede()
+        self.known_peers.note(channel.peer, dialled=channel.dialled)
+        self.peer_added.fire(channel)
+        if self.trust_protocol is not None and self._policy.run_default_trust_protocol:
+            channel.spawn(self.trust_protocol, channel)
+
+    def _is_full(self) -> bool:
+        config = self.config
+        # Those about whom a listener takes its time are neither in the queue nor in the table.
+        undecided = self.claims.answered > config.max_handshakes + config.max_pending
+        return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
+
+    def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
+        """A decision takes time; what was true before it may not be true after it."""
+        decision = self._policy.admits(attempt.peer)
+        if attempt.channel.state is not ChannelState.PENDING:
+            attempt.overrule(attempt.channel.reason or Reason.CONNECTION_LOST)
+        elif self.closing:
+            attempt.overrule(Reason.SHUTDOWN)
+        elif not decision:
+            attempt.overrule(reason_for(decision))
+        elif self.bans.time_left(attempt.peer):
+            attempt.overrule(Reason.BANNED)
+        elif self._has_better(attempt.peer):
+            attempt.overrule(Reason.DUPLICATE)
+        elif self.channels.inbound >= self.config.max_inbound:
+            attempt.overrule(Reason.BUSY)
+
+
+def reason_for(decision: Decision) -> Reason:
+    """What a peer is told that the policy does not admit."""
+    return Reason.BLOCKED if decision.rule.startswith("blocked") else Reason.NOT_ALLOWED
+
+
+def _release(introduced: HandshakeResult) -> None:
+    if introduced.claim is not None:
+        introduced.claim.release()

@@ -1,0 +1,244 @@
+"""When handled packets are acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from peernet.channel.acknowledger import MANY_BYTES, MANY_PACKETS, PACKETS, Acknowledger, AcknowledgeTimer
+from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.packets import KINDS
+from peernet.wire.session import REFUSALS_PER_PACKET
+from tests.support import wait_until
+from tests.unit.channels import Linked, begun_session
+
+
+class ManualTimer(AcknowledgeTimer):
+    """Fires when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.waiting: list[Acknowledger] = []
+
+    def add(self, acknowledger: Acknowledger) -> None:
+        self.waiting.append(acknowledger)
+
+    def fire(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.on_time()
+
+
+class Setup(Linked):
+    """An acknowledger with a link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = begun_session()
+        self.timer = ManualTimer()
+        self.acknowledger = Acknowledger(self.session, self.link, self.timer)
+
+    def handle(self, count: int, refused: Reason | None = None) -> None:
+        """Packets arrive, and are handled or refused."""
+        for _ in range(count):
+            self.session.receive()
+            if refused is not None:
+                self.session.refuse(refused)
+            self.session.handled = self.session.received
+
+    def leave_something_unread(self) -> None:
+        self.far.send(b"x")
+
+    def told(self) -> list[int]:
+        """The numbers that the far end was told, in order."""
+        return [packet.acknowledged for packet in self.hear()]
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    made = Setup()
+    yield made
+    made.end()
+
+
+def test_when_nothing_is_owed_nothing_is_sent_and_nobody_waits(setup: Setup) -> None:
+    setup.acknowledger.rest()
+    setup.acknowledger.end_turn()
+    setup.acknowledger.acknowledge()
+    assert setup.told() == []
+    assert setup.timer.waiting == []
+
+
+@pytest.mark.parametrize("count", [1, PACKETS - 1])
+def test_a_few_handled_packets_are_acknowledged_when_the_timer_fires(setup: Setup, count: int) -> None:
+    setup.handle(count)
+    setup.acknowledger.rest()
+    assert setup.told() == []
+    setup.timer.fire()
+    assert setup.told() == [count]
+
+
+def test_many_are_acknowledged_at_once_if_no_more_is_there(setup: Setup) -> None:
+    setup.handle(PACKETS)
+    setup.acknowledger.rest()
+    assert setup.told() == [PACKETS]
+    assert setup.timer.waiting == []
+
+
+def test_within_a_stream_they_wait_for_more(setup: Setup) -> None:
+    setup.leave_something_unread()
+    setup.handle(MANY_PACKETS - 1)
+    setup.acknowledger.rest()
+    assert setup.told() == []
+    setup.handle(1)
+    setup.acknowledger.rest()
+    assert setup.told() == [MANY_PACKETS]
+
+
+def test_within_a_stream_of_large_packets_the_bytes_count(setup: Setup) -> None:
+    setup.leave_something_unread()
+    for number in (1, 2):
+        setup.handle(1)
+        setup.link.received_bytes += MANY_BYTES - 1
+        setup.acknowledger.rest()
+        assert setup.told() == [*range(1, number)]
+        setup.link.received_bytes += 1
+        setup.acknowledger.rest()
+        assert setup.told() == [*range(1, number + 1)]
+
+
+def test_bytes_without_packets_are_not_acknowledged(setup: Setup) -> None:
+    setup.link.received_bytes += MANY_BYTES
+    setup.acknowledger.rest()
+    assert setup.told() == []
+
+
+def test_at_the_end_of_a_turn_only_the_timer_is_set_and_once(setup: Setup) -> None:
+    setup.handle(MANY_PACKETS)
+    setup.acknowledger.end_turn()
+    setup.acknowledger.end_turn()
+    assert setup.told() == []
+    assert setup.timer.waiting == [setup.acknowledger]
+    setup.timer.fire()
+    assert setup.told() == [MANY_PACKETS]
+
+
+def test_the_timer_tells_what_was_handled_while_it_ran(setup: Setup) -> None:
+    setup.handle(1)
+    setup.acknowledger.rest()
+    setup.handle(2)
+    setup.timer.fire()
+    assert setup.told() == [3]
+
+
+def test_what_travelled_with_a_packet_is_not_told_again_and_the_next_one_is(setup: Setup) -> None:
+    setup.handle(1)
+    setup.acknowledger.rest()
+    setup.session.take_acknowledgement()
+    setup.timer.fire()
+    assert setup.told() == []
+    setup.handle(1)
+    setup.acknowledger.rest()
+    setup.timer.fire()
+    assert setup.told() == [2]
+
+
+def test_refusals_come_before_the_number_that_covers_them(setup: Setup) -> None:
+    count = 2 * REFUSALS_PER_PACKET + 1
+    setup.handle(count, Reason.NOT_PERMITTED)
+    setup.acknowledger.acknowledge()
+    assert setup.told() == [0, 0, count]
+    refusals = [one for packet in setup.hear() for one in packet.acknowledge.refusals]
+    assert [one.sequence for one in refusals] == list(range(1, count + 1))
+    assert {one.reason for one in refusals} == {pb.REFUSAL_REASON_NOT_PERMITTED}
+    assert setup.session.refused == ()
+
+
+def test_a_refusal_that_is_known_before_its_packet_counts_as_handled_is_told_without_a_number(setup: Setup) -> None:
+    setup.session.receive()
+    setup.session.refuse(Reason.UNHANDLED)
+    setup.acknowledger.end_turn()
+    setup.timer.fire()
+    (packet,) = setup.hear()
+    assert packet.acknowledged == 0
+    assert [one.sequence for one in packet.acknowledge.refusals] == [1]
+
+
+def test_another_link_takes_over_with_what_was_not_told(setup: Setup) -> None:
+    other = Setup()
+    setup.handle(1)
+    setup.acknowledger.rest()
+    setup.link.received_bytes = 10 * MANY_BYTES
+    setup.acknowledger.take_over(other.link)
+    setup.timer.fire()
+    assert (setup.told(), other.told()) == ([], [1])
+    other.leave_something_unread()
+    setup.handle(1)
+    other.link.received_bytes = MANY_BYTES
+    setup.acknowledger.rest()
+    assert other.told() == [1, 2]
+    other.end()
+
+
+def test_bytes_of_the_older_link_do_not_count_on_another(setup: Setup) -> None:
+    other = Setup()
+    setup.link.received_bytes = 10 * MANY_BYTES
+    setup.acknowledger.rest()
+    setup.acknowledger.take_over(other.link)
+    other.leave_something_unread()
+    other.link.received_bytes = MANY_BYTES
+    setup.handle(1)
+    setup.acknowledger.rest()
+    assert other.told() == [1]
+    other.end()
+
+
+def test_over_a_link_that_is_lost_nothing_is_told_and_nothing_counts_as_told(setup: Setup) -> None:
+    setup.handle(1)
+    setup.link.abort()
+    setup.acknowledger.acknowledge()
+    assert setup.session.owes
+    assert setup.link.outbox.bytes == 0
+
+
+def test_after_our_goodbye_nothing_is_acknowledged(setup: Setup) -> None:
+    setup.handle(1)
+    setup.link.put_control(pb.DisconnectPacket())
+    setup.acknowledger.acknowledge()
+    assert [packet.WhichOneof("body") for packet in setup.hear()] == ["disconnect"]
+
+
+def test_after_the_peers_goodbye_what_was_handled_is_acknowledged(setup: Setup) -> None:
+    setup.handle(1)
+    setup.link.connection.received(KINDS["disconnect"], 1)
+    setup.acknowledger.acknowledge()
+    assert setup.told() == [1]
+
+
+def test_a_timer_that_fires_after_the_end_sends_nothing(setup: Setup) -> None:
+    setup.handle(1)
+    setup.acknowledger.rest()
+    setup.session.end()
+    setup.link.abort()
+    setup.link.release()
+    setup.timer.fire()
+    assert setup.told() == []
+
+
+def test_the_timer_serves_all_who_owe_once_and_starts_again() -> None:
+    setups = [Setup(), Setup()]
+    timer = AcknowledgeTimer(0.001)
+    acknowledgers = [Acknowledger(one.session, one.link, timer) for one in setups]
+    for number in (1, 2):
+        for one, acknowledger in zip(setups, acknowledgers, strict=True):
+            one.handle(1)
+            acknowledger.rest()
+        assert [one.told() for one in setups] == [list(range(1, number))] * 2
+        wait_until(lambda number=number: all(one.told() == list(range(1, number + 1)) for one in setups))
+    gevent.sleep(0.005)
+    assert [one.told() for one in setups] == [[1, 2]] * 2
+    for one in setups:
+        one.end()

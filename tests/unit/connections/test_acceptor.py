@@ -1,0 +1,201 @@
+"""Receptions with real sockets, and handshakes that do what a test wants."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event as Flag
+
+from peernet.config import NetworkConfig
+from peernet.connections import descriptors
+from peernet.connections.acceptor import Acceptor
+from peernet.errors import TransportError
+from peernet.runtime import rng
+from peernet.transport.tcp import TcpTransport
+from peernet.trust.policy import IncomingPeerTrustPolicy
+from tests.support import wait_until
+
+
+class Door:
+    """A reception and those who come to it. Handshakes go on until their stranger leaves."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.counters: Counter[str] = Counter()
+        self.policy = IncomingPeerTrustPolicy()
+        self.begun = 0
+        self.reception = Acceptor(
+            NetworkConfig(**limits),
+            self.counters,
+            lambda peer: self.policy.admits(peer),
+            TcpTransport,
+            self._introduce,
+            lambda introduced: None,
+            lambda peer, reason: None,
+            lambda identifier: False,
+        )
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._near: list[socket.socket] = []
+
+    def _introduce(self, tcp: TcpTransport) -> Any:
+        self.begun += 1
+        while tcp.recv():
+            continue
+        raise TransportError("the other side hung up")
+
+    def come(self, host: str = "192.0.2.1") -> socket.socket:
+        """Somebody connects, as if from an address. Returns their end."""
+        near = socket.create_connection(self._server.getsockname())
+        self._near.append(near)
+        far, _ = self._server.accept()
+        self.reception.accepted(far, (host, 4000 + len(self._near)))
+        return near
+
+    @property
+    def strangers(self) -> int:
+        return len(self.reception._admission)
+
+    def shut(self) -> None:
+        self.reception.greenlets.kill()
+        for sock in (self._server, *self._near):
+            sock.close()
+
+
+Doors = Callable[..., Door]
+
+
+@pytest.fixture
+def doors() -> Iterator[Doors]:
+    made: list[Door] = []
+
+    def make(**limits: Any) -> Door:
+        made.append(Door(**limits))
+        return made[-1]
+
+    yield make
+    for door in made:
+        door.shut()
+
+
+def is_hung_up_on(sock: socket.socket) -> bool:
+    with gevent.Timeout(5):
+        try:
+            return sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def test_a_stranger_has_a_place_until_the_handshake_is_over(doors: Doors) -> None:
+    door = doors()
+    near = door.come()
+    wait_until(lambda: door.begun == 1)
+    assert door.strangers == 1
+    near.close()
+    wait_until(lambda: not door.strangers)
+    assert door.counters == {"handshake_failed": 1}
+
+
+def test_who_is_refused_is_hung_up_on_at_once_and_counted_by_reason(doors: Doors) -> None:
+    door = doors(max_handshakes_per_address=2, accept_burst=3, accept_rate=0.001)
+    nears = [door.come() for _ in range(4)]
+    assert is_hung_up_on(nears[2])
+    assert is_hung_up_on(nears[3])
+    assert door.counters == {"refused_address_limit": 1, "refused_accept_rate": 1}
+    assert door.strangers == 2
+
+
+def test_a_blocked_address_uses_up_nothing(doors: Doors) -> None:
+    door = doors(accept_burst=1, accept_rate=0.001)
+    door.policy = IncomingPeerTrustPolicy(blocked_networks=frozenset({"192.0.2.0/24"}))
+    for host in ("192.0.2.1", "::ffff:192.0.2.1"):
+        assert is_hung_up_on(door.come(host))
+    assert door.counters == {"blocked_networks": 2}
+    door.policy = IncomingPeerTrustPolicy()
+    door.come("192.0.2.1")
+    assert door.strangers == 1
+
+
+def test_who_gives_way_is_cut_and_counted_once(doors: Doors) -> None:
+    door = doors(max_handshakes=2, handshake_grace=0)
+    first = door.come("192.0.2.1")
+    door.come("192.0.2.2")
+    wait_until(lambda: door.begun == 2)
+    door.come("192.0.2.3")
+    assert is_hung_up_on(first)
+    wait_until(lambda: door.begun == 3 and door.counters)
+    assert door.counters == {"handshake_gave_way": 1}
+    assert door.strangers == 2
+
+
+def test_early_drops_are_a_matter_of_chance(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = doors(max_handshakes=4, early_drop_from=1)
+    door.come("192.0.2.1")
+    monkeypatch.setattr(rng, "uniform", lambda least, most: 0.99)
+    door.come("192.0.2.2")
+    monkeypatch.setattr(rng, "uniform", lambda least, most: 0.0)
+    assert is_hung_up_on(door.come("192.0.2.3"))
+    assert door.counters == {"refused_early_drop": 1}
+
+
+def test_nobody_is_let_in_when_descriptors_are_scarce(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = doors()
+    monkeypatch.setattr(descriptors, "soft_limit", lambda: 0)
+    assert is_hung_up_on(door.come())
+    assert door.counters == {"refused_no_descriptors": 1}
+    monkeypatch.undo()
+    door.come()
+    assert door.strangers == 1
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in the handshake", "before it began"])
+def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bool) -> None:
+    door = doors()
+    near = door.come()
+    if begun:
+        wait_until(lambda: door.begun == 1)
+    door.reception.greenlets.kill()
+    wait_until(lambda: not door.strangers)
+    assert not door.reception._strangers
+    assert is_hung_up_on(near)
+
+
+def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
+    door = doors()
+
+    def fail(*arguments: object) -> None:
+        raise OSError("the connection was reset")
+
+    door.reception._take_over = fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="reset"):
+        door.come()
+    assert not door.strangers
+
+
+def test_a_handshake_that_takes_too_long_gives_its_place_back(doors: Doors) -> None:
+    door, hanging = doors(handshake_timeout=0.1), Flag()
+    door.reception._introduce = lambda tcp: hanging.wait()  # type: ignore[method-assign]
+    near = door.come()
+    assert is_hung_up_on(near)
+    assert door.counters == {"handshake_timeout": 1}
+    assert not door.strangers
+
+
+def test_many_resets_leave_nothing_behind(doors: Doors) -> None:
+    door = doors(accept_burst=10_000, max_handshakes_per_address=64)
+    for number in range(300):
+        near = door.come(f"192.0.2.{number % 250}")
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        near.close()
+    wait_until(lambda: not door.strangers)
+    assert not door.reception._strangers
+
+
+def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:
+    door = doors()
+    door.reception.not_accepted()
+    assert door.counters == {"accept_failed": 1}

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from peernet.config import NetworkConfig
+from peernet.connections.dialler import Dialler
+from peernet.connections.refusal import Refusal
+from peernet.errors import (
+    ConnectError,
+    ConnectTimeout,
+    IdentityError,
+    IdentityMismatchError,
+    RefusedByPeerError,
+    RefusedByPolicyError,
+    RemoteProtocolError,
+    SelfConnectionError,
+    TransportError,
+)
+from peernet.peers.address import PeerAddress
+from peernet.reasons import Reason
+from peernet.runtime import rng
+from tests.unit.sample_peers import ALICE
+
+WHERE = PeerAddress("192.0.2.1", 4000)
+
+
+class Tcp:
+    """A connection that only knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class World:
+    """A world in which dialling always works, introductions do what they are told, and pauses take no time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.outcomes: list[Any] = []
+        self.connections: list[Tcp] = []
+        self.pauses: list[float] = []
+        self.longest: list[float] = []
+        self.config = NetworkConfig(backoff_base=1.0, backoff_cap=5.0)
+        monkeypatch.setattr(gevent, "sleep", self.pauses.append)
+        monkeypatch.setattr(rng, "uniform", self.uniform)
+
+    def uniform(self, least: float, most: float) -> float:
+        assert least == self.config.backoff_base
+        self.longest.append(most)
+        return most / 2
+
+    def dial(self, address: PeerAddress) -> Tcp:
+        assert address is WHERE
+        self.connections.append(Tcp())
+        return self.connections[-1]
+
+    def introduce(self, tcp: Tcp, address: PeerAddress) -> Any:
+        assert tcp is self.connections[-1]
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome() if callable(outcome) else outcome
+
+    def run(self, *outcomes: Any, timeout: float = 1000.0, attempts: int = 3) -> Any:
+        self.outcomes = list(outcomes)
+        return Dialler(self.config, self.dial, self.introduce).dial(WHERE, timeout, attempts)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def busy(retry_after: float = 0.0, *, do_not_redial: bool = False) -> RefusedByPeerError:
+    return RefusedByPeerError("no room", Reason.BUSY, retry_after, do_not_redial)
+
+
+def test_the_first_attempt_that_works_is_the_last(world: World) -> None:
+    assert world.run("introduced") == "introduced"
+    assert [one.closed for one in world.connections] == [False]
+    assert world.pauses == []
+
+
+MAY_PASS: dict[str, Callable[[], Exception]] = {
+    "the connection broke": lambda: TransportError("broke"),
+    "the peer broke the protocol": lambda: RemoteProtocolError("garbage", Reason.BAD_PACKET),
+    "the peer has a strange key": lambda: IdentityError("RSA"),
+    "the peer is busy": busy,
+    "nobody listens": lambda: ConnectError("refused"),
+}
+
+
+@pytest.mark.parametrize("make", MAY_PASS.values(), ids=MAY_PASS)
+def test_a_failure_that_may_pass_is_tried_again(world: World, make: Callable[[], Exception]) -> None:
+    assert world.run(make(), make(), "introduced") == "introduced"
+    assert [one.closed for one in world.connections] == [True, True, False]
+    assert len(world.pauses) == 2
+
+
+@pytest.mark.parametrize("make", MAY_PASS.values(), ids=MAY_PASS)
+def test_of_several_attempts_the_last_ones_error_is_raised(world: World, make: Callable[[], Exception]) -> None:
+    last = ConnectError("the last one")
+    with pytest.raises(ConnectError, match="the last one"):
+        world.run(make(), make(), last)
+    assert [one.closed for one in world.connections] == [True] * 3
+    assert len(world.pauses) == 2
+
+
+FINAL: dict[str, tuple[Callable[[], Exception], type[ConnectError]]] = {
+    "another identity": (lambda: IdentityMismatchError("not her"), IdentityMismatchError),
+    "the peer blocks us": (lambda: RefusedByPeerError("no", Reason.BLOCKED), RefusedByPeerError),
+    "the peer is busy for good": (lambda: busy(do_not_redial=True), RefusedByPeerError),
+    "another network": (lambda: RefusedByPeerError("no", Reason.WRONG_NETWORK), RefusedByPeerError),
+    "our own policy": (lambda: Refusal(Reason.BLOCKED, rule="blocked_identifiers"), RefusedByPolicyError),
+    "ourselves": (lambda: Refusal(Reason.SELF_CONNECTION), SelfConnectionError),
+    "too slow": (lambda: ConnectTimeout("slow"), ConnectTimeout),
+}
+
+
+@pytest.mark.parametrize(("make", "raised"), FINAL.values(), ids=FINAL)
+def test_a_failure_that_will_not_pass_is_raised_at_once(
+    world: World, make: Callable[[], Exception], raised: type[ConnectError]
+) -> None:
+    with pytest.raises(raised):
+        world.run(make())
+    assert [one.closed for one in world.connections] == [True]
+    assert world.pauses == []
+
+
+def test_the_errors_of_the_connection_name_the_address_and_the_cause(world: World) -> None:
+    cause = TransportError("the connection broke: reset")
+    with pytest.raises(
+        ConnectError, match=r"no connection to 192\.0\.2\.1:4000: the connection broke: reset"
+    ) as caught:
+        world.run(cause, attempts=1)
+    assert caught.value.__cause__ is cause
+
+
+def test_our_own_refusal_names_the_rule_and_the_peer(world: World) -> None:
+    refusal = Refusal(Reason.BLOCKED, rule="blocked_identifiers")
+    refusal.identifier = ALICE
+    with pytest.raises(RefusedByPolicyError, match="this node's own rule blocked_identifiers") as caught:
+        world.run(refusal)
+    assert (caught.value.rule, caught.value.identifier) == ("blocked_identifiers", ALICE)
+
+
+def test_pauses_may_double_each_time_up_to_the_cap(world: World) -> None:
+    with pytest.raises(ConnectError):
+        world.run(*[ConnectError("no")] * 6, attempts=6)
+    assert world.longest[:5] == [2, 4, 5, 5, 5]
+    assert world.pauses == [1, 2, 2.5, 2.5, 2.5]
+
+
+def test_a_busy_peer_is_given_the_time_it_asks_for(world: World) -> None:
+    assert world.run(busy(30.0), busy(0.1), "introduced") == "introduced"
+    assert world.pauses == [30.0, 2.0]
+
+
+def test_a_pause_longer_than_the_time_left_is_not_made(world: World) -> None:
+    with pytest.raises(RefusedByPeerError, match="no room"):
+        world.run(busy(30.0), "never asked", timeout=20.0)
+    assert world.pauses == []
+
+
+@pytest.mark.parametrize("attempts", [0, -1])
+def test_no_attempt_is_an_error_too(world: World, attempts: int) -> None:
+    with pytest.raises(ConnectError, match="attempts must be at least 1"):
+        world.run(attempts=attempts)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same world, in which time passes."""
+    sleep = gevent.sleep
+    world = World(monkeypatch)
+    monkeypatch.setattr(gevent, "sleep", sleep)
+    return world
+
+
+def test_a_handshake_that_takes_too_long_is_a_timeout_that_is_not_tried_again(slow: World) -> None:
+    with pytest.raises(ConnectTimeout, match=r"192\.0\.2\.1:4000 did not complete the handshake in time"):
+        slow.run(lambda: gevent.sleep(60), timeout=0.01)
+    assert [one.closed for one in slow.connections] == [True]
+
+
+def test_a_connection_that_is_not_made_in_time_is_a_timeout(slow: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow, "dial", lambda address: gevent.sleep(60))
+    with pytest.raises(ConnectTimeout):
+        slow.run(timeout=0.01)
+
+
+def test_somebody_elses_timeout_passes_through(slow: World) -> None:
+    with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(0.01) as theirs:
+        slow.run(lambda: gevent.sleep(60))
+    assert caught.value is theirs
+    assert [one.closed for one in slow.connections] == [True]
+
+
+def test_an_attempt_that_is_killed_closes_its_connection(slow: World) -> None:
+    dialling = gevent.spawn(slow.run, lambda: gevent.sleep(60))
+    gevent.sleep(0.01)
+    dialling.kill(timeout=1)
+    assert [one.closed for one in slow.connections] == [True]

@@ -1,0 +1,64 @@
+"""What may be written for a peer."""
+
+from __future__ import annotations
+
+import pytest
+
+from peernet.errors import AddressError, ConfigurationError
+from peernet.node.directory import Directory, check_peer, network_of
+
+ANNA = "anna" + "a" * 48
+ANNE = "anne" + "a" * 48
+BERT = "bert" + "a" * 48
+
+
+@pytest.fixture
+def directory() -> Directory:
+    return Directory([(ANNA, ["127.0.0.1:1"]), (ANNA, []), (ANNE, ["127.0.0.1:2"]), (BERT, ["127.0.0.1:2"])])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("anna", ANNA),
+        ("b", BERT),
+        ("BERT", BERT),
+        ("c" * 52, "c" * 52),
+        ("127.0.0.1:1", ANNA),
+        ("peer://127.0.0.1:1", ANNA),
+        (f"peer://{'d' * 52}@127.0.0.1:1", "d" * 52),
+    ],
+)
+def test_a_peer_is_found(directory: Directory, text: str, meant: str) -> None:
+    assert directory.identifier(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("ann", "2 peers can be meant"),
+        ("127.0.0.1:2", "2 peers can be meant"),
+        ("zorro", "no known peer"),
+        ("", "no known peer"),
+        ("127.0.0.1:9", "no known peer is at"),
+    ],
+)
+def test_nobody_or_several_are_meant(directory: Directory, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        directory.identifier(text)
+
+
+@pytest.mark.parametrize("text", ["a b", "a@b", ":", "../x", ""])
+def test_what_can_be_no_peer(text: str) -> None:
+    with pytest.raises(AddressError):
+        check_peer(text)
+
+
+def test_networks() -> None:
+    assert network_of("10.0.0.0/8") == "10.0.0.0/8"
+    assert network_of("10.0.0.1") == "10.0.0.1/32"
+    assert network_of("2001:db8::/32") == "2001:db8::/32"
+    assert network_of("abc") is None
+    assert network_of(f"peer://{ANNA}@10.0.0.1:5") is None
+    with pytest.raises(ConfigurationError, match="not a network"):
+        network_of("10.0.0.1/8")

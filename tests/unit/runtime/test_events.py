@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import logging
+
+import gevent
+import pytest
+from greenlet import GreenletExit
+
+from peernet.runtime.events import Event
+from tests.support import Recorder
+
+
+def test_listeners_are_called_in_the_order_they_came() -> None:
+    event, calls = Event("something"), []
+    event.add(lambda value: calls.append(("first", value)))
+    event.add(lambda value: calls.append(("second", value)))
+    event.fire(5)
+    assert calls == [("first", 5), ("second", 5)]
+
+
+def test_nobody_has_to_listen() -> None:
+    event = Event("something")
+    event.fire(1, 2, 3)
+    assert event.listeners == ()
+
+
+def test_add_is_a_decorator() -> None:
+    event = Event("something")
+
+    @event.add
+    def listener() -> str:
+        return "still a function"
+
+    assert listener() == "still a function"
+    assert event.listeners == (listener,)
+
+
+def test_a_removed_listener_hears_no_more() -> None:
+    event, one, other = Event("something"), Recorder(), Recorder()
+    event.add(one)
+    event.add(other)
+    event.remove(one)
+    event.remove(one)
+    event.fire()
+    assert (len(one), len(other)) == (0, 1)
+
+
+def test_bound_methods_can_be_removed() -> None:
+    class Owner:
+        def listen(self) -> None: ...
+
+    event, owner = Event("something"), Owner()
+    event.add(owner.listen)
+    event.remove(owner.listen)
+    assert event.listeners == ()
+
+
+def test_a_failing_listener_is_logged_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    event, other = Event("something"), Recorder()
+
+    @event.add
+    def fail() -> None:
+        raise ValueError("oh dear")
+
+    event.add(other)
+    with caplog.at_level(logging.ERROR):
+        event.fire()
+    assert len(other) == 1
+    assert "a listener of something failed" in caplog.text
+    assert "oh dear" in caplog.text
+
+
+@pytest.mark.parametrize("error", [GreenletExit(), gevent.Timeout(5)])
+def test_what_is_addressed_to_the_greenlet_passes_through(error: BaseException) -> None:
+    event = Event("something")
+
+    @event.add
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        event.fire()
+
+
+def test_listeners_may_come_and_go_while_the_event_fires() -> None:
+    event, late = Event("something"), Recorder()
+
+    @event.add
+    def once() -> None:
+        event.remove(once)
+        event.add(late)
+
+    event.fire()
+    assert (event.listeners, len(late)) == ((late,), 0)
+    event.fire()
+    assert len(late) == 1

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peernet.runtime.text import MAX_CALLS, MAX_TEXT, printable, printable_traceback
+from tests.unit.hostile import HOSTILE, assert_harmless
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("grüß dich 👋", "grüß dich 👋"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\0b", r"a\x00b"),
+        ("\x9b1m", r"\x9b1m"),
+        ("left\u202eright", r"left\u202eright"),
+        ("\u2028", r"\u2028"),
+        ("\ud800", r"\ud800"),
+        (ValueError("oh\tdear"), r"oh\tdear"),
+    ],
+)
+def test_what_could_act_on_a_terminal_or_a_log_is_escaped(text: object, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(("length", "shown"), [(MAX_TEXT, "x" * MAX_TEXT), (MAX_TEXT + 1, "x" * (MAX_TEXT - 1) + "…")])
+def test_long_text_is_cut(length: int, shown: str) -> None:
+    assert printable("x" * length) == shown
+
+
+def test_the_limit_can_be_chosen() -> None:
+    assert printable("abcdef", limit=3) == "ab…"
+
+
+@given(st.text(alphabet=st.characters(), max_size=200))
+def test_whatever_comes_is_printable_and_can_be_encoded(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert len(shown) <= MAX_TEXT
+    assert shown.encode().decode() == shown
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_wants_to_act_on_a_terminal_cannot(text: str) -> None:
+    assert_harmless(printable(text), MAX_TEXT)
+
+
+def test_an_object_that_has_no_text_is_no_error() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    assert printable(Broken()) == "<Broken without a text>"
+
+
+def fail_after(calls: int, text: str) -> None:
+    if calls:
+        fail_after(calls - 1, text)
+    raise ValueError(text)
+
+
+def caught(text: str, calls: int = 0) -> ValueError:
+    with pytest.raises(ValueError) as failure:
+        fail_after(calls, text)
+    return failure.value
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_traceback_shows_where_but_not_what_acts_on_a_terminal(text: str) -> None:
+    lines = printable_traceback(caught(text)).splitlines()
+    for line in lines:
+        assert_harmless(line)
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", f"ValueError: {printable(text)}")
+    assert any("in fail_after" in line for line in lines)
+
+
+def test_a_traceback_tells_what_an_error_came_of() -> None:
+    later, sooner, hidden = caught("later"), caught("sooner"), caught("hidden")
+    later.__cause__ = sooner
+    sooner.__context__ = caught("first")
+    sooner.__context__.__context__ = hidden
+    sooner.__context__.__suppress_context__ = True
+    shown = printable_traceback(later)
+    assert [line for line in shown.splitlines() if line.startswith("ValueError")] == [
+        "ValueError: first",
+        "ValueError: sooner",
+        "ValueError: later",
+    ]
+
+
+def test_a_traceback_has_an_end() -> None:
+    error = caught("the last", calls=200)
+    error.__cause__ = error
+    shown = printable_traceback(error)
+    assert shown.count("in fail_after") <= 4 * MAX_CALLS
+    assert len(shown) < 16 * 1024
