@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ast
 import runpy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -52,23 +51,10 @@ def channel_states() -> Iterator[Row]:
 
 
 def rooms() -> Iterator[Row]:
-    """One row per row of LAYERS in tools/check_layers, with the first sentence of each module that exists."""
-    yield ("row", "room", "what it is")
-    for number, names in enumerate(runpy.run_path(str(ROOT / "tools" / "check_layers"))["LAYERS"], start=1):
-        for name in names:
-            path = _module(name)
-            if path is not None and path.name != "_version.py":
-                yield (str(number), f"``{name}``", _first_sentence(path))
-
-
-def _module(name: str) -> Path | None:
-    package = ROOT / "peernet"
-    return next((path for path in (package / f"{name}.py", package / name / "__init__.py") if path.exists()), None)
-
-
-def _first_sentence(path: Path) -> str:
-    summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
-    return " ".join(summary.split())
+    """One row per room, as ``tools/check_layers --table`` prints them."""
+    yield ("row", "room", "what it owns")
+    for row, name, what in runpy.run_path(str(ROOT / "tools" / "check_layers"))["table"]():
+        yield (row, f"``{name}``", what)
 
 
 def limit_rows() -> Iterator[Row]:
