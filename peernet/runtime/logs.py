@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from peernet.runtime.log_budget import BYTES_PER_HOUR, LogSites, Site
 from peernet.runtime.text import printable, printable_traceback
@@ -50,13 +51,40 @@ class SiteFilter(logging.Filter):
             _tell(site, "%d more messages of this kind were dropped in the last hour", dropped)
 
 
+class HandlerGuard:
+    """Calls the handlers of a program, and survives what they raise.
+
+    A handler is foreign code, called in the middle of ours: what it raised would end a channel. As with
+    :meth:`logging.Handler.handleError`, its error goes to stderr, unless ``logging.raiseExceptions`` is off.
+
+    Args:
+        call_handlers: gives a record to every handler.
+    """
+
+    def __init__(self, call_handlers: Callable[[logging.LogRecord], None]) -> None:
+        self._call_handlers = call_handlers
+        self._broken = logging.NullHandler()
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        try:
+            self._call_handlers(record)
+        except Exception:
+            self._broken.handleError(record)
+
+
 _FILTER = SiteFilter(LogSites())
 
 
 def get_logger(name: str) -> logging.Logger:
-    """``logging.getLogger(name)``, with the limits of peernet. Every module of peernet logs through one."""
+    """``logging.getLogger(name)``, with the limits of peernet, and guarded against the handlers of the program.
+
+    Every module of peernet logs through one.
+    """
     logger = logging.getLogger(name)
     logger.addFilter(_FILTER)
+    if not isinstance(logger.callHandlers, HandlerGuard):
+        # On the instance, because the class of all loggers is the program's own.
+        logger.callHandlers = HandlerGuard(logger.callHandlers)  # type: ignore[method-assign]
     return logger
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import gevent
 import pytest
 
 import peernet
@@ -183,6 +184,42 @@ def test_every_logger_of_peernet_has_the_limits() -> None:
     own = [logger for logger in loggers if isinstance(logger, logging.Logger)]
     assert len(own) > 10
     assert [one.name for one in own if not any(isinstance(each, SiteFilter) for each in one.filters)] == []
+
+
+class RaisingHandler(logging.Handler):
+    """A handler of a program that has a mistake."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ValueError("this handler is broken")
+
+
+def test_a_handler_that_raises_hurts_nobody(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    handler = RaisingHandler()
+    logger.addHandler(handler)
+    try:
+        logger.error("the disk is full")
+    finally:
+        logger.removeHandler(handler)
+    assert "this handler is broken" in capsys.readouterr().err
+
+
+def test_a_handler_may_be_interrupted(logger: logging.Logger) -> None:
+    class Interrupted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise gevent.Timeout
+
+    handler = Interrupted()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(gevent.Timeout):
+            logger.error("the disk is slow")
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_a_logger_is_guarded_once(logger: logging.Logger) -> None:
+    guard = logger.callHandlers
+    assert get_logger(logger.name).callHandlers is guard
 
 
 def test_the_check_of_the_layers_finds_a_logger_without_limits(tmp_path: Path) -> None:
