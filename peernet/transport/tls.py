@@ -18,10 +18,13 @@ from OpenSSL import SSL
 
 from peernet.errors import HandshakeError, TransportError
 from peernet.peers.identity import Identity, identifier_of
+from peernet.transport import openssl
 from peernet.transport.base import RECORD_SIZE
 from peernet.transport.tcp import TcpTransport
 
 SHORT_RECORD = 2 * 1024
+# Those of the two types of key that peers use (peernet.peers.identity): nobody is asked for what would be refused.
+SIGNATURES = ("ed25519", "ecdsa_secp256r1_sha256")
 
 # A node that has no room, or blocks an address, hangs up before it says a word.
 HUNG_UP = "the other side hung up during the TLS handshake: it may be busy, or block this address, or not speak TLS"
@@ -40,7 +43,9 @@ class TlsContext:
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection needs no record buffers
         # A resumed session would prove possession of a ticket, not of the key.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_options(SSL.OP_NO_TICKET)
+        # Nothing is decompressed for somebody who has not proven who they are.
+        context.set_options(SSL.OP_NO_TICKET | openssl.NO_CERTIFICATE_COMPRESSION)
+        openssl.accept_only(context, SIGNATURES)
         self._context = context
 
     def wrap(self, tcp: TcpTransport, *, dialled: bool) -> TlsTransport:

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 
 from peernet.errors import TransportError
 from peernet.peers.identity import Identity, identifier_of
-from peernet.transport import tls
+from peernet.transport import openssl, tls
 from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport
 from peernet.transport.tls import TlsContext, TlsTransport
@@ -141,9 +141,53 @@ def test_a_client_with_another_type_of_key_is_refused(make: Any, context_for: An
 def test_a_server_with_another_type_of_key_is_refused(make: Any, context_for: Any, wire: Any) -> None:
     sock, transport = wire
     dialling = gevent.spawn(TlsContext(ALICE).wrap, transport, dialled=True)
+    with pytest.raises(OSError, match="NO_SUITABLE_SIGNATURE_ALGORITHM"):  # it hears that its key is of no use
+        context_for(make(), server=True).wrap_socket(sock, server_side=True)
+    refused(dialling)
+
+
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
+def test_a_key_is_refused_by_its_type_also_where_signatures_cannot_be_chosen(
+    make: Any, context_for: Any, wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openssl, "accept_only", lambda context, signatures: False)
+    sock, transport = wire
+    dialling = gevent.spawn(TlsContext(ALICE).wrap, transport, dialled=True)
     with pytest.raises(OSError, match="ALERT"):
         context_for(make(), server=True).wrap_socket(sock, server_side=True)
     refused(dialling)
+
+
+CERTIFICATE_REQUEST, SIGNATURE_ALGORITHMS, COMPRESS_CERTIFICATE = 13, 13, 27  # RFC 8446 4 and 4.2, RFC 8879
+
+
+def extensions_of(request: bytes) -> dict[int, bytes]:
+    """The extensions of a CertificateRequest (RFC 8446 4.3.2), by number."""
+    found, rest = {}, request[4 + 1 + request[4] + 2 :]  # behind its header, its context, and their length
+    while rest:
+        number, length = int.from_bytes(rest[:2], "big"), int.from_bytes(rest[2:4], "big")
+        found[number], rest = rest[4 : 4 + length], rest[4 + length :]
+    return found
+
+
+def test_a_client_is_asked_for_no_more_than_is_accepted(context_for: Any, wire: Any) -> None:
+    sock, transport = wire
+    requests = []
+    context = context_for(ACCEPTED["Ed25519"]())
+
+    def note(connection: object, direction: str, version: object, content: object, kind: int, data: bytes) -> None:
+        if kind == CERTIFICATE_REQUEST and direction == "read":
+            requests.append(data)
+
+    context._msg_callback = note  # the only way of the standard library to see what was asked
+    listening = listen_with_peernet(transport)
+    client = context.wrap_socket(sock)
+    listening.get(timeout=scaled(5))
+    client.close()
+    asked = extensions_of(requests[0])
+    # ed25519 and ecdsa_secp256r1_sha256 (RFC 8446 4.2.3), behind the length of the list.
+    assert asked[SIGNATURE_ALGORITHMS] == bytes.fromhex("0004 0807 0403")
+    assert COMPRESS_CERTIFICATE not in asked
 
 
 def test_a_client_without_a_certificate_is_refused(context_for: Any, wire: Any) -> None:
