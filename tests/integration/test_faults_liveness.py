@@ -367,11 +367,11 @@ def test_looking_after_many_channels_lets_others_run(networks: Networks, monkeyp
     node.routines["liveness"].stop()
     seen: list[str] = []
 
-    def take_long(channel: PeerChannel, now: float, lag: float) -> None:
+    def take_long(channel: ChannelControl, now: float, lag: float) -> None:
         seen.append("channel")
         time.sleep(0.002)
 
-    monkeypatch.setattr(PeerChannel, "tick", take_long)
+    monkeypatch.setattr(ChannelControl, "tick", take_long)
     gevent.spawn(seen.append, "others")
     node._switch.tick(time.monotonic(), 0.0)
     assert seen == ["channel", "others", "channel", "channel"]
