@@ -14,6 +14,7 @@ import pytest
 from gevent.event import Event as Flag
 
 from peernet import IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
+from peernet.channel.control import ChannelControl
 from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, dial, pb, varint
