@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from peernet.runtime.greenlets import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -15,8 +16,8 @@ Listener = TypeVar("Listener", bound=Callable[..., Any])
 class Event:
     """A named event. Listeners run in the order they were added, in the greenlet that fires.
 
-    A listener that raises is logged and the next one runs; ``GreenletExit`` and
-    ``gevent.Timeout`` pass through, because they are addressed to the greenlet.
+    A listener that raises is logged and the next one runs, whatever it raises. Only what is addressed to the
+    greenlet passes through; see :func:`~peernet.runtime.greenlets.is_addressed_here`.
 
     Attributes:
         listeners: who listens; replaced, never changed, so that it is safe to iterate.
@@ -41,7 +42,10 @@ class Event:
         for listener in self.listeners:
             try:
                 listener(*args)
-            except Exception:
+            except BaseException as error:
+                if is_addressed_here(error):
+                    raise
                 logger.exception("a listener of %s failed", self.name)
+                raise_in_main(error)
                 well = False
         return well
