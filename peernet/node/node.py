@@ -6,6 +6,7 @@ import time
 
 from gevent.event import Event as Flag
 
+from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import ignore
 from peernet.cli.lines import formatter
 from peernet.cli.writer import LineWriter
@@ -89,7 +90,7 @@ class Node:
         self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
         self._install_handlers()
         self.events = EventLog(self.network, self._show, writer.wait_for_room)
-        self._kept = PersistentPeers(self.network, self._dial_failed)
+        self._kept = PersistentPeers(self.network.config, self._dial, self._dial_failed)
         self._control = ControlServer(home, self._answer)
         self._stop_asked = Flag()
         self.ended = Flag()
@@ -166,6 +167,9 @@ class Node:
 
     def _show(self, event: EventObject) -> None:
         self._writer.put(self._line_of(event))
+
+    def _dial(self, address: str) -> PeerChannel:
+        return self.network.connect(address, attempts=1)
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
         logger.info("> %s not connected: %s", address, printable(error))
