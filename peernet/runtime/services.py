@@ -7,7 +7,6 @@ started is stopped again. Of two calls that meet, one that starts and one that s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -56,31 +55,36 @@ class Service(Protocol):
     def stop(self, timeout: float, /) -> object:
         """Stop within so many seconds, which may be 0.
 
-        It may be called although :meth:`start` was interrupted. It runs in a greenlet of its own, which is killed half a
-        second after the time is up.
+        It may be called although :meth:`start` was interrupted. It runs in a greenlet of its own, which is killed half
+        a second after the time is up.
         """
 
 
-def _nothing(*_: object) -> None:
+def _nothing() -> None:
     """For parts that have nothing to start, or nothing to stop."""
 
 
-@dataclass(frozen=True)
 class Part:
-    """A service that is made of two functions.
+    """A service that is made of two functions, neither of which waits for long.
 
-    Attributes:
+    Args:
         name: what the log calls it.
         start: as :meth:`Service.start`.
-        stop: as :meth:`Service.stop`.
+        stop: as :meth:`Service.stop`, without the time.
     """
 
-    name: str
-    start: Callable[[], object] = _nothing
-    stop: Callable[[float], object] = _nothing
+    def __init__(
+        self, name: str, start: Callable[[], object] = _nothing, stop: Callable[[], object] = _nothing
+    ) -> None:
+        self.name = name
+        self._start = start
+        self._stop = stop
 
-    def __str__(self) -> str:
-        return self.name
+    def start(self) -> None:
+        self._start()
+
+    def stop(self, timeout: float, /) -> None:
+        self._stop()
 
 
 class Services:
@@ -116,14 +120,21 @@ class Services:
         if not self.running:
             raise ConfigurationError("the network is not started; call start() first")
 
+    def check_stopped(self) -> None:
+        """
+        Raises:
+            ConfigurationError: they are running, or partly so.
+        """
+        if self.state is not RunState.STOPPED:
+            raise ConfigurationError("the network is running; stop it first")
+
     def add(self, service: Service) -> None:
         """Add a service: it starts after the others, and stops before them.
 
         Raises:
-            ConfigurationError: the others are started already.
+            ConfigurationError: the others are running already.
         """
-        if self.state is not RunState.STOPPED:
-            raise ConfigurationError("the network is started; add services before")
+        self.check_stopped()
         self._services.append(service)
 
     def start(self) -> None:
@@ -144,8 +155,8 @@ class Services:
     def stop(self, timeout: float, *, wait: bool = True) -> None:
         """Stop all that was started, the last one first. Idempotent.
 
-        It goes on if the caller is interrupted. A service that hangs is left to itself, so this takes half a second more
-        than ``timeout`` for each one that does.
+        It goes on if the caller is interrupted. A service that hangs is left to itself, so this takes half a second
+        more than ``timeout`` for each one that does.
 
         Args:
             timeout: seconds for all together.
@@ -203,10 +214,11 @@ class Services:
             self._move(RunState.STOPPED)
 
     def _stop_one(self, service: Service, timeout: float) -> None:
-        stopping = spawn(f"stop of {service}", service.stop, timeout)
+        name = getattr(service, "name", type(service).__name__)
+        stopping = spawn(f"stop of {name}", service.stop, timeout)
         stopping.join(timeout + GRACE)
         if not stopping.dead:
-            logger.warning("%s does not stop in time; going on without it", service)
+            logger.warning("%s does not stop in time and is left to itself", name)
             stopping.kill(block=False)
 
     def _move(self, state: RunState) -> None:
