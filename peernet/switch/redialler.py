@@ -91,10 +91,15 @@ class Redialler:
         self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
         self._greenlets = Group()
+        self._stopped = True
+
+    def start(self) -> None:
+        """Dial from now on."""
+        self._stopped = False
 
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
-        if channel.dialled:
+        if channel.dialled and not self._stopped:
             record = self._records.setdefault(channel, _Record())
             record.pause.end()  # if it was lost before, and has come back by itself
             record.pause = pause = _Pause()
@@ -107,7 +112,8 @@ class Redialler:
             record.pause.end()
 
     def stop(self) -> None:
-        """Dial no more."""
+        """Dial no more, whatever is lost from now on."""
+        self._stopped = True
         self._greenlets.kill()
         self._records.clear()
 

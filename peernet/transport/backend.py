@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from peernet.peers.address import PeerAddress
@@ -80,3 +80,47 @@ class TcpBackend:
 
     def secure(self, identity: Identity) -> TlsContext:
         return TlsContext(identity)
+
+
+class Listeners:
+    """Where a network listens.
+
+    Args:
+        backend: how.
+        addresses: where; port 0 lets the system choose.
+        accepted: as for :meth:`Backend.listen`.
+        failed: as for :meth:`Backend.listen`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        addresses: Sequence[PeerAddress],
+        accepted: Callable[[Any, tuple[str, int]], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._backend = backend
+        self._wanted = addresses
+        self._accepted = accepted
+        self._failed = failed
+        self._listening: list[Listening] = []
+
+    @property
+    def addresses(self) -> list[PeerAddress]:
+        """The addresses where connections are accepted now, with the ports that were chosen."""
+        return [one.address for one in self._listening]
+
+    def start(self) -> None:
+        """Listen at all addresses.
+
+        Raises:
+            ListenError: one cannot be listened on. Call :meth:`stop` then, as after any other interruption.
+        """
+        for address in self._wanted:
+            self._listening.append(self._backend.listen(address, self._accepted, self._failed))
+
+    def stop(self) -> None:
+        """Listen nowhere any more. Idempotent."""
+        listening, self._listening = self._listening, []
+        for one in listening:
+            one.stop()
