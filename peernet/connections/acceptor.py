@@ -1,4 +1,4 @@
-"""Acceptor: from an accepted connection to a peer that has result itself, in the order of the gates."""
+"""Acceptor: from an accepted connection to a peer whose handshake is done, in the order of the gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gevent
 from gevent.pool import Group
 
 from peernet.config import NetworkConfig
-from peernet.connections.gate import Gate, Guest
+from peernet.connections.gate import Gate, Runnable
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
 from peernet.connections.slots import GAVE_WAY, HandshakeSlots, Slot
@@ -42,7 +42,8 @@ class Acceptor:
         counters: one count per reason for which somebody was sent away.
 
     Attributes:
-        strangers: those who have not result themselves yet.
+        slots: of those whose handshake is not done yet.
+        strangers: their connections.
         greenlets: one for each of those who have come, for as long as they are here.
     """
 
@@ -59,7 +60,7 @@ class Acceptor:
         self._take_over = take_over
         self._shake_hands = shake_hands
         self._counters = counters
-        self._slots = HandshakeSlots(config)
+        self.slots = HandshakeSlots(config)
         self.strangers: dict[Slot, Transport] = {}
         self.greenlets = Group()
 
@@ -76,7 +77,7 @@ class Acceptor:
         self._counters[why] += 1
 
     def _find_slot(self, connection: Any, remote: tuple[str, int]) -> None:
-        verdict = self._slots.take(remote[0], clock.monotonic(), rng.uniform(0, 1))
+        verdict = self.slots.take(remote[0], clock.monotonic(), rng.uniform(0, 1))
         if verdict.gives_way is not None:
             self.strangers.pop(verdict.gives_way).abort()
         if verdict.slot is None:
@@ -85,7 +86,7 @@ class Acceptor:
         try:
             tcp = self._take_over(connection, remote)
         except BaseException:
-            self._slots.free(verdict.slot)
+            self.slots.free(verdict.slot)
             raise
         self._begin(verdict.slot, tcp)
 
@@ -96,36 +97,36 @@ class Acceptor:
         self.greenlets.add(receiving)
 
     def _forget(self, slot: Slot) -> None:
-        """The greenlet of a stranger has ended; if it was killed before it ran, nobody else has cleared up."""
+        """The greenlet of a stranger has ended; if it was killed before it ran, nobody else has cleaned up."""
         tcp = self._free(slot)
         if tcp is not None:
             tcp.close()
 
     def _free(self, slot: Slot) -> Transport | None:
-        self._slots.free(slot)
+        self.slots.free(slot)
         return self.strangers.pop(slot, None)
 
     def _receive(self, slot: Slot, tcp: Transport) -> None:
-        guest = self._take_in(slot, tcp)
-        if guest is not None:
-            guest.run()
+        admitted = self._take_in(slot, tcp)
+        if admitted is not None:
+            admitted.run()
 
-    def _take_in(self, slot: Slot, tcp: Transport) -> Guest | None:
+    def _take_in(self, slot: Slot, tcp: Transport) -> Runnable | None:
         try:
-            result = self._introduce(slot, tcp)
+            result = self._shake_in_time(slot, tcp)
         finally:
             self._free(slot)
         if result is None:
             return None
         if result.peer.proven and self._gate.knows(result.peer.identifier):
-            self._slots.recognise(slot, result.peer.identifier, clock.monotonic())
+            self.slots.recognise(slot, result.peer.identifier, clock.monotonic())
         try:
             return self._gate.welcome(result)
         except Refusal as refusal:
             self._note(tcp, refusal.reason, str(refusal))
             return None
 
-    def _introduce(self, slot: Slot, tcp: Transport) -> HandshakeResult | None:
+    def _shake_in_time(self, slot: Slot, tcp: Transport) -> HandshakeResult | None:
         result = None
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:

@@ -57,7 +57,7 @@ class Dialler:
             gevent.get_hub().loop.run_callback(self._give_up, one)
 
     def dial(self, address: PeerAddress, timeout: float, attempts: int) -> HandshakeResult:
-        """Connect to a peer and get acquainted.
+        """Connect to a peer and do the handshake.
 
         Between attempts it waits a random time (full jitter) that may double each time.
 
@@ -103,9 +103,9 @@ class Dialler:
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
             tcp = self._connect(address)
-            introduced = self._shake_hands(tcp, address)
+            result = self._shake_hands(tcp, address)
             done = True
-            return introduced
+            return result
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise

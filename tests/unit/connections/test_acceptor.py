@@ -66,7 +66,7 @@ class Door:
 
     @property
     def strangers(self) -> int:
-        return len(self.acceptor.strangers)
+        return len(self.acceptor.slots)
 
     def shut(self) -> None:
         self.acceptor.greenlets.kill()
@@ -98,7 +98,7 @@ def is_hung_up_on(sock: socket.socket) -> bool:
             return True
 
 
-def test_a_stranger_has_a_place_until_the_handshake_is_over(doors: Doors) -> None:
+def test_a_stranger_has_a_slot_until_the_handshake_is_over(doors: Doors) -> None:
     door = doors()
     near = door.come()
     wait_until(lambda: door.begun == 1)
@@ -158,10 +158,11 @@ def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bo
         wait_until(lambda: door.begun == 1)
     door.acceptor.greenlets.kill()
     wait_until(lambda: not door.strangers)
+    assert not door.acceptor.strangers
     assert is_hung_up_on(near)
 
 
-def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
+def test_a_socket_that_cannot_be_used_takes_no_slot(doors: Doors) -> None:
     door = doors()
 
     def fail(*arguments: object) -> None:
@@ -173,7 +174,7 @@ def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
     assert not door.strangers
 
 
-def test_a_handshake_that_takes_too_long_gives_its_place_back(doors: Doors) -> None:
+def test_a_handshake_that_takes_too_long_gives_its_slot_back(doors: Doors) -> None:
     door, hanging = doors(handshake_timeout=0.1), Flag()
     door.shake_hands = lambda tcp: hanging.wait()
     near = door.come()
@@ -189,6 +190,7 @@ def test_many_resets_leave_nothing_behind(doors: Doors) -> None:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         near.close()
     wait_until(lambda: not door.strangers)
+    assert not door.acceptor.strangers
 
 
 def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:
