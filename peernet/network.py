@@ -21,6 +21,7 @@ from peernet.config import NetworkConfig
 from peernet.connections.acceptor import Acceptor
 from peernet.connections.dialler import Dialler
 from peernet.connections.handshaker import Handshaker, check_network_name
+from peernet.connections.retry import DialTurns
 from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.peers.address import PeerAddress
@@ -140,7 +141,8 @@ class PeerNetwork:
             self.config, switch, self._backend.take_over, self._handshaker.inbound, switch.counters
         )
         self._connector = Connector(self.config, self._dialler, switch)
-        self._redialler = Redialler(self.config, self._connector.redial)
+        self._dial_turns = DialTurns(self.config)
+        self._redialler = Redialler(self.config, self._dial_turns, self._connector.redial)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
@@ -418,7 +420,7 @@ class PeerNetwork:
     def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
-        return DurableOutbox(self, path)
+        return DurableOutbox(self, path, self._dial_turns)
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gevent
-from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.dialler import backoff
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
-from peernet.reasons import Reason
+from peernet.connections.retry import Backoff, DialTurns, judge, judge_end
+from peernet.errors import PeerNetError
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -27,6 +25,7 @@ class Caller:
 
     Args:
         config: the limits.
+        turns: to dial, shared with others.
         dial: dials an address of a peer.
         addresses: the ``host:port`` texts that are known of a peer.
         wanted: whether a channel to a peer is wanted and not there.
@@ -35,6 +34,7 @@ class Caller:
     def __init__(
         self,
         config: NetworkConfig,
+        turns: DialTurns,
         dial: Callable[[str, str], object],
         addresses: Callable[[str], list[str]],
         wanted: Callable[[str], bool],
@@ -43,7 +43,7 @@ class Caller:
         self._dial = dial
         self._addresses = addresses
         self._wanted = wanted
-        self._turns = BoundedSemaphore(config.max_redials)
+        self._turns = turns
         self._peers: set[str] = set()  # that are being called
         self._greenlets = Group()
         self._stopped = True
@@ -60,9 +60,11 @@ class Caller:
 
     def call_again(self, channel: PeerChannel) -> None:
         """Dial the peer whose channel has ended, unless one of the two does not want that."""
-        gone_for_good = channel.do_not_redial or (channel.reason is Reason.CLOSED and not channel.ended_by_peer)
-        if not gone_for_good:
-            self.call(channel.peer.identifier, max(channel.retry_after, backoff(self._config, 0)))
+        verdict = judge_end(channel)
+        if not verdict.hopeless:
+            backoff = Backoff(self._config)
+            backoff.fail()
+            self.call(channel.peer.identifier, backoff.pause(verdict.retry_after))
 
     def stop(self) -> None:
         """Dial no more."""
@@ -70,7 +72,7 @@ class Caller:
         self._greenlets.kill()
 
     def _call(self, peer: str, pause: float) -> None:
-        failures = 0
+        backoff = Backoff(self._config)
         try:
             while True:
                 gevent.sleep(pause)
@@ -78,11 +80,10 @@ class Caller:
                 if not addresses or not self._wanted(peer):
                     return
                 error = self._try_all(peer, addresses)
-                if error is None or _is_final(error):
+                if error is None or (verdict := judge(error)).hopeless:
                     return
-                asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-                pause = max(asked, backoff(self._config, failures))
-                failures += 1
+                backoff.fail()
+                pause = backoff.pause(verdict.retry_after)
         finally:
             self._peers.discard(peer)
 
@@ -99,10 +100,3 @@ class Caller:
             else:
                 return None
         return error
-
-
-def _is_final(error: PeerNetError) -> bool:
-    """Whether there is no point in another attempt."""
-    if isinstance(error, SelfConnectionError) or not isinstance(error, ConnectError):
-        return True
-    return isinstance(error, RefusedByPeerError) and (error.do_not_redial or error.reason is Reason.SELF_CONNECTION)

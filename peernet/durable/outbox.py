@@ -14,6 +14,7 @@ from gevent.pool import Group
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
+from peernet.connections.retry import DialTurns
 from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
@@ -44,9 +45,10 @@ class DurableOutbox:
     Args:
         network: whose packets these are; it says when it starts and stops.
         path: of the file.
+        turns: to dial, shared with others.
     """
 
-    def __init__(self, network: PeerNetwork, path: str | Path) -> None:
+    def __init__(self, network: PeerNetwork, path: str | Path, turns: DialTurns) -> None:
         self.path = Path(path)
         self._network = network
         self._committer: Committer | None = None
@@ -55,7 +57,7 @@ class DurableOutbox:
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = Group()
-        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted)
+        self._calling = Caller(network.config, turns, self._dial, self._addresses_of, self._is_wanted)
         network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
         network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
 

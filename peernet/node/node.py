@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from gevent.event import Event as Flag
 
@@ -89,7 +90,7 @@ class Node:
         self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
         self._install_handlers()
         self.events = EventLog(self.network, self._show, writer.wait_for_room)
-        self._kept = PersistentPeers(self.network, self._dial_failed)
+        self._kept = PersistentPeers(self.network.config, partial(self.network.connect, attempts=1), self._dial_failed)
         self._control = ControlServer(home, self._answer)
         self._stop_asked = Flag()
         self.ended = Flag()

@@ -1,36 +1,37 @@
-"""KeptConnections: peers that a node keeps being connected to."""
+"""PersistentPeers: addresses that a node stays connected to."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import gevent
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
-from peernet.connections.dialler import backoff
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
-from peernet.network import PeerNetwork
-from peernet.reasons import Reason
+from peernet.config import NetworkConfig
+from peernet.connections.retry import Backoff, Verdict, judge, judge_end
+from peernet.errors import PeerNetError
 from peernet.runtime.greenlets import spawn
-
-# A connection that lasted this long was a success, and the next pause is short again. Seconds.
-HEALTHY_AFTER = 60.0
 
 # Called with the address, what went wrong, and the seconds until the next attempt or None.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
 
 
 class PersistentPeers:
-    """Dials addresses, and dials them again for ever when that fails or the connection ends.
+    """Dials addresses, and dials them again for ever when that fails or the channel ends.
 
     It gives up an address only if it leads back to this node, if the peer asks not to be
     dialled again, or if this node itself closed the channel.
+
+    Args:
+        config: the limits.
+        connect: makes one attempt to connect to an address, and returns the channel.
+        failed: told of every attempt that fails.
     """
 
-    def __init__(self, network: PeerNetwork, failed: Failed) -> None:
-        self._network = network
+    def __init__(self, config: NetworkConfig, connect: Callable[[str], PeerChannel], failed: Failed) -> None:
+        self._config = config
+        self._connect = connect
         self._failed = failed
         self._greenlets = Group()
 
@@ -43,35 +44,24 @@ class PersistentPeers:
         self._greenlets.kill()
 
     def _keep(self, address: str) -> None:
-        failures = 0
-        while True:
-            began = time.monotonic()
-            try:
-                channel = self._network.connect(address, attempts=1)
-            except PeerNetError as error:
-                pause = self._pause(failures, error)
-                self._failed(address, error, pause)
-                if pause is None:
-                    return
-            else:
-                channel.wait_closed()
-                if _ended_by_user(channel):
-                    return
-                pause = backoff(self._network.config, failures)
-            failures = 0 if time.monotonic() - began >= HEALTHY_AFTER else failures + 1
+        backoff = Backoff(self._config)
+        while (pause := self._live(address, backoff)) is not None:
             gevent.sleep(pause)
 
-    def _pause(self, failures: int, error: PeerNetError) -> float | None:
-        """Seconds until the next attempt; ``None`` if there is no point in one."""
-        if isinstance(error, SelfConnectionError) or not isinstance(error, ConnectError):
-            return None
-        if not isinstance(error, RefusedByPeerError):
-            return backoff(self._network.config, failures)
-        if error.do_not_redial or error.reason == Reason.SELF_CONNECTION:
-            return None
-        return max(error.retry_after, backoff(self._network.config, failures))
+    def _live(self, address: str, backoff: Backoff) -> float | None:
+        """Connect, and stay connected. Returns the seconds until the next attempt; ``None``: make no other."""
+        try:
+            channel = self._connect(address)
+        except PeerNetError as error:
+            pause = _pause_after(judge(error), backoff)
+            self._failed(address, error, pause)
+            return pause
+        channel.wait_closed()
+        # Up to the last sign of life: a channel may have been reconnecting in vain for minutes since.
+        backoff.connected_for(channel.last_received - channel.connected_at)
+        return _pause_after(judge_end(channel), backoff)
 
 
-def _ended_by_user(channel: PeerChannel) -> bool:
-    """Whether this node's own user ended the channel, and does not want it back."""
-    return channel.reason is Reason.CLOSED and not channel.ended_by_peer
+def _pause_after(verdict: Verdict, backoff: Backoff) -> float | None:
+    backoff.fail()
+    return None if verdict.hopeless else backoff.pause(verdict.retry_after)

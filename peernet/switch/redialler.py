@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gevent.event import Event as Flag
-from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.connections.retry import Backoff, DialTurns, judge
+from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
-from peernet.reasons import Reason
-from peernet.runtime import clock, rng
+from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -24,19 +23,6 @@ logger = get_logger(__name__)
 # One peer that is back speaks for the network, and not for the others: it makes them be
 # dialled at most this often. Seconds.
 HURRY_EVERY = 10.0
-
-# Refusals that will be the same next time.
-FINAL = frozenset(
-    {
-        Reason.BLOCKED,
-        Reason.NOT_ALLOWED,
-        Reason.REJECTED,
-        Reason.WRONG_NETWORK,
-        Reason.WRONG_VERSION,
-        Reason.SELF_CONNECTION,
-        Reason.BANNED,
-    }
-)
 
 
 class _Pause:
@@ -74,8 +60,8 @@ class _Record:
     ``not_before`` is the moment that the peer has asked to wait for.
     """
 
+    backoff: Backoff
     dialled_at: float = float("-inf")
-    failures: int = 0
     not_before: float = float("-inf")
     pause: _Pause = field(default_factory=_Pause)
 
@@ -91,21 +77,22 @@ class Redialler:
 
     Args:
         config: the limits.
+        turns: to dial, shared with others.
         dial: makes a connection to an address in so many seconds, and hands it to its channel.
     """
 
-    def __init__(self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object]) -> None:
+    def __init__(self, config: NetworkConfig, turns: DialTurns, dial: Callable[[PeerAddress, float], object]) -> None:
         self._config = config
         self._dial = dial
         self._records: dict[PeerChannel, _Record] = {}
-        self._turns = BoundedSemaphore(config.max_redials)
+        self._turns = turns
         self._hurried_at = float("-inf")
         self._greenlets = Group()
 
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
         if channel.dialled:
-            record = self._records.setdefault(channel, _Record())
+            record = self._records.setdefault(channel, _Record(Backoff(self._config)))
             record.pause.end()  # if it was lost before, and has come back by itself
             record.pause = pause = _Pause()
             self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
@@ -123,9 +110,8 @@ class Redialler:
 
     def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
         lost_at = clock.monotonic()
-        if lost_at - channel.connected_at >= self._config.healthy_after:
-            record.failures = 0
-        length = rng.uniform(0, self._config.backoff_base)
+        record.backoff.connected_for(lost_at - channel.connected_at)
+        length = record.backoff.pause_of_lost(0.0)
         while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
                 if pause.over or channel.state is not ChannelState.RECONNECTING:
@@ -136,11 +122,13 @@ class Redialler:
                 return self._hurry()
             if channel.state is not ChannelState.RECONNECTING:
                 return None
-            reason = _final(error)
-            if reason is not None:
-                return channel.end(reason, str(error))
-            record.failures += 1
-            length = self._next_pause(record, lost_at, error)
+            verdict = judge(error)
+            if verdict.final:
+                return channel.end(verdict.reason, str(error))
+            record.backoff.fail()
+            now = clock.monotonic()
+            record.not_before = now + verdict.retry_after
+            length = record.backoff.pause_of_lost(now - lost_at)
         return None
 
     def _hurry(self) -> None:
@@ -151,7 +139,8 @@ class Redialler:
         self._hurried_at = now
         for channel, record in self._records.items():
             if channel.state is ChannelState.RECONNECTING:
-                record.pause.shorten(self._moment_after(rng.uniform(0, self._config.backoff_base), channel, record))
+                length = record.backoff.pause_of_lost(0.0)
+                record.pause.shorten(self._moment_after(length, channel, record))
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
@@ -167,21 +156,3 @@ class Redialler:
             logger.info("= %s is not back: %s", peer.identifier[:8], error)
             return error
         return None
-
-    def _next_pause(self, record: _Record, lost_at: float, error: PeerNetError) -> float:
-        config, now = self._config, clock.monotonic()
-        if isinstance(error, RefusedByPeerError):
-            record.not_before = now + error.retry_after
-        doubled = config.backoff_base * 2.0 ** min(record.failures, 30)
-        return rng.uniform(0, min(config.backoff_cap, doubled, max(config.backoff_base, now - lost_at)))
-
-
-def _final(error: PeerNetError) -> Reason | None:
-    """With which reason to give up after an error; ``None`` if the next attempt may succeed."""
-    if isinstance(error, RefusedByPeerError):
-        return error.reason if error.reason in FINAL or error.do_not_redial else None
-    if isinstance(error, RefusedByPolicyError) and error.rule not in (Reason.DUPLICATE, Reason.SHUTDOWN):
-        return Reason.BLOCKED if error.rule.startswith("blocked") else Reason.NOT_ALLOWED
-    if isinstance(error, SelfConnectionError):
-        return Reason.SELF_CONNECTION
-    return None if isinstance(error, ConnectError) else Reason.SESSION_LOST

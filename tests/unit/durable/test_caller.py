@@ -10,6 +10,7 @@ import gevent
 import pytest
 
 from peernet.config import NetworkConfig
+from peernet.connections.retry import DialTurns
 from peernet.durable.caller import Caller
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.reasons import Reason
@@ -26,7 +27,8 @@ class World:
         self.errors: list[PeerNetError | None] = []  # of the next dials
         self.dialled: list[str] = []
         self.wanted = True
-        self.calling = Caller(CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted)
+        self.turns = DialTurns(CONFIG)
+        self.calling = Caller(CONFIG, self.turns, self._dial, lambda peer: self.addresses, lambda peer: self.wanted)
 
     def _dial(self, peer: str, address: str) -> None:
         self.dialled.append(address)
@@ -139,3 +141,14 @@ def test_the_time_that_the_peer_has_asked_for_is_respected(world: World) -> None
     gevent.sleep(0.05)
     assert world.dialled == []
     assert world.busy
+
+
+def test_the_turns_to_dial_are_shared_with_others(world: World) -> None:
+    taken = [world.turns.acquire(blocking=False) for _ in range(CONFIG.max_redials)]
+    assert all(taken)
+    world.calling.call("peer")
+    for _ in range(5):
+        gevent.sleep(0)
+    assert world.dialled == []
+    world.turns.release()
+    wait_until(lambda: world.dialled == ["one:1"])
