@@ -137,9 +137,7 @@ class PeerNetwork:
             self.config, switch, network_name, agent, insecure=insecure, listening=self._listening
         )
         self._dialler = Dialler(self.config, self._backend.dial, self._handshaker.dialled)
-        self._acceptor = Acceptor(
-            self.config, switch, self._backend.take_over, self._handshaker.inbound, switch.counters
-        )
+        self._acceptor = Acceptor(self.config, switch, self._handshaker.inbound, switch.counters)
         self._connector = Connector(self.config, self._dialler, switch)
         self._dial_turns = DialTurns(self.config)
         self._redialler = Redialler(self.config, self._dial_turns, self._connector.redial)

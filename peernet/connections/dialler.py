@@ -96,12 +96,12 @@ class Dialler:
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> HandshakeResult:
-        tcp: Transport | None = None
+        transport: Transport | None = None
         done = False
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
-            tcp = self._connect(address)
-            result = self._shake_hands(tcp, address)
+            transport = self._connect(address)
+            result = self._shake_hands(transport, address)
             done = True
             return result
         except gevent.Timeout as timeout:
@@ -114,8 +114,8 @@ class Dialler:
             raise ConnectError(f"no connection to {address.endpoint}: {error}") from error
         finally:
             timer.close()
-            if tcp is not None and not done:
-                tcp.close()
+            if transport is not None and not done:
+                transport.close()
 
 
 def _refused_here(refusal: Refusal) -> ConnectError:

@@ -32,12 +32,10 @@ class Door:
         self.counters: Counter[str] = Counter()
         self.policy = IncomingPeerTrustPolicy()
         self.begun = 0
-        self.take_over: Callable[..., TcpTransport] = TcpTransport
         self.shake_hands: Callable[[TcpTransport], Any] = self._wait_for_the_end
         self.acceptor = Acceptor(
             NetworkConfig(**limits),
             self,  # type: ignore[arg-type]  # handshakes that are never done ask nothing else
-            lambda sock, remote: self.take_over(sock, remote),
             lambda tcp: self.shake_hands(tcp),
             self.counters,
         )
@@ -61,7 +59,7 @@ class Door:
         near = socket.create_connection(self._server.getsockname())
         self._near.append(near)
         far, _ = self._server.accept()
-        self.acceptor.accepted(far, (host, 4000 + len(self._near)))
+        self.acceptor.accepted(TcpTransport(far, (host, 4000 + len(self._near))))
         return near
 
     @property
@@ -160,18 +158,6 @@ def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bo
     wait_until(lambda: not door.strangers)
     assert not door.acceptor.strangers
     assert is_hung_up_on(near)
-
-
-def test_a_socket_that_cannot_be_used_takes_no_slot(doors: Doors) -> None:
-    door = doors()
-
-    def fail(*arguments: object) -> None:
-        raise OSError("the connection was reset")
-
-    door.take_over = fail  # type: ignore[assignment]
-    with pytest.raises(OSError, match="reset"):
-        door.come()
-    assert not door.strangers
 
 
 def test_a_handshake_that_takes_too_long_gives_its_slot_back(doors: Doors) -> None:
