@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from google.protobuf.message import Message
 
 from peernet._version import __version__
@@ -21,7 +22,6 @@ from peernet.config import NetworkConfig
 from peernet.connections.acceptor import Acceptor
 from peernet.connections.dialler import Dialler
 from peernet.connections.handshaker import Handshaker, check_network_name
-from peernet.connections.retry import DialTurns
 from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.peers.address import PeerAddress
@@ -139,8 +139,8 @@ class PeerNetwork:
         self._dialler = Dialler(self.config, self._backend.dial, self._handshaker.dialled)
         self._acceptor = Acceptor(self.config, switch, self._handshaker.inbound, switch.counters)
         self._connector = Connector(self.config, self._dialler, switch)
-        self._dial_turns = DialTurns(self.config)
-        self._redialler = Redialler(self.config, self._dial_turns, self._connector.redial)
+        self._dial_turns = BoundedSemaphore(self.config.max_redials)
+        self._redialler = Redialler(self.config, self._connector.redial, self._dial_turns)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
@@ -195,16 +195,16 @@ class PeerNetwork:
     @property
     def active_peer_channels(self) -> list[PeerChannel]:
         """The open channels; a copy, safe to iterate while channels come and go."""
-        return list(self._switch.channels)
+        return [control.channel for control in self._switch.channels]
 
     @property
     def trusted_peer_channels(self) -> list[PeerChannel]:
         """The open channels that are trusted."""
-        return [channel for channel in self._switch.channels if channel.trusted]
+        return [channel for channel in self.active_peer_channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
-        return self._switch.channels.get(identifier)
+        return self._switch.channels.channel_to(identifier)
 
     # Life.
 
@@ -372,7 +372,8 @@ class PeerNetwork:
         Returns:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
-        return broadcast(message, self._switch.channels if channels is None else channels)
+        channels = self.active_peer_channels if channels is None else channels
+        return broadcast(message, channels, self._switch.channels.control_of)
 
     # Trust.
 
@@ -418,13 +419,13 @@ class PeerNetwork:
     def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
-        return DurableOutbox(self, path, self._dial_turns)
+        return DurableOutbox(self, path, self._dial_turns, lambda identifier: self._switch.channels.get(identifier))
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (
             greenlet in self._switch.greenlets
             or greenlet in self._acceptor.greenlets
-            or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
+            or any(control.has_spawned(greenlet) for control in self._switch.channels)
         )
 
     def _listening(self) -> list[str]:

@@ -10,7 +10,7 @@ from greenlet import greenlet
 from peernet.config import NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
-from peernet.connections.retry import Backoff, judge
+from peernet.connections.retry import backoff, judge
 from peernet.errors import (
     ConnectError,
     ConnectTimeout,
@@ -82,15 +82,13 @@ class Dialler:
             one.throw(_GivenUp)
 
     def _dial(self, address: PeerAddress, deadline: Deadline, attempts: int) -> HandshakeResult:
-        backoff = Backoff(self._config)
-        for attempt in range(1, attempts + 1):
+        for attempt in range(attempts):
             try:
                 return self._attempt(address, deadline)
             except ConnectError as error:
-                verdict = judge(error)
-                backoff.fail()
-                pause = backoff.pause(verdict.retry_after)
-                if attempt == attempts or not verdict.may_pass or pause >= deadline.cap(pause + 1):
+                judgement = judge(error)
+                pause = backoff(self._config, attempt, judgement.retry_after)
+                if attempt + 1 == attempts or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
                     raise
             gevent.sleep(pause)
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")

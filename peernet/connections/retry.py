@@ -1,79 +1,74 @@
-"""Retry: what a failed dial means, and how long to wait before the next one.
-
-Whoever dials more than once asks here: the dialler within one ``connect()``, the redialler for lost channels, the
-durable outbox for peers with stored packets, and persistent peers. They differ in patience only: each goes on
-up to another :class:`Outlook`.
-"""
+"""Retry: what a failed dial means, and how long to wait before the next one. All who dial more than once ask here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
-
-from gevent.lock import BoundedSemaphore
 
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.reasons import Reason
 from peernet.runtime import rng
 
-# Beyond so many doublings every pause is longer than any limit, and at last than a float can say.
-MOST_DOUBLINGS = 32
-
-
-class Outlook(IntEnum):
-    """When another dial may succeed, from soon to never."""
-
-    SOON = 1  # in seconds: the same ``connect()`` tries again, if it may
-    LATER = 2  # in minutes: a lost channel is still worth a dial
-    CHANGED = 3  # when somebody has changed a policy or a setting: whoever dials for ever goes on
-    NEVER = 4
+# With these a peer refuses the next dial of a session as well; only somebody's decision changes that.
+FINAL = frozenset(
+    {
+        Reason.BLOCKED,
+        Reason.NOT_ALLOWED,
+        Reason.REJECTED,
+        Reason.WRONG_NETWORK,
+        Reason.WRONG_VERSION,
+        Reason.SELF_CONNECTION,
+        Reason.BANNED,
+    }
+)
+# Our own rules that say that another connection is there, or that this node is going. All others are decisions.
+PASSING_RULES = frozenset({Reason.DUPLICATE, Reason.SHUTDOWN})
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a failed dial, or the end of a channel, means for whoever wants to have the peer.
+class Judgement:
+    """What a failed dial means.
 
     Attributes:
-        outlook: when another dial may succeed.
-        reason: why a channel ends that nobody dials for any more.
-        retry_after: seconds that the peer has asked to wait; 0 if it has not.
+        passes_soon: whether the same attempt may succeed a moment later, for whoever waits in ``connect()``.
+        ends_session: with which reason a session that waits for a connection ends; ``None`` if it goes on waiting.
+        hopeless: whether no dial to this address makes sense, until somebody asks for it again.
+        retry_after: the seconds that the peer asks to be left alone.
     """
 
-    outlook: Outlook
-    reason: Reason
+    passes_soon: bool = False
+    ends_session: Reason | None = None
+    hopeless: bool = False
     retry_after: float = 0.0
 
-    @property
-    def may_pass(self) -> bool:
-        """Whether the same attempt may succeed a little later."""
-        return self.outlook is Outlook.SOON
 
-    @property
-    def final(self) -> bool:
-        """Whether it will be the same as long as nobody changes a policy or a setting."""
-        return self.outlook >= Outlook.CHANGED
+def judge(error: PeerNetError) -> Judgement:
+    """What a failed dial means.
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether nobody should dial again, whatever is changed."""
-        return self.outlook is Outlook.NEVER
+    Somebody who is refused may be let in later: an operator unblocks, a rule changes. A session does not wait for
+    that, because its packets would; whoever wants the peer for ever does.
+    """
+    if isinstance(error, RefusedByPeerError):
+        return _judge_refusal(error)
+    if isinstance(error, SelfConnectionError):
+        return Judgement(ends_session=Reason.SELF_CONNECTION, hopeless=True)
+    if isinstance(error, RefusedByPolicyError) and error.rule not in PASSING_RULES:
+        blocked = error.rule.startswith("blocked")
+        return Judgement(ends_session=Reason.BLOCKED if blocked else Reason.NOT_ALLOWED)
+    if not isinstance(error, ConnectError):  # not a failed dial at all: the address, or this program, is wrong
+        return Judgement(ends_session=Reason.SESSION_LOST, hopeless=True)
+    return Judgement(passes_soon=type(error) is ConnectError)
 
 
-# What a peer says when it refuses; every other reason passes by itself.
-REFUSALS = {
-    Reason.BUSY: Outlook.SOON,
-    Reason.BLOCKED: Outlook.CHANGED,
-    Reason.NOT_ALLOWED: Outlook.CHANGED,
-    Reason.REJECTED: Outlook.CHANGED,
-    Reason.WRONG_NETWORK: Outlook.CHANGED,
-    Reason.WRONG_VERSION: Outlook.CHANGED,
-    Reason.BANNED: Outlook.CHANGED,
-    Reason.SELF_CONNECTION: Outlook.NEVER,
-}
-# This node's own rules that pass by themselves; every other one is a policy.
-PASSING_RULES = frozenset({Reason.DUPLICATE.value, Reason.SHUTDOWN.value})
+def _judge_refusal(error: RefusedByPeerError) -> Judgement:
+    final = error.do_not_redial or error.reason in FINAL
+    return Judgement(
+        passes_soon=error.reason == Reason.BUSY and not error.do_not_redial,
+        ends_session=error.reason if final else None,
+        hopeless=error.do_not_redial or error.reason == Reason.SELF_CONNECTION,
+        retry_after=error.retry_after,
+    )
 
 
 class EndedChannel(Protocol):
@@ -92,81 +87,30 @@ class EndedChannel(Protocol):
     def do_not_redial(self) -> bool: ...
 
 
-def judge(error: PeerNetError) -> Verdict:
-    """What a failed dial means."""
-    if isinstance(error, RefusedByPeerError):
-        outlook = Outlook.NEVER if error.do_not_redial else REFUSALS.get(error.reason, Outlook.LATER)
-        return Verdict(outlook, error.reason, error.retry_after)
-    if isinstance(error, RefusedByPolicyError):
-        reason = Reason.BLOCKED if error.rule.startswith("blocked") else Reason.NOT_ALLOWED
-        return Verdict(Outlook.LATER if error.rule in PASSING_RULES else Outlook.CHANGED, reason)
-    if isinstance(error, SelfConnectionError):
-        return Verdict(Outlook.NEVER, Reason.SELF_CONNECTION)
-    if type(error) is ConnectError:
-        return Verdict(Outlook.SOON, Reason.SESSION_LOST)
-    # What is left of connections: a timeout, or somebody else at the address. All else is a mistake of the caller.
-    return Verdict(Outlook.LATER if isinstance(error, ConnectError) else Outlook.NEVER, Reason.SESSION_LOST)
-
-
-def judge_end(channel: EndedChannel) -> Verdict:
+def judge_end(channel: EndedChannel) -> Judgement:
     """What the end of a channel means for whoever wants to have the peer back."""
     closed_here = channel.reason is Reason.CLOSED and not channel.ended_by_peer
-    outlook = Outlook.NEVER if closed_here or channel.do_not_redial else Outlook.LATER
-    return Verdict(outlook, channel.reason or Reason.CONNECTION_LOST, channel.retry_after)
+    return Judgement(hopeless=closed_here or channel.do_not_redial, retry_after=channel.retry_after)
 
 
-class Backoff:
-    """The pauses between the dials of one peer, which grow with its failures.
+def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
+    """How long to wait after so many failures before the one just seen, in seconds.
 
-    Args:
-        config: the limits.
-
-    Attributes:
-        failures: how many there were since the peer was last connected for ``healthy_after`` seconds.
+    Random up to a limit that doubles each time (full jitter), never less than ``backoff_base``, and never less than
+    the peer has ``asked`` for.
     """
-
-    __slots__ = ("_config", "failures")
-
-    def __init__(self, config: NetworkConfig) -> None:
-        self._config = config
-        self.failures = 0
-
-    def fail(self) -> None:
-        """Count a failed dial, or a connection that is gone."""
-        self.failures += 1
-
-    def connected_for(self, seconds: float) -> None:
-        """Forget the failures if a connection was healthy for so long. The time that a failure takes is no health."""
-        if seconds >= self._config.healthy_after:
-            self.failures = 0
-
-    def pause(self, asked: float = 0.0) -> float:
-        """Seconds until the next dial: random (full jitter), from ``backoff_base`` to a length that doubles each time.
-
-        Args:
-            asked: seconds that the peer has asked to wait; it is never less.
-        """
-        return max(asked, rng.uniform(self._config.backoff_base, self._longest))
-
-    def pause_of_lost(self, away: float) -> float:
-        """The same for a peer whose connection was lost: it may be back at once.
-
-        Args:
-            away: seconds since the loss; a short absence is not made a long one.
-        """
-        return rng.uniform(0, min(self._longest, max(self._config.backoff_base, away)))
-
-    @property
-    def _longest(self) -> float:
-        return min(self._config.backoff_cap, self._config.backoff_base * 2.0 ** min(self.failures, MOST_DOUBLINGS))
+    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1)))
 
 
-class DialTurns(BoundedSemaphore):
-    """Turns to dial for which no caller waits: ``max_redials`` at once, whoever dials. Use it in ``with``.
+def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
+    """The same for a peer that was connected ``away`` seconds ago.
 
-    Args:
-        config: the limits.
+    It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
+    absence must not become a long one.
     """
+    return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
 
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(config.max_redials)
+
+def _doubled(config: NetworkConfig, times: int) -> float:
+    # From 2 ** 32 on every cap is reached; larger powers would overflow.
+    return min(config.backoff_cap, config.backoff_base * 2.0 ** min(times, 32))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import Backoff, DialTurns, judge, judge_end
+from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
@@ -25,19 +26,19 @@ class Caller:
 
     Args:
         config: the limits.
-        turns: to dial, shared with others.
         dial: dials an address of a peer.
         addresses: the ``host:port`` texts that are known of a peer.
         wanted: whether a channel to a peer is wanted and not there.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
     """
 
     def __init__(
         self,
         config: NetworkConfig,
-        turns: DialTurns,
         dial: Callable[[str, str], object],
         addresses: Callable[[str], list[str]],
         wanted: Callable[[str], bool],
+        turns: BoundedSemaphore,
     ) -> None:
         self._config = config
         self._dial = dial
@@ -60,11 +61,9 @@ class Caller:
 
     def call_again(self, channel: PeerChannel) -> None:
         """Dial the peer whose channel has ended, unless one of the two does not want that."""
-        verdict = judge_end(channel)
-        if not verdict.hopeless:
-            backoff = Backoff(self._config)
-            backoff.fail()
-            self.call(channel.peer.identifier, backoff.pause(verdict.retry_after))
+        judgement = judge_end(channel)
+        if not judgement.hopeless:
+            self.call(channel.peer.identifier, backoff(self._config, 0, judgement.retry_after))
 
     def stop(self) -> None:
         """Dial no more."""
@@ -72,7 +71,7 @@ class Caller:
         self._greenlets.kill()
 
     def _call(self, peer: str, pause: float) -> None:
-        backoff = Backoff(self._config)
+        failures = 0
         try:
             while True:
                 gevent.sleep(pause)
@@ -80,10 +79,10 @@ class Caller:
                 if not addresses or not self._wanted(peer):
                     return
                 error = self._try_all(peer, addresses)
-                if error is None or (verdict := judge(error)).hopeless:
+                if error is None or (judgement := judge(error)).hopeless:
                     return
-                backoff.fail()
-                pause = backoff.pause(verdict.retry_after)
+                pause = backoff(self._config, failures, judgement.retry_after)
+                failures += 1
         finally:
             self._peers.discard(peer)
 

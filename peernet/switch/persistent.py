@@ -1,4 +1,4 @@
-"""PersistentPeers: addresses that a node stays connected to."""
+"""PersistentPeers: peers that a node keeps being connected to."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import Backoff, Verdict, judge, judge_end
+from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
 from peernet.runtime.greenlets import spawn
 
-# Called with the address, what went wrong, and the seconds until the next attempt or None.
+# Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
 
 
 class PersistentPeers:
-    """Dials addresses, and dials them again for ever when that fails or the channel ends.
+    """Dials addresses, and dials them again for ever when that fails or the connection ends.
 
     It gives up an address only if it leads back to this node, if the peer asks not to be
     dialled again, or if this node itself closed the channel.
 
     Args:
-        config: the limits.
-        connect: makes one attempt to connect to an address, and returns the channel.
-        failed: told of every attempt that fails.
+        config: the pauses.
+        connect: makes one attempt, and returns the channel to the peer at an address.
+        failed: is told of each attempt that has failed.
     """
 
     def __init__(self, config: NetworkConfig, connect: Callable[[str], PeerChannel], failed: Failed) -> None:
@@ -44,24 +44,29 @@ class PersistentPeers:
         self._greenlets.kill()
 
     def _keep(self, address: str) -> None:
-        backoff = Backoff(self._config)
-        while (pause := self._live(address, backoff)) is not None:
+        failures = 0
+        while True:  # ends when there is no point in another dial, or with stop()
+            try:
+                channel = self._connect(address)
+            except PeerNetError as error:
+                judgement = judge(error)
+                pause = None if judgement.hopeless else backoff(self._config, failures, judgement.retry_after)
+                self._failed(address, error, pause)
+                if pause is None:
+                    return
+                failures += 1
+            else:
+                channel.wait_closed()
+                judgement = judge_end(channel)
+                if judgement.hopeless:
+                    return
+                failures = 0 if self._was_healthy(channel) else failures + 1
+                pause = backoff(self._config, failures, judgement.retry_after)
             gevent.sleep(pause)
 
-    def _live(self, address: str, backoff: Backoff) -> float | None:
-        """Connect, and stay connected. Returns the seconds until the next attempt; ``None``: make no other."""
-        try:
-            channel = self._connect(address)
-        except PeerNetError as error:
-            pause = _pause_after(judge(error), backoff)
-            self._failed(address, error, pause)
-            return pause
-        channel.wait_closed()
-        # Up to the last sign of life: a channel may have been reconnecting in vain for minutes since.
-        backoff.connected_for(channel.last_received - channel.connected_at)
-        return _pause_after(judge_end(channel), backoff)
+    def _was_healthy(self, channel: PeerChannel) -> bool:
+        """Whether the last connection has worked for so long that earlier failures count no more.
 
-
-def _pause_after(verdict: Verdict, backoff: Backoff) -> float | None:
-    backoff.fail()
-    return None if verdict.hopeless else backoff.pause(verdict.retry_after)
+        Up to the last sign of life: the channel may have been reconnecting in vain for minutes since.
+        """
+        return channel.last_received - channel.connected_at >= self._config.healthy_after

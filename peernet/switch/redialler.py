@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
-from peernet.connections.retry import Backoff, DialTurns, judge
+from peernet.connections.retry import backoff_while_away, judge
 from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
 from peernet.runtime import clock
@@ -60,8 +61,8 @@ class _Record:
     ``not_before`` is the moment that the peer has asked to wait for.
     """
 
-    backoff: Backoff
     dialled_at: float = float("-inf")
+    failures: int = 0
     not_before: float = float("-inf")
     pause: _Pause = field(default_factory=_Pause)
 
@@ -77,22 +78,24 @@ class Redialler:
 
     Args:
         config: the limits.
-        turns: to dial, shared with others.
         dial: makes a connection to an address in so many seconds, and hands it to its channel.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
     """
 
-    def __init__(self, config: NetworkConfig, turns: DialTurns, dial: Callable[[PeerAddress, float], object]) -> None:
+    def __init__(
+        self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object], turns: BoundedSemaphore
+    ) -> None:
         self._config = config
         self._dial = dial
-        self._records: dict[PeerChannel, _Record] = {}
         self._turns = turns
+        self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
         self._greenlets = Group()
 
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
         if channel.dialled:
-            record = self._records.setdefault(channel, _Record(Backoff(self._config)))
+            record = self._records.setdefault(channel, _Record())
             record.pause.end()  # if it was lost before, and has come back by itself
             record.pause = pause = _Pause()
             self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
@@ -110,8 +113,9 @@ class Redialler:
 
     def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
         lost_at = clock.monotonic()
-        record.backoff.connected_for(lost_at - channel.connected_at)
-        length = record.backoff.pause_of_lost(0.0)
+        if lost_at - channel.connected_at >= self._config.healthy_after:
+            record.failures = 0
+        length = self._soon()
         while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
                 if pause.over or channel.state is not ChannelState.RECONNECTING:
@@ -122,13 +126,12 @@ class Redialler:
                 return self._hurry()
             if channel.state is not ChannelState.RECONNECTING:
                 return None
-            verdict = judge(error)
-            if verdict.final:
-                return channel.end(verdict.reason, str(error))
-            record.backoff.fail()
-            now = clock.monotonic()
-            record.not_before = now + verdict.retry_after
-            length = record.backoff.pause_of_lost(now - lost_at)
+            judgement = judge(error)
+            if judgement.ends_session is not None:
+                return channel.close(judgement.ends_session, str(error))
+            record.failures += 1
+            record.not_before = clock.monotonic() + judgement.retry_after
+            length = backoff_while_away(self._config, record.failures, clock.monotonic() - lost_at)
         return None
 
     def _hurry(self) -> None:
@@ -139,8 +142,11 @@ class Redialler:
         self._hurried_at = now
         for channel, record in self._records.items():
             if channel.state is ChannelState.RECONNECTING:
-                length = record.backoff.pause_of_lost(0.0)
-                record.pause.shorten(self._moment_after(length, channel, record))
+                record.pause.shorten(self._moment_after(self._soon(), channel, record))
+
+    def _soon(self) -> float:
+        """A pause before which nothing has failed: those who are dialled at the same time are spread."""
+        return backoff_while_away(self._config, failures=0, away=0.0)
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""

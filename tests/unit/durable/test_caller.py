@@ -8,9 +8,9 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.lock import BoundedSemaphore
 
 from peernet.config import NetworkConfig
-from peernet.connections.retry import DialTurns
 from peernet.durable.caller import Caller
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.reasons import Reason
@@ -27,8 +27,8 @@ class World:
         self.errors: list[PeerNetError | None] = []  # of the next dials
         self.dialled: list[str] = []
         self.wanted = True
-        self.turns = DialTurns(CONFIG)
-        self.calling = Caller(CONFIG, self.turns, self._dial, lambda peer: self.addresses, lambda peer: self.wanted)
+        self.turns = BoundedSemaphore(CONFIG.max_redials)
+        self.calling = Caller(CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted, self.turns)
 
     def _dial(self, peer: str, address: str) -> None:
         self.dialled.append(address)
@@ -143,12 +143,12 @@ def test_the_time_that_the_peer_has_asked_for_is_respected(world: World) -> None
     assert world.busy
 
 
-def test_the_turns_to_dial_are_shared_with_others(world: World) -> None:
-    taken = [world.turns.acquire(blocking=False) for _ in range(CONFIG.max_redials)]
-    assert all(taken)
+def test_those_who_dial_share_their_turns(world: World) -> None:
+    for _ in range(CONFIG.max_redials):
+        world.turns.acquire()
     world.calling.call("peer")
-    for _ in range(5):
-        gevent.sleep(0)
+    gevent.sleep(0.01)
     assert world.dialled == []
     world.turns.release()
-    wait_until(lambda: world.dialled == ["one:1"])
+    wait_until(lambda: not world.busy)
+    assert world.dialled == ["one:1"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import gevent
 import gevent.event
 import pytest
 
 from peernet.config import NetworkConfig
 from peernet.errors import AddressError, ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.reasons import Reason
-from peernet.runtime import clock, rng
+from peernet.runtime import clock
 from peernet.switch import persistent
 from peernet.switch.persistent import PersistentPeers
 from tests.support import wait_until
@@ -21,81 +19,38 @@ from tests.support import wait_until
 CONFIG = NetworkConfig(backoff_base=0.01, backoff_cap=0.02)
 
 
-def channel(healthy_for: float = 0.0, **changes: Any) -> Any:
-    """As much of a channel as is looked at, after its end."""
-    end = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 0.0}
-    lived = {"connected_at": 100.0, "last_received": 100.0 + healthy_for, "wait_closed": lambda: True}
-    return SimpleNamespace(**(end | lived | changes))
+class Failures:
+    """Remembers what was told, and lets a test wait for it."""
+
+    def __init__(self, wanted: int) -> None:
+        self.pauses: list[float | None] = []
+        self._wanted = wanted
+        self.enough = gevent.event.Event()
+
+    def __call__(self, address: str, error: PeerNetError, pause: float | None) -> None:
+        self.pauses.append(pause)
+        if len(self.pauses) == self._wanted:
+            self.enough.set()
 
 
-class World:
-    """One address, and what becomes of the attempts to connect to it; of the last one nothing."""
+def keep(error: PeerNetError, wanted: int) -> list[float | None]:
+    """The pauses that follow when every attempt fails with `error`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, config: NetworkConfig) -> None:
-        self.outcomes: list[Any] = []
-        self.attempts = 0
-        self.told: list[float | None] = []  # the pauses that were told with each failure
-        self.pauses: list[float] = []  # those that were made; they take no time
-        self.longest: list[float] = []  # what they were drawn from
-        self.kept = PersistentPeers(config, self._connect, self._failed)
-        monkeypatch.setattr(persistent, "gevent", SimpleNamespace(sleep=self._pause))
-        monkeypatch.setattr(rng, "uniform", self._draw)
+    def connect(address: str) -> Any:
+        raise error
 
-    def _connect(self, address: str) -> Any:
-        assert address == "127.0.0.1:1"
-        self.attempts += 1
-        if not self.outcomes:
-            gevent.event.Event().wait()
-        outcome = self.outcomes.pop(0)
-        outcome = outcome() if callable(outcome) else outcome
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    def _failed(self, address: str, error: PeerNetError, pause: float | None) -> None:
-        assert address == "127.0.0.1:1"
-        self.told.append(pause)
-
-    def _pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        gevent.sleep(0)
-
-    def _draw(self, least: float, most: float) -> float:
-        self.longest.append(most)
-        return most
-
-    def run(self, *outcomes: Any, attempts: int) -> None:
-        """Keep the address until it was tried so often, and nothing more happens."""
-        self.outcomes = list(outcomes)
-        self.kept.keep("127.0.0.1:1")
-        wait_until(lambda: self.attempts == attempts)
-        for _ in range(5):
-            gevent.sleep(0)  # as long as any pause
-        assert self.attempts == attempts
+    failures = Failures(wanted)
+    kept = PersistentPeers(CONFIG, connect, failures)
+    kept.keep("127.0.0.1:1")
+    assert failures.enough.wait(5)
+    gevent.sleep(0)
+    kept.stop()
+    return failures.pauses
 
 
-Worlds = Callable[..., World]
-
-
-@pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch) -> Any:
-    made: list[World] = []
-
-    def make(**limits: Any) -> World:
-        made.append(World(monkeypatch, NetworkConfig(**limits) if limits else CONFIG))
-        return made[-1]
-
-    yield make
-    for world in made:
-        world.kept.stop()
-
-
-def test_it_tries_again_and_again(worlds: Worlds) -> None:
-    world = worlds()
-    world.run(*[ConnectError("nobody")] * 5, attempts=6)
-    assert len(world.told) == 5
-    assert world.told == world.pauses
-    assert all(0 <= pause <= CONFIG.backoff_cap for pause in world.pauses)
+def test_it_tries_again_and_again() -> None:
+    pauses = keep(ConnectError("nobody"), 5)
+    assert all(pause is not None and 0 <= pause <= CONFIG.backoff_cap for pause in pauses)
 
 
 @pytest.mark.parametrize(
@@ -107,80 +62,94 @@ def test_it_tries_again_and_again(worlds: Worlds) -> None:
         RefusedByPeerError("never again", Reason.REJECTED, do_not_redial=True),
     ],
 )
-def test_it_gives_up_what_makes_no_sense(worlds: Worlds, error: PeerNetError) -> None:
-    world = worlds()
-    world.run(error, attempts=1)
-    assert world.told == [None]
+def test_it_gives_up_what_makes_no_sense(error: PeerNetError) -> None:
+    assert keep(error, 1) == [None]
 
 
-@pytest.mark.parametrize("reason", [Reason.BLOCKED, Reason.REJECTED, Reason.WRONG_NETWORK])
-def test_it_goes_on_where_somebody_may_change_a_setting(worlds: Worlds, reason: Reason) -> None:
-    world = worlds()
-    world.run(RefusedByPeerError("no", reason), attempts=2)
-    assert world.told == world.pauses != [None]
+def test_it_waits_as_long_as_the_peer_asks() -> None:
+    (pause,) = keep(RefusedByPeerError("busy", Reason.BUSY, retry_after=7.0), 1)
+    assert pause == 7.0
 
 
-def test_it_waits_as_long_as_the_peer_asks(worlds: Worlds) -> None:
-    world = worlds()
-    world.run(RefusedByPeerError("busy", Reason.BUSY, retry_after=7.0), attempts=2)
-    assert world.told == world.pauses == [7.0]
+class Channels:
+    """Channels that end at once, as if they had been connected for some seconds; and the pauses that follow."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, seconds_connected: float = 0.0, **state: Any) -> None:
+        usual = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 0.0}
+        lived = {"connected_at": 1000.0, "last_received": 1000.0 + seconds_connected, "wait_closed": lambda: True}
+        self.state = usual | lived | state
+        self.failures: list[int] = []
+        self.asked: list[float] = []
+        monkeypatch.setattr(persistent, "backoff", self._backoff)
+        self.kept = PersistentPeers(CONFIG, self._connect, Failures(1))
+
+    def run(self, wanted: int) -> None:
+        self.kept.keep("127.0.0.1:1")
+        wait_until(lambda: len(self.failures) >= wanted)
+        self.kept.stop()
+
+    def _connect(self, address: str) -> Any:
+        return SimpleNamespace(**self.state)
+
+    def _backoff(self, config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
+        self.failures.append(failures)
+        self.asked.append(asked)
+        return 0.0
 
 
-def test_a_channel_that_has_ended_is_made_again(worlds: Worlds) -> None:
-    world = worlds()
-    world.run(channel(), attempts=2)
-    assert world.told == []
-    assert len(world.pauses) == 1
+def test_channels_that_end_soon_make_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, seconds_connected=CONFIG.healthy_after - 1)
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "end", [{"reason": Reason.CLOSED}, {"reason": Reason.REJECTED, "ended_by_peer": True, "do_not_redial": True}]
-)
-def test_one_that_one_of_the_two_wants_gone_is_not(worlds: Worlds, end: dict[str, Any]) -> None:
-    world = worlds()
-    world.run(channel(**end), attempts=1)
-    assert world.pauses == []
+def test_a_channel_that_was_healthy_makes_them_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, seconds_connected=CONFIG.healthy_after)
+    channels.run(3)
+    assert channels.failures[:3] == [0, 0, 0]
 
 
-def test_a_peer_that_says_goodbye_gets_the_time_that_it_asks_for(worlds: Worlds) -> None:
-    world = worlds()
-    world.run(channel(reason=Reason.SHUTDOWN, ended_by_peer=True, retry_after=30.0), attempts=2)
-    assert world.pauses == [30.0]
+def test_a_failure_that_took_its_time_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, failures = [0.0], []
+
+    def connect(address: str) -> Any:
+        now[0] += CONFIG.healthy_after + 1
+        raise ConnectError("nobody answers")
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(persistent, "backoff", lambda config, count, asked=0.0: failures.append(count) or 0.0)
+    kept = PersistentPeers(CONFIG, connect, lambda *told: None)
+    kept.keep("127.0.0.1:1")
+    wait_until(lambda: len(failures) >= 3)
+    kept.stop()
+    assert failures[:3] == [0, 1, 2]
 
 
-def test_a_failure_is_never_health_however_long_it_took(worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
-    world, machine, passed = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=30.0), clock.monotonic, 0.0
+def test_nor_is_it_health_to_have_been_reconnecting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [clock.monotonic()]
 
-    def fail_slowly() -> PeerNetError:
-        nonlocal passed
-        passed += 3600.0
-        return ConnectError("nobody, after an hour")
-
-    monkeypatch.setattr(clock, "monotonic", lambda: machine() + passed)
-    world.run(*[fail_slowly] * 4, attempts=5)
-    assert world.longest == [2, 4, 8, 16]
-
-
-def test_channels_that_do_not_last_are_failures(worlds: Worlds) -> None:
-    world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=30.0)
-    world.run(channel(), channel(healthy_for=29.9), ConnectError("nobody"), attempts=4)
-    assert world.longest == [2, 4, 8]
-
-
-def test_nor_is_it_health_to_have_been_reconnecting_for_long(worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
-    world, machine, passed = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=30.0), clock.monotonic, 0.0
-
-    def wait_in_vain() -> bool:
-        nonlocal passed
-        passed += 300.0
+    def expire() -> bool:
+        now[0] += CONFIG.session_ttl
         return True
 
-    monkeypatch.setattr(clock, "monotonic", lambda: machine() + passed)
-    world.run(*[channel(wait_closed=wait_in_vain)] * 3, attempts=4)
-    assert world.longest == [2, 4, 8]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    channels = Channels(monkeypatch, opened_at=now[0], wait_closed=expire)
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
 
 
-def test_a_connection_that_was_healthy_for_a_while_makes_failures_forgotten(worlds: Worlds) -> None:
-    world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=30.0)
-    world.run(*[ConnectError("nobody")] * 4, channel(healthy_for=30.0), ConnectError("nobody"), attempts=7)
-    assert world.longest == [2, 4, 8, 16, 2, 4]
+def test_a_peer_that_leaves_may_ask_for_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, ended_by_peer=True, retry_after=9.0)
+    channels.run(1)
+    assert channels.asked[0] == 9.0
+
+
+@pytest.mark.parametrize("state", [{"reason": Reason.CLOSED}, {"ended_by_peer": True, "do_not_redial": True}])
+def test_who_is_not_wanted_any_more_or_does_not_want_us_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]
+) -> None:
+    channels = Channels(monkeypatch, **state)
+    channels.kept.keep("127.0.0.1:1")
+    gevent.sleep(0)
+    channels.kept.stop()
+    assert channels.failures == []

@@ -10,10 +10,11 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
-from peernet.connections.retry import REFUSALS, DialTurns
+from peernet.connections.retry import FINAL
 from peernet.errors import (
     ConnectError,
     ConnectTimeout,
@@ -45,7 +46,7 @@ class LostChannel:
     state: ChannelState = ChannelState.RECONNECTING
     ended: tuple[Reason, str] | None = None
 
-    def end(self, reason: Reason, text: str) -> None:
+    def close(self, reason: Reason, text: str) -> None:
         self.state, self.ended = ChannelState.CLOSED, (reason, text)
 
 
@@ -58,7 +59,7 @@ class World:
         self.dials: list[float] = []
         self.addresses: list[PeerAddress] = []
         self.channels: list[LostChannel] = []
-        self.redialler = Redialler(self.config, DialTurns(self.config), self.dial)
+        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials))
 
     def dial(self, address: PeerAddress, timeout: float) -> None:
         assert timeout == self.config.connect_timeout
@@ -169,6 +170,14 @@ class TestPauses:
         world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 6)
         assert long_absences == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 10), (0, 10)]
+
+    def test_failures_without_end_do_not_overflow(self, worlds: Worlds, long_absences: Pauses) -> None:
+        world = worlds(redial_interval=0.01, backoff_cap=60.0)
+        channel = world.lose(connected_for=1)
+        world.redialler._records[channel].failures = 100_000  # type: ignore[index]
+        world.outcomes = [ConnectError("nobody is there")]
+        wait_until(lambda: len(world.dials) == 2)
+        assert long_absences[-1] == (0, 60)
 
     def test_two_dials_are_never_closer_than_the_interval(self, worlds: Worlds, pauses: Pauses) -> None:
         world = worlds(redial_interval=0.1)
@@ -286,7 +295,7 @@ class TestEnds:
         wait_until(lambda: not world.busy)
         assert not world.dials
 
-    @pytest.mark.parametrize("reason", sorted(set(REFUSALS) - {Reason.BUSY}))
+    @pytest.mark.parametrize("reason", sorted(FINAL))
     def test_a_refusal_that_will_be_the_same_next_time_ends_the_channel(self, worlds: Worlds, reason: Reason) -> None:
         world = worlds()
         world.outcomes = [RefusedByPeerError("go away", reason)]
