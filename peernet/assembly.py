@@ -59,9 +59,7 @@ class Assembly:
             config, self.switch, network_name, agent, insecure=insecure, listening=self._listening
         )
         self.handshaker.security = None if insecure else self.backend.secure(identity)
-        self.acceptor = Acceptor(
-            config, self.switch, self.backend.take_over, self.handshaker.inbound, self.switch.counters
-        )
+        self.acceptor = Acceptor(config, self.switch, self.handshaker.inbound, self.switch.counters)
         self.listeners = Listeners(self.backend, listen, self.acceptor.accepted, self.acceptor.not_accepted)
         self.dialler = Dialler(config, self.backend.dial, self.handshaker.dialled)
         self.connector = Connector(config, self.dialler, self.switch, insecure=insecure)

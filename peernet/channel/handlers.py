@@ -63,7 +63,7 @@ class PacketHandleProtocol(dict[str, Callback]):
         check_callable(callback, 2, f"the callback for {kind}", "callback(channel, packet)")
         super().__setitem__(kind, callback)
 
-    def setdefault(self, kind: str, callback: Callback) -> Callback:  # type: ignore[override]  # nothing is no callback
+    def setdefault(self, kind: str, callback: Callback) -> Callback:
         """As of any dict, with the checks of setting one kind."""
         if kind not in self:
             self[kind] = callback

@@ -15,7 +15,7 @@ from peernet.config import NetworkConfig
 from peernet.connections.retry import backoff_while_away, judge
 from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
-from peernet.runtime import clock, rng
+from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -121,7 +121,7 @@ class Redialler:
         lost_at = clock.monotonic()
         if lost_at - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
-        length = rng.uniform(0, self._config.backoff_base)
+        length = self._soon()
         while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
                 if pause.over or channel.state is not ChannelState.RECONNECTING:
@@ -148,7 +148,11 @@ class Redialler:
         self._hurried_at = now
         for channel, record in self._records.items():
             if channel.state is ChannelState.RECONNECTING:
-                record.pause.shorten(self._moment_after(rng.uniform(0, self._config.backoff_base), channel, record))
+                record.pause.shorten(self._moment_after(self._soon(), channel, record))
+
+    def _soon(self) -> float:
+        """A pause before which nothing has failed: those who are dialled at the same time are spread."""
+        return backoff_while_away(self._config, failures=0, away=0.0)
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
