@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
@@ -44,9 +45,10 @@ class DurableOutbox:
     Args:
         network: whose packets these are; it says when it starts and stops.
         path: of the file.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
     """
 
-    def __init__(self, network: PeerNetwork, path: str | Path) -> None:
+    def __init__(self, network: PeerNetwork, path: str | Path, turns: BoundedSemaphore) -> None:
         self.path = Path(path)
         self._network = network
         self._committer: Committer | None = None
@@ -55,7 +57,7 @@ class DurableOutbox:
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = Group()
-        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted)
+        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted, turns)
         network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
         network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
 

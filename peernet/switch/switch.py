@@ -158,6 +158,14 @@ class Switch:
         if left:
             raise Refusal(Reason.BANNED, retry_after=left)
 
+    def knows(self, identifier: str) -> bool:
+        """Whether a peer was here before."""
+        return identifier in self.known_peers
+
+    def blame(self, peer: GenericPeer, reason: str) -> None:
+        """Take note of who was sent away before there was a channel, and why."""
+        self.bans.blame(peer, reason)
+
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
 

@@ -48,7 +48,7 @@ def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
     assert entered.wait(5)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.TIMEOUT
-    wait_until(lambda: not len(meeting.bob._reception.greenlets), what="the end of the greenlet")
+    wait_until(lambda: not len(meeting.bob._acceptor.greenlets), what="the end of the greenlet")
 
 
 def test_a_goodbye_that_is_no_utf8_ends_one_channel_quietly(
@@ -142,7 +142,7 @@ def test_a_socket_that_cannot_be_taken_over_does_not_stop_the_listener(
             raise RuntimeError("a broken policy")
         return IncomingPeerTrustPolicy().admits(peer)
 
-    monkeypatch.setattr(bob._reception, "_admits", admits)
+    monkeypatch.setattr(bob._switch, "admits_address", admits)
     channel = alice.connect(bob.addresses[0], timeout=5)
     assert channel.ping(timeout=5) > 0
     assert "could not be taken over" in caplog.text
