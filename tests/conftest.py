@@ -1,21 +1,23 @@
-"""Every test ends with no greenlet and no file descriptor left."""
+"""Every test ends, and with no greenlet and no file descriptor left."""
 
 from __future__ import annotations
 
 import gc
 import os
+import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
+from greenlet import greenlet
 from hypothesis import HealthCheck, settings
 
 from peernet.network import PeerNetwork
-from tests.support import make_network, wait_until
+from tests.support import make_network, scaled, wait_until
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
@@ -24,8 +26,29 @@ settings.load_profile("tests")
 
 DESCRIPTORS = Path("/proc/self/fd")  # Linux; elsewhere descriptors are not counted
 SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
+PATIENCE = 90.0  # with a test that waits. Seconds, scaled
 
 _started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fail a test that waits for ever, in the line where it waits.
+
+    This needs the hub. When a test keeps the hub from running, ``faulthandler_timeout`` in setup.cfg ends the process.
+    """
+    timer = gevent.get_hub().loop.timer(scaled(PATIENCE))
+    timer.start(_give_up, gevent.getcurrent())
+    try:
+        return (yield)
+    finally:
+        timer.stop()
+        timer.close()
+
+
+def _give_up(test: greenlet) -> None:
+    stacks = [f"{one!r}\n{''.join(traceback.format_stack(one.gr_frame))}" for one in _started if one.gr_frame]
+    test.throw(pytest.fail.Exception("\n".join(["the test hangs; meanwhile there are:", *stacks])))
 
 
 @pytest.fixture(scope="session", autouse=True)
