@@ -197,16 +197,16 @@ class PeerNetwork:
     @property
     def active_peer_channels(self) -> list[PeerChannel]:
         """The open channels; a copy, safe to iterate while channels come and go."""
-        return list(self._switch.channels)
+        return [control.channel for control in self._switch.channels]
 
     @property
     def trusted_peer_channels(self) -> list[PeerChannel]:
         """The open channels that are trusted."""
-        return [channel for channel in self._switch.channels if channel.trusted]
+        return [channel for channel in self.active_peer_channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
-        return self._switch.channels.get(identifier)
+        return self._switch.channels.channel_to(identifier)
 
     # Life.
 
@@ -374,7 +374,8 @@ class PeerNetwork:
         Returns:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
-        return broadcast(message, self._switch.channels if channels is None else channels)
+        channels = self.active_peer_channels if channels is None else channels
+        return broadcast(message, channels, self._switch.channels.control_of)
 
     # Trust.
 
@@ -420,13 +421,13 @@ class PeerNetwork:
     def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
-        return DurableOutbox(self, path, self._dial_turns)
+        return DurableOutbox(self, path, self._dial_turns, lambda identifier: self._switch.channels.get(identifier))
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (
             greenlet in self._switch.greenlets
             or greenlet in self._acceptor.greenlets
-            or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
+            or any(control.has_spawned(greenlet) for control in self._switch.channels)
         )
 
     def _listening(self) -> list[str]:

@@ -30,8 +30,8 @@ NO_FRAME = -1
 Frame = bytes | bytearray
 
 
-class Reader(Protocol):
-    """What a link tells whoever reads from it, besides the frames."""
+class Consumer(Protocol):
+    """What a link tells whoever gets its frames, besides them."""
 
     def rest(self) -> None:
         """No frame is there for now."""
@@ -100,11 +100,11 @@ class Link:
         self.last_received = clock.monotonic()
         self.received_bytes = 0
 
-    def read(self, reader: Reader, handle: Callable[[Frame], bool]) -> bool:
+    def read(self, consumer: Consumer, handle: Callable[[Frame], bool]) -> bool:
         """Give each frame to ``handle`` until that returns ``False`` or the stream ends.
 
         Args:
-            reader: is told when turns end.
+            consumer: is told when turns end.
             handle: takes a frame.
 
         Returns:
@@ -127,11 +127,11 @@ class Link:
                 frames_left -= 1
                 if not frames_left or monotonic() >= turn_ends:
                     if monotonic() >= turn_ends + LONG:
-                        reader.took_long(monotonic() - turn_ends + seconds_per_turn)
-                    reader.end_turn()
+                        consumer.took_long(monotonic() - turn_ends + seconds_per_turn)
+                    consumer.end_turn()
                     self._rest(per_turn - frames_left)
                     frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
-            reader.rest()
+            consumer.rest()
             frame = b""  # whoever sends a large one and falls silent must not make us keep it
             self.outbox.flush()
             self.handling = False

@@ -128,7 +128,7 @@ class Redialler:
                 return None
             judgement = judge(error)
             if judgement.ends_session is not None:
-                return channel.end(judgement.ends_session, str(error))
+                return channel.close(judgement.ends_session, str(error))
             record.failures += 1
             record.not_before = clock.monotonic() + judgement.retry_after
             length = backoff_while_away(self._config, record.failures, clock.monotonic() - lost_at)

@@ -13,7 +13,7 @@ from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import PartsOf, Recorder, wait_until
 
 
 def hanging(entered: Flag) -> Any:
@@ -52,11 +52,11 @@ def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
 
 
 def test_a_goodbye_that_is_no_utf8_ends_one_channel_quietly(
-    networks: Networks, caplog: pytest.LogCaptureFixture
+    networks: Networks, parts_of: PartsOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     meeting = meet(networks)
     broken = pb.DisconnectPacket(message="??").SerializeToString().replace(b"??", b"\xff\xfe")
-    link = meeting.to_bob._link
+    link = parts_of(meeting.to_bob).link
     link.outbox.put(bytes([len(broken) + 3]) + b"\x9a\x01" + bytes([len(broken)]), broken)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.BAD_PACKET

@@ -46,7 +46,7 @@ class LostChannel:
     state: ChannelState = ChannelState.RECONNECTING
     ended: tuple[Reason, str] | None = None
 
-    def end(self, reason: Reason, text: str) -> None:
+    def close(self, reason: Reason, text: str) -> None:
         self.state, self.ended = ChannelState.CLOSED, (reason, text)
 
 
