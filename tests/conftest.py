@@ -116,14 +116,14 @@ def _settled(before: dict[int, str], timeout: float) -> bool:
 
 def _blame_once() -> None:
     """Keep what this test has left from failing those that follow."""
-    for greenlet in list(_started):
-        _started.discard(greenlet)
-        greenlet.kill(block=False)
+    for one in list(_started):
+        _started.discard(one)
+        one.kill(block=False)
 
 
 def _leaked(before: dict[int, str]) -> list[str]:
     """Greenlets that still live, and descriptors that were not open before."""
-    alive = [greenlet for greenlet in list(_started) if not greenlet.dead]
+    alive = [one for one in list(_started) if not one.dead]
     opened = {number: what for number, what in _descriptors().items() if number not in before}
     return [f"the greenlet {getattr(one, 'name', one)}" for one in alive] + [
         f"descriptor {number} ({what})" for number, what in opened.items()

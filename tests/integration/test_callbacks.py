@@ -84,6 +84,7 @@ class TestFailing:
         send_and_wait(meeting, *[text("bad"), IdentifierPacket()] * FAILING)
         assert len(failing) == 1
 
+    @pytest.mark.stress
     def test_a_hundred_thousand_failures_cost_neither_the_channel_nor_the_disk(
         self, networks: Networks, caplog: pytest.LogCaptureFixture
     ) -> None:
