@@ -29,6 +29,7 @@ settings.load_profile("tests")
 DESCRIPTORS = Path("/proc/self/fd")  # Linux; elsewhere descriptors are not counted
 SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
 PATIENCE = 90.0  # with a test that waits. Seconds, scaled
+REAL_LOOP = gevent.get_hub().loop  # some tests have another one, with a clock of its own
 
 _started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
 
@@ -37,9 +38,9 @@ _started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
 def pytest_runtest_call() -> Generator[None, object, object]:
     """Fail a test that waits for ever, in the line where it waits.
 
-    This needs the hub. When a test keeps the hub from running, ``faulthandler_timeout`` in setup.cfg ends the process.
+    This needs the hub, and real time. Without them, ``faulthandler_timeout`` in setup.cfg ends the process.
     """
-    timer = gevent.get_hub().loop.timer(scaled(PATIENCE))
+    timer = REAL_LOOP.timer(scaled(PATIENCE))
     timer.start(_give_up, gevent.getcurrent())
     try:
         return (yield)
