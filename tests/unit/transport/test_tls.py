@@ -212,7 +212,7 @@ def test_tls_1_2_is_refused(server: bool, context_for: Any, wire: Any) -> None:
 
 
 @pytest.mark.parametrize("years", [(2000, 2001), (2990, 2999)], ids=["expired", "not valid yet"])
-@pytest.mark.parametrize("name", ["-", "localhost", ALICE.identifier])
+@pytest.mark.parametrize("name", ["-", "localhost", ALICE.identifier], ids=["-", "localhost", "its identifier"])
 def test_names_and_dates_in_a_certificate_mean_nothing(
     name: str, years: tuple[int, int], context_for: Any, wire: Any
 ) -> None:
