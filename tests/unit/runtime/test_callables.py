@@ -29,12 +29,9 @@ class Listens:
 
 @pytest.mark.parametrize(
     "function",
-    [two, any_number, one_and_an_option, Listens(), Listens().method, partial(two, 1, other=2), [].insert, dict, max],
-    ids=repr,
+    [two, any_number, one_and_an_option, Listens(), Listens().method, partial(any_number, 1), [].insert, dict, max],
 )
 def test_what_takes_two_arguments_may_be_given(function: Any) -> None:
-    if isinstance(function, partial):
-        function = partial(any_number, 1)
     check_callable(function, 2, "a listener", "listener(one, other)")
 
 
@@ -47,7 +44,7 @@ def one(one: object) -> None: ...
 def by_name(one: object, *, other: object) -> None: ...
 
 
-@pytest.mark.parametrize("function", [none, one, by_name, partial(two, 1), lambda one, two, three: None], ids=repr)
+@pytest.mark.parametrize("function", [none, one, by_name, partial(two, 1), lambda one, two, three: None])
 def test_what_takes_another_number_is_refused(function: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"a listener is called as listener\(one, other\); .* cannot be"):
         check_callable(function, 2, "a listener", "listener(one, other)")
@@ -68,7 +65,7 @@ class Awaits:
     async def __call__(self, one: object, other: object) -> None: ...
 
 
-@pytest.mark.parametrize("function", [coroutine, generator, async_generator, Awaits(), partial(coroutine, 1)], ids=repr)
+@pytest.mark.parametrize("function", [coroutine, generator, async_generator, Awaits(), partial(coroutine, 1)])
 def test_what_only_begins_to_run_is_refused(function: Any) -> None:
     with pytest.raises(ConfigurationError, match="whose body would never run"):
         check_callable(function, 2, "a listener", "listener(one, other)")
