@@ -20,8 +20,7 @@ class Ticker:
     """
 
     def __init__(self, config: NetworkConfig, look: Callable[[float, float], object]) -> None:
-        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
-        self.interval = min(1.0, shortest, config.session_ttl / 4 or 1.0)
+        self.interval = config.tick_interval
         self._look = look
         self._ticked_at = 0.0
 
