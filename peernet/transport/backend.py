@@ -36,6 +36,8 @@ class Backend(Protocol):
     def dial(self, address: PeerAddress) -> Transport:
         """Connect to an address; waits, so bound it from outside.
 
+        The host means what the backend makes of it: it may be a name in a domain that only this one knows.
+
         Raises:
             ConnectError: nobody is reached there.
         """
