@@ -29,8 +29,7 @@ class Ticker:
     def __init__(
         self, config: NetworkConfig, memory: MemoryGuard, controls: Callable[[], Iterable[ChannelControl]]
     ) -> None:
-        shortest = min(config.heartbeat_interval / 4, config.dead_after / 4, config.write_timeout / 4)
-        self.interval = min(1.0, shortest, config.session_ttl / 4 or 1.0)
+        self.interval = config.tick_interval
         self._seconds_per_turn = config.seconds_per_turn
         self._memory = memory
         self._controls = controls

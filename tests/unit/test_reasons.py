@@ -18,6 +18,7 @@ OWN_FINDINGS = {
     Reason.NOT_PERMITTED,
     Reason.UNHANDLED,
     Reason.TOO_BIG,
+    Reason.HANDLER_FAILED,
     Reason.DROPPED,
     Reason.REFUSED,
 }
@@ -53,7 +54,7 @@ def test_a_reason_is_its_name_in_lower_case_and_has_a_sentence(reason: Reason) -
     assert reason.sentence.endswith(".")
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG])
+@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG, Reason.HANDLER_FAILED])
 def test_every_refusal_of_a_packet_has_its_number_and_back(reason: Reason) -> None:
     assert REFUSALS[f"REFUSAL_REASON_{reason.name}"] == reason.refusal_number
     assert Reason.from_refusal_number(reason.refusal_number) is reason
