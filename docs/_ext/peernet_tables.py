@@ -1,6 +1,7 @@
 """Directives that make tables from the code, so that the documentation cannot drift from it.
 
-``connection-states``, ``channel-states``, ``network-states``, ``rooms`` and ``limits`` take nothing.
+The directives take neither arguments nor content: ``connection-states``, ``channel-states``, ``network-states``,
+``rooms``, ``limits`` and ``profiles``.
 """
 
 from __future__ import annotations
