@@ -26,8 +26,8 @@ class Placement:
         self,
         config: NetworkConfig,
         queue: InboundConnectingPeersQueue,
-        attempted: Event,
-        pending: Event,
+        attempted: Event[[IncomingPeerConnectionAttempt]],
+        pending: Event[[IncomingPeerConnectionAttempt]],
         policy: Callable[[], IncomingPeerTrustPolicy],
     ) -> None:
         self._config = config

@@ -69,16 +69,22 @@ class Switch:
         self.queue = InboundConnectingPeersQueue()
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
         self.closing = False  # the node stops: nobody is let in any more
-        self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
-        self.peer_pending = Event("peer_pending")
-        self.peer_added = Event("peer_added")
-        self.peer_removed = Event("peer_removed")
-        self.packet_received = Event("packet_received")
-        self.packet_refused = Event("packet_refused")
-        self.handler_failing = Event("handler_failing")
-        self.trust_changed = Event("trust_changed")
-        self.channel_reconnecting = Event("channel_reconnecting")
-        self.channel_resumed = Event("channel_resumed")
+        self.incoming_peer_connection_attempt: Event[[IncomingPeerConnectionAttempt]] = Event(
+            "incoming_peer_connection_attempt", ["attempt"]
+        )
+        self.peer_pending: Event[[IncomingPeerConnectionAttempt]] = Event("peer_pending", ["attempt"])
+        self.peer_added: Event[[PeerChannel]] = Event("peer_added", ["channel"])
+        self.peer_removed: Event[[PeerChannel, Reason]] = Event("peer_removed", ["channel", "reason"])
+        self.packet_received: Event[[PeerChannel, pb.Packet]] = Event("packet_received", ["channel", "packet"])
+        self.packet_refused: Event[[PeerChannel, str, Decision]] = Event(
+            "packet_refused", ["channel", "kind", "decision"]
+        )
+        self.handler_failing: Event[[PeerChannel, str, BaseException]] = Event(
+            "handler_failing", ["channel", "kind", "error"]
+        )
+        self.trust_changed: Event[[PeerChannel]] = Event("trust_changed", ["channel"])
+        self.channel_reconnecting: Event[[PeerChannel]] = Event("channel_reconnecting", ["channel"])
+        self.channel_resumed: Event[[PeerChannel]] = Event("channel_resumed", ["channel"])
         self.claims = TieBreak(identifier)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
@@ -368,7 +374,7 @@ class Switch:
             self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
-            self.peer_removed.fire(channel, channel.reason)
+            self.peer_removed.fire(channel, channel.reason or Reason.CLOSED)
 
     def _on_banned(self, ban: Ban) -> None:
         logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
