@@ -60,7 +60,8 @@ class PacketHandleProtocol(dict[str, Callback]):
         """
         if kind not in KINDS:
             raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
-        check_callable(callback, 2, f"the callback for {kind}", "callback(channel, packet)")
+        called = callback.callback if isinstance(callback, InThreadpool) else callback
+        check_callable(called, ["channel", "packet"], f"the callback for {kind}")
         super().__setitem__(kind, callback)
 
     def setdefault(self, kind: str, callback: Callback) -> Callback:

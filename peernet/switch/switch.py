@@ -357,7 +357,7 @@ class Switch:
             self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
-            self.events.peer_removed.fire(channel, channel.reason)
+            self.events.peer_removed.fire(channel, channel.reason or Reason.CLOSED)
 
     def _on_banned(self, ban: Ban) -> None:
         logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
