@@ -99,6 +99,6 @@ def test_peers_that_come_and_go_leave_nothing_but_entries_of_the_address_book(
     switch = assembly_of(node).switch
     assert len(node.known_peers) == 1  # all of them from one source
     assert switch.channels.inbound == 0
-    assert switch.claims.answered == 0
+    assert switch.arbiter.undecided == 0
     assert not len(node.inbound_connecting_peers)
     assert not len(node.bans)
