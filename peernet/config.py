@@ -141,7 +141,7 @@ class NetworkConfig:
 
     # Callbacks that block. As many as gevent itself keeps for names and files.
     callback_threads: int = _limit(10, "threads", "other callbacks with threadpool=True wait", least=1, most=1000)
-    # Nobody who writes texts needs so many; a flooder costs a twentieth of a core.
+    # Nobody who writes texts needs so many; a flooder costs a twentieth of a core. Each KiB counts as a frame more.
     untrusted_frame_rate: float = _limit(
         2000.0, "frames a second from an untrusted peer; 0 for no limit", "reading waits: throttled", least=0
     )

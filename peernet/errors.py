@@ -41,14 +41,22 @@ says what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peernet.reasons import Reason
 
 
 class PeerNetError(Exception):
-    """Base of every error that peernet raises."""
+    """Base of every error that peernet raises.
+
+    It can be copied, and sent to another process: what comes out has the same type, arguments and attributes.
+    Its cause stays behind, as with every exception of Python.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with ``args``, of which a class with attributes of its own takes more.
+        return _rebuilt, (type(self), self.args, vars(self))
 
 
 class ConfigurationError(PeerNetError, ValueError):
@@ -214,3 +222,9 @@ class DeliveryFailed(ChannelError):
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def _rebuilt(kind: type[PeerNetError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PeerNetError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from google.protobuf.message import Message
 
 from peernet._version import __version__
@@ -113,7 +114,7 @@ class PeerNetwork:
         self.insecure = insecure
         self.routines = NetworkRoutines()
         self._listen = [PeerAddress.parse(text) for text in listen]
-        self._backend = TcpBackend() if backend is None else backend
+        self._backend = TcpBackend(self.config.descriptor_reserve) if backend is None else backend
         self._listeners: list[Listening] = []
         self._stopping = False
         self._stopped = Flag()
@@ -132,22 +133,16 @@ class PeerNetwork:
         self.peer_banned = switch.bans.banned
         self._switch = switch
         self._home: HomeThread | None = None
-        self._introductions = Handshaker(
+        self._handshaker = Handshaker(
             self.config, switch, network_name, agent, insecure=insecure, listening=self._listening
         )
-        self._dialler = Dialler(self.config, self._backend.dial, self._introductions.dialled)
-        self._reception = Acceptor(
-            self.config,
-            switch.counters,
-            switch.admits_address,
-            self._backend.take_over,
-            self._introductions.inbound,
-            switch.welcome,
-            switch.bans.blame,
-            switch.known_peers.__contains__,
+        self._dialler = Dialler(self.config, self._backend.dial, self._handshaker.dialled)
+        self._acceptor = Acceptor(
+            self.config, switch, self._backend.take_over, self._handshaker.inbound, switch.counters
         )
         self._connector = Connector(self.config, self._dialler, switch)
-        self._redialler = Redialler(self.config, self._connector.redial)
+        self._dial_turns = BoundedSemaphore(self.config.max_redials)
+        self._redialler = Redialler(self.config, self._connector.redial, self._dial_turns)
         switch.channel_reconnecting.add(self._redialler.restore)
         switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
@@ -202,16 +197,16 @@ class PeerNetwork:
     @property
     def active_peer_channels(self) -> list[PeerChannel]:
         """The open channels; a copy, safe to iterate while channels come and go."""
-        return list(self._switch.channels)
+        return [control.channel for control in self._switch.channels]
 
     @property
     def trusted_peer_channels(self) -> list[PeerChannel]:
         """The open channels that are trusted."""
-        return [channel for channel in self._switch.channels if channel.trusted]
+        return [channel for channel in self.active_peer_channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
-        return self._switch.channels.get(identifier)
+        return self._switch.channels.channel_to(identifier)
 
     # Life.
 
@@ -227,12 +222,12 @@ class PeerNetwork:
             return
         require_fast_protobuf()
         self._stopped.clear()
-        self._introductions.security = None if self.insecure else self._backend.secure(self.identity)
+        self._handshaker.security = None if self.insecure else self._backend.secure(self.identity)
         try:
             if self.durable_outbox is not None:
                 self.durable_outbox.open()
             for address in self._listen:
-                take = self._reception
+                take = self._acceptor
                 self._listeners.append(self._backend.listen(address, take.accepted, take.not_accepted))
         except PeerNetError:
             self._stop_listening()
@@ -379,7 +374,8 @@ class PeerNetwork:
         Returns:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
-        return broadcast(message, self._switch.channels if channels is None else channels)
+        channels = self.active_peer_channels if channels is None else channels
+        return broadcast(message, channels, self._switch.channels.control_of)
 
     # Trust.
 
@@ -425,13 +421,13 @@ class PeerNetwork:
     def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
-        return DurableOutbox(self, path)
+        return DurableOutbox(self, path, self._dial_turns, lambda identifier: self._switch.channels.get(identifier))
 
     def _runs_a_channel(self, greenlet: Any) -> bool:
         return (
             greenlet in self._switch.greenlets
-            or greenlet in self._reception.greenlets
-            or any(channel.has_spawned(greenlet) for channel in self._switch.channels)
+            or greenlet in self._acceptor.greenlets
+            or any(control.has_spawned(greenlet) for control in self._switch.channels)
         )
 
     def _listening(self) -> list[str]:
@@ -466,7 +462,7 @@ class PeerNetwork:
         self._switch.closing = True
         self._dialler.stop()
         self.routines.stop()
-        take_leave(self._switch, self._reception.greenlets, deadline)
+        take_leave(self._switch, self._acceptor.greenlets, deadline)
         if self.durable_outbox is not None:
             self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
         self._switch.threads.stop()

@@ -14,8 +14,10 @@ import gevent.socket
 import pytest
 from hypothesis import HealthCheck, settings
 
+from peernet.channel.channel import PeerChannel
 from peernet.network import PeerNetwork
-from tests.support import make_network, wait_until
+from peernet.switch import switch
+from tests.support import Parts, PartsOf, make_network, wait_until
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
@@ -65,6 +67,20 @@ def networks() -> Iterator[Callable[..., PeerNetwork]]:
 
     yield make
     gevent.joinall([gevent.spawn(network.stop, 2) for network in made])
+
+
+@pytest.fixture
+def parts_of(monkeypatch: pytest.MonkeyPatch) -> PartsOf:
+    """The parts of a channel, if the test had this fixture when the channel was made."""
+    made: dict[PeerChannel, Parts] = {}
+
+    def make_channel(*args: Any, **options: Any) -> Any:
+        parts = Parts(*args, **options)
+        made[parts.channel] = parts
+        return parts.control
+
+    monkeypatch.setattr(switch, "make_channel", make_channel)
+    return made.__getitem__
 
 
 def _settled(before: dict[int, str], timeout: float) -> bool:

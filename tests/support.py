@@ -9,7 +9,12 @@ from typing import Any
 
 import gevent
 
+from peernet.channel.assembly import Assembly
+from peernet.channel.channel import PeerChannel
+from peernet.channel.link import Link
+from peernet.channel.reporter import ChannelOwner
 from peernet.config import NetworkConfig
+from peernet.connections.handshake import HandshakeResult
 from peernet.network import PeerNetwork
 
 # Every time limit in the tests is multiplied by this: raise it on a slow machine.
@@ -52,6 +57,22 @@ def make_network(**options: Any) -> PeerNetwork:
     network = PeerNetwork(**options)
     network.start()
     return network
+
+
+class Parts(Assembly):
+    """The parts of a channel, and the transport of its first connection; see the fixture ``parts_of``."""
+
+    def __init__(self, owner: ChannelOwner, result: HandshakeResult, *, dialled: bool) -> None:
+        super().__init__(owner, result, dialled=dialled)
+        self.transport = result.transport
+
+    @property
+    def link(self) -> Link:
+        """The channel's present one."""
+        return self.attachment.link
+
+
+PartsOf = Callable[[PeerChannel], Parts]
 
 
 class Recorder:

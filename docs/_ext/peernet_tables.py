@@ -14,7 +14,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
-from peernet.channel.channel import TRANSITIONS as CHANNEL_TRANSITIONS
+from peernet.channel.state import TRANSITIONS as CHANNEL_TRANSITIONS
 from peernet.config import PROFILES, NetworkConfig, limits
 from peernet.reasons import Reason
 from peernet.wire.connection import TRANSITIONS as CONNECTION_TRANSITIONS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.channel.receipts import Receipt
 from peernet.errors import PeerNetError
 from peernet.wire.packets import encode_body
@@ -25,13 +26,22 @@ class Outcome:
     receipt: Receipt | None = None
 
 
-def broadcast(message: Message, channels: Iterable[PeerChannel]) -> dict[str, Outcome]:
-    """Queue a message on all of the channels, serialised once; see :meth:`~peernet.network.PeerNetwork.broadcast`."""
+def broadcast(
+    message: Message, channels: Iterable[PeerChannel], control_of: Callable[[PeerChannel], ChannelControl | None]
+) -> dict[str, Outcome]:
+    """Queue a message on many channels, serialised once; see :meth:`~peernet.network.PeerNetwork.broadcast`.
+
+    Args:
+        message: the body of a packet.
+        channels: to whom.
+        control_of: the control of a channel; ``None`` for one that is not open, which says so itself.
+    """
     encoded = encode_body(message)
     outcomes = {}
     for channel in channels:
         try:
-            receipt = channel.send_encoded(encoded, 0)
+            control = control_of(channel)
+            receipt = channel.try_send(message) if control is None else control.send_encoded(encoded, 0)
             outcomes[channel.peer.identifier] = Outcome(True, receipt=receipt)
         except PeerNetError as error:
             outcomes[channel.peer.identifier] = Outcome(False, error)

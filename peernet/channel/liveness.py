@@ -48,6 +48,10 @@ class Liveness:
         promised = min(self.promised, MAX_PATIENCE * self._config.dead_after)
         return max(self._config.dead_after, 2 * promised)
 
+    def take_hello(self, hello: pb.HelloPacket) -> None:
+        """Hold the peer to what it says."""
+        self.promised = hello.heartbeat_interval_ms / 1000
+
     def examine(self, link: Link, session: Session | None, now: float) -> Reason | None:
         """Why a link must be given up now, if it must. Else sends a heartbeat when it is time for one."""
         link.look_for_news(now)

@@ -152,7 +152,7 @@ class Outbox:
                 if not count:
                     self._blocked = True
                     self.last_progress = clock.monotonic()
-                    self._transport.when_writable(self._unblock)
+                    self._transport.when_writable(self.on_writable)
                     return
                 self._writing = self._writing[count:] or b""  # an empty view would keep the packet
                 self.bytes -= count
@@ -164,6 +164,11 @@ class Outbox:
             failed(error)
         finally:
             self._tell_of_room()
+
+    def on_writable(self) -> None:
+        """The transport takes bytes again."""
+        self._blocked = False
+        self.flush()
 
     def wait_for_room(self, timeout: float | None) -> bool:
         """Wait until the outbox is half empty, or for ``timeout`` seconds. Returns whether it is not full."""
@@ -196,10 +201,6 @@ class Outbox:
 
     def _flush_scheduled(self) -> None:
         self._scheduled = False
-        self.flush()
-
-    def _unblock(self) -> None:
-        self._blocked = False
         self.flush()
 
     def _take(self) -> bytes | memoryview:

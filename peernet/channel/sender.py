@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import gevent
 from gevent.event import Event as Flag
 
+from peernet.channel.lifecycle import Lifecycle
 from peernet.channel.outbox import LARGE, Outbox
+from peernet.channel.ownership import Ownership
 from peernet.channel.receipts import WITHIN_PAGE, Receipt, ReceiptBook
+from peernet.channel.reporter import ChannelOwner
 from peernet.channel.state import SENDABLE
-from peernet.config import NetworkConfig
 from peernet.errors import LocalProtocolError, OutboxFullError, PacketTooBigError, SendTimeout
 from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.threads import get_ident
+from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import encode_varint
 from peernet.wire.packets import Encoded, Kind, encode_header
 from peernet.wire.session import Session
-
-if TYPE_CHECKING:
-    from peernet.channel.channel import PeerChannel
 
 DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
@@ -40,31 +38,47 @@ class Sender:
     """The sending half of a channel.
 
     Args:
-        channel: whose packets these are.
-        config: the limits.
+        owner: the network, whose limits these are, and which is asked for memory.
+        lifecycle: where the channel stands.
+        ownership: who may send, and who may wait.
         session: the channel's, if it has one.
         outbox: that of the channel's first link.
 
     Attributes:
         outbox: that of the present link.
         book: the receipts.
-        attached: whether there is a link that packets may leave by; the channel says so.
         max_frame: bytes of the largest frame that the peer takes.
     """
 
-    __slots__ = ("_changed", "_channel", "_config", "_session", "_thread", "attached", "book", "max_frame", "outbox")
+    __slots__ = (
+        "_changed",
+        "_lifecycle",
+        "_owner",
+        "_ownership",
+        "_session",
+        "_thread",
+        "book",
+        "max_frame",
+        "outbox",
+    )
 
-    def __init__(self, channel: PeerChannel, config: NetworkConfig, session: Session | None, outbox: Outbox) -> None:
-        self._channel = channel
-        self._config = config
+    def __init__(
+        self, owner: ChannelOwner, lifecycle: Lifecycle, ownership: Ownership, session: Session | None, outbox: Outbox
+    ) -> None:
+        self._owner = owner
+        self._lifecycle = lifecycle
+        self._ownership = ownership
         self._session = session
-        self._thread = get_ident()
+        self._thread = ownership.thread
         self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
-        self.book = ReceiptBook(channel.check_not_own_greenlet, Reason.NO_SESSION if session is None else None)
+        self.book = ReceiptBook(ownership.check_not_own_greenlet, Reason.NO_SESSION if session is None else None)
         self.outbox = outbox
-        self.attached = False
         self.max_frame = DEFAULT_MAX_FRAME
         self.ration(more=True)
+
+    def take_hello(self, hello: pb.HelloPacket) -> None:
+        """Keep to what the peer says that it takes."""
+        self.max_frame = hello.max_frame or DEFAULT_MAX_FRAME
 
     @property
     def held_bytes(self) -> int:
@@ -89,10 +103,11 @@ class Sender:
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.channel.PeerChannel.send`."""
         if get_ident() != self._thread:
-            self._channel.check_thread()
+            self._ownership.check_thread()
+        lifecycle = self._lifecycle
         kind, prefix, content = encoded
         size = len(prefix) + len(content)
-        if not self.attached or not kind.bulk or size > self.max_frame:
+        if not lifecycle.attached or not kind.bulk or size > self.max_frame:
             self._check(kind, size)
         session = self._session
         if session is None:
@@ -100,17 +115,17 @@ class Sender:
         if session.full:
             self._make_room(size, timeout)
         envelope = b""
-        if session.handled != session.told and self.attached and size + _LONGEST <= self._limit(kind):
+        if session.handled != session.told and lifecycle.attached and size + _LONGEST <= self._limit(kind):
             envelope = _take_acknowledgement(session)
         header = encode_header(encoded, envelope)
         if size <= LARGE:
             frame = header + content
             number = session.keep(frame)
-            if self.attached:
+            if lifecycle.attached:
                 self.outbox.put_frame(frame)
         else:
             number = session.keep_large(header, content)
-            if self.attached:
+            if lifecycle.attached:
                 self.outbox.put(header, content)
         receipt = Receipt()
         receipt.page = self.book.page if number & WITHIN_PAGE else self.book.turn(number)
@@ -131,10 +146,23 @@ class Sender:
         for header, content in frames:
             outbox.put(header, content)
 
-    def settled(self) -> None:
-        """Some packets were acknowledged: whoever waits for room may go on if there is enough."""
-        if self._changed is not None and self._session is not None and self._session.half_empty:
-            self._changed.set()
+    def settle(self, acknowledged: int) -> None:
+        """The peer has acknowledged up to a number: whoever waits for room may go on if there is enough.
+
+        Raises:
+            RemoteProtocolError: that number was never given.
+        """
+        session = self._session
+        if session is not None:
+            session.release(acknowledged)
+            self.book.settle(acknowledged)
+            if self._changed is not None and session.half_empty:
+                self._changed.set()
+
+    def refuse(self, sequence: int, reason: Reason) -> None:
+        """The peer says that a packet has reached no callback. A number that was never given means nothing."""
+        if self._session is not None and sequence <= self._session.sent:
+            self.book.refuse(sequence, reason)
 
     def changed(self) -> None:
         """The channel stands elsewhere: whoever waits for room looks again."""
@@ -148,20 +176,20 @@ class Sender:
         Raises:
             ChannelClosedError, LocalProtocolError, PacketTooBigError: the packet cannot be accepted.
         """
-        if self._channel.state not in SENDABLE:
-            raise self._channel.closed_error()
+        if self._lifecycle.state not in SENDABLE:
+            raise self._lifecycle.closed_error()
         if kind.control:
             raise LocalProtocolError(f"channels send {kind.name} packets themselves; use close() to disconnect")
         limit = self._limit(kind)
         if size > limit:
             raise PacketTooBigError(
-                f"a {kind.name} packet of {size} bytes; {self._channel.peer.identifier[:8]} takes at most {limit}; "
+                f"a {kind.name} packet of {size} bytes; {self._lifecycle.peer.identifier[:8]} takes at most {limit}; "
                 "send it in parts"
             )
 
     def _limit(self, kind: Kind) -> int:
         """How many bytes a packet of a kind may have."""
-        return self.max_frame if kind.bulk else min(self.max_frame, self._config.max_control_packet)
+        return self.max_frame if kind.bulk else min(self.max_frame, self._owner.config.max_control_packet)
 
     def _has_room(self) -> bool:
         """Whether the next packet need not wait. What a session has in the outbox it keeps as well."""
@@ -180,7 +208,7 @@ class Sender:
         pool, kept = self._pool()
         wanted = min(kept + STEP, pool.max_bytes)
         more = wanted - pool.allowed_bytes
-        if more > 0 and self._channel.may_hold(more, self.held_contents[-1:]):
+        if more > 0 and self._owner.may_hold(more, self.held_contents[-1:]):
             pool.allow(wanted)
 
     def _pool(self) -> tuple[Session | Outbox, int]:
@@ -190,7 +218,7 @@ class Sender:
 
     def _holds_in_reserve(self, size: int) -> bool:
         """Whether a packet fits into the part that is kept for callbacks."""
-        config, session = self._config, self._session
+        config, session = self._owner.config, self._session
         if session is None:
             return self.outbox.holds_in_reserve(size)
         return (
@@ -204,12 +232,12 @@ class Sender:
         Raises:
             SendTimeout, OutboxFullError, ChannelClosedError: it may not.
         """
-        timeout = self._config.send_timeout if timeout is None else timeout
+        timeout = self._owner.config.send_timeout if timeout is None else timeout
         self.outbox.flush()
         self._check_unbroken()
         if self._has_room():
             return
-        if self._channel.in_own_greenlet():
+        if self._ownership.in_own_greenlet():
             if self._holds_in_reserve(size):
                 return
             raise OutboxFullError(
@@ -217,21 +245,21 @@ class Sender:
                 "from channel.spawn(...)"
             )
         if timeout <= 0 or isinstance(gevent.getcurrent(), gevent.hub.Hub):
-            raise OutboxFullError(f"the outbox of {self._channel!r} is full")
+            raise OutboxFullError(f"the outbox of {self._lifecycle.label} is full")
         self._wait_for_room(Deadline(timeout), timeout)
 
     def _wait_for_room(self, deadline: Deadline, timeout: float) -> None:
         while not self._has_room():
             if deadline.expired:
                 raise SendTimeout(
-                    f"{self._channel!r} made no room in {timeout} s: the peer reads too slowly, or is away"
+                    f"{self._lifecycle.label} made no room in {timeout} s: the peer reads too slowly, or is away"
                 )
             if self._session is None and self.outbox.full:
                 self.outbox.wait_for_room(deadline.remaining)
             else:
                 self._wait_for_change(deadline.cap(LOOK_AGAIN))
-            if self._channel.state not in SENDABLE:
-                raise self._channel.closed_error()
+            if self._lifecycle.state not in SENDABLE:
+                raise self._lifecycle.closed_error()
         self._check_unbroken()
 
     def _check_unbroken(self) -> None:
@@ -240,7 +268,7 @@ class Sender:
             ChannelClosedError: the link is lost, and with it the channel, because there is no session.
         """
         if self._session is None and self.outbox.broken:
-            raise self._channel.closed_error()
+            raise self._lifecycle.closed_error()
 
     def _wait_for_change(self, timeout: float | None) -> None:
         if self._changed is None:

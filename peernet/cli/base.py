@@ -14,7 +14,7 @@ import click
 from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
 from peernet.errors import AddressError, ConfigurationError, PeerNetError
-from peernet.node.directory import check_listen, check_peer, network_of
+from peernet.node.directory import check_listen, check_peer, ip_network_of
 from peernet.node.failures import CheckFailedError, ExitCode, exit_code_of
 from peernet.peers.address import PeerAddress
 from peernet.runtime.text import printable
@@ -116,7 +116,7 @@ def check_peer_argument(_: click.Context, __: click.Parameter, value: str) -> st
 def check_entry(_: click.Context, __: click.Parameter, value: str) -> str:
     """Callback for an argument that names a peer or a network."""
     try:
-        return value if network_of(value) else check_peer(value)
+        return value if ip_network_of(value) else check_peer(value)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
 

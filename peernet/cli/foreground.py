@@ -37,7 +37,8 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
     try:
         with redirect_stderr(log):  # gevent and the interpreter write there too, and the hub must not wait
             session.log_to(log)
-            node = Node(session.home, settings, session.output_format, out)
+            node = Node(session.home, settings, lambda event: out.put(line_of(event)), out.wait_for_room)
+            node.stop_asked.rawlink(lambda asked: out.hurry())  # nobody waits for an unread stdout any more
             with _signals(node):
                 node.run()
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, duration, short, to_json
-from peernet.runtime.text import printable
+from peernet.cli.output import clock, to_json
+from peernet.runtime.text import duration, printable, short
 
 # What is shown of one text.
 MAX_TEXT = 400

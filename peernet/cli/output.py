@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
-from peernet.runtime.text import printable
+from peernet.runtime.text import printable, short
 
 FORMATS = ("table", "json", "jsonl")
 Row = Mapping[str, Any]
 
-# As many characters of an identifier as people need; a command takes them for the whole.
-SHORT = 12
 # Wider than any terminal: what does not fit is wrapped by the terminal, not cut off by us.
 WIDTH = 10_000
 MAX_CELL = 400
@@ -26,19 +24,9 @@ def to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def short(identifier: str) -> str:
-    """The part of an identifier that is shown to people."""
-    return identifier[:SHORT]
-
-
 def shortened(row: Row) -> Row:
     """A row about a peer, with what people need of its identifier as ``short``."""
     return {**row, "short": short(row["identifier"])}
-
-
-def duration(seconds: float) -> str:
-    """A time for people, such as ``2 s`` or ``0.25 s``."""
-    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
 
 
 def ago(unix_time: float, now: float) -> str:

@@ -1,4 +1,4 @@
-"""Reception: from an accepted socket to an introduced peer, in the order of the gates."""
+"""Acceptor: from an accepted connection to a peer that has result itself, in the order of the gates."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import gevent
 from gevent.pool import Group
 
-from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections import descriptors
+from peernet.connections.gate import Gate, Guest
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
 from peernet.connections.slots import GAVE_WAY, HandshakeSlots, Slot
@@ -24,151 +23,140 @@ from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport
-from peernet.trust.policy import Decision
 
 logger = get_logger(__name__)
-
-NO_DESCRIPTORS = "refused_no_descriptors"
-ACCEPT_FAILED = "accept_failed"
 
 
 class Acceptor:
     """Receives those who connect to us.
 
-    Gates, in this order: address, descriptors, a place for a handshake, TLS and hello
-    under one absolute deadline (in which the network's own gate on the identity is asked),
-    then whatever ``welcome`` does. Who is refused before TLS is hung up on at once, unheard.
+    Gates, in this order: the address, a slot for the handshake, TLS and the hellos under one
+    absolute deadline (in which the gate is asked for the identity), and then the gate's welcome.
+    Who is refused before TLS is hung up on at once, unheard.
 
     Args:
         config: the limits.
-        counters: one count per reason for which somebody was sent away.
-        admits: the gate on the address.
+        gate: decides.
         take_over: makes a transport of an accepted connection.
         shake_hands: does the handshake; waits as long as it takes.
-        welcome: decides about the introduced peer; returns its channel if it is to run.
-        blame: told who was sent away for which reason, with the identifier if that was proven.
-        is_known: whether somebody with an identifier was here before.
+        counters: one count per reason for which somebody was sent away.
+
+    Attributes:
+        strangers: those who have not result themselves yet.
+        greenlets: one for each of those who have come, for as long as they are here.
     """
 
     def __init__(
         self,
         config: NetworkConfig,
-        counters: Counter[str],
-        admits: Callable[[GenericPeer], Decision],
+        gate: Gate,
         take_over: Callable[[Any, tuple[str, int]], Transport],
         shake_hands: Callable[[Transport], HandshakeResult],
-        welcome: Callable[[HandshakeResult], PeerChannel | None],
-        blame: Callable[[GenericPeer, str], object],
-        is_known: Callable[[str], bool],
+        counters: Counter[str],
     ) -> None:
         self._config = config
-        self._counters = counters
-        self._admits = admits
+        self._gate = gate
         self._take_over = take_over
         self._shake_hands = shake_hands
-        self._welcome = welcome
-        self._blame = blame
-        self._is_known = is_known
-        self._admission = HandshakeSlots(config)
-        self._strangers: dict[Slot, Transport] = {}  # in their handshake
+        self._counters = counters
+        self._slots = HandshakeSlots(config)
+        self.strangers: dict[Slot, Transport] = {}
         self.greenlets = Group()
 
-    def accepted(self, sock: Any, remote: tuple[str, int]) -> None:
-        """Take over a new socket. Never waits."""
-        decision = self._admits(GenericPeer("", *remote))
-        if not decision:
-            self._send_away(sock, remote, decision.rule)
-        elif descriptors.are_scarce(sock.fileno(), self._config.descriptor_reserve):
-            self._send_away(sock, remote, NO_DESCRIPTORS)
+    def accepted(self, connection: Any, remote: tuple[str, int]) -> None:
+        """Take over a new connection. Never waits."""
+        decision = self._gate.admits_address(GenericPeer("", *remote))
+        if decision:
+            self._find_slot(connection, remote)
         else:
-            self._find_place(sock, remote)
+            self._send_away(connection, remote, decision.rule)
 
-    def not_accepted(self) -> None:
-        """Note that the system could not accept a connection."""
-        self._counters[ACCEPT_FAILED] += 1
+    def not_accepted(self, why: str) -> None:
+        """Note under the name of a counter that a connection could not be accepted."""
+        self._counters[why] += 1
 
-    def _find_place(self, sock: Any, remote: tuple[str, int]) -> None:
-        verdict = self._admission.admit(remote[0], clock.monotonic(), rng.uniform(0, 1))
+    def _find_slot(self, connection: Any, remote: tuple[str, int]) -> None:
+        verdict = self._slots.take(remote[0], clock.monotonic(), rng.uniform(0, 1))
         if verdict.gives_way is not None:
-            self._strangers.pop(verdict.gives_way).abort()
-        if verdict.place is None:
-            self._send_away(sock, remote, verdict.refused)
+            self.strangers.pop(verdict.gives_way).abort()
+        if verdict.slot is None:
+            self._send_away(connection, remote, verdict.refused)
             return
         try:
-            tcp = self._take_over(sock, remote)
+            tcp = self._take_over(connection, remote)
         except BaseException:
-            self._admission.leave(verdict.place)
+            self._slots.free(verdict.slot)
             raise
-        self._begin(verdict.place, tcp)
+        self._begin(verdict.slot, tcp)
 
-    def _begin(self, place: Slot, tcp: Transport) -> None:
-        self._strangers[place] = tcp
-        receiving = spawn(f"inbound {endpoint(*tcp.remote)}", self._receive, place, tcp)
-        receiving.rawlink(lambda _: self._forget(place))
+    def _begin(self, slot: Slot, tcp: Transport) -> None:
+        self.strangers[slot] = tcp
+        receiving = spawn(f"inbound {endpoint(*tcp.remote)}", self._receive, slot, tcp)
+        receiving.rawlink(lambda _: self._forget(slot))
         self.greenlets.add(receiving)
 
-    def _forget(self, place: Slot) -> None:
+    def _forget(self, slot: Slot) -> None:
         """The greenlet of a stranger has ended; if it was killed before it ran, nobody else has cleared up."""
-        tcp = self._leave(place)
+        tcp = self._free(slot)
         if tcp is not None:
             tcp.close()
 
-    def _leave(self, place: Slot) -> Transport | None:
-        self._admission.leave(place)
-        return self._strangers.pop(place, None)
+    def _free(self, slot: Slot) -> Transport | None:
+        self._slots.free(slot)
+        return self.strangers.pop(slot, None)
 
-    def _receive(self, place: Slot, tcp: Transport) -> None:
-        channel = self._take_in(place, tcp)
-        if channel is not None:
-            channel.run()
+    def _receive(self, slot: Slot, tcp: Transport) -> None:
+        guest = self._take_in(slot, tcp)
+        if guest is not None:
+            guest.run()
 
-    def _take_in(self, place: Slot, tcp: Transport) -> PeerChannel | None:
+    def _take_in(self, slot: Slot, tcp: Transport) -> Guest | None:
         try:
-            introduced = self._get_acquainted(place, tcp)
+            result = self._introduce(slot, tcp)
         finally:
-            self._leave(place)
-        if introduced is None:
+            self._free(slot)
+        if result is None:
             return None
-        if introduced.peer.proven and self._is_known(introduced.peer.identifier):
-            self._admission.recognise(place, introduced.peer.identifier, clock.monotonic())
+        if result.peer.proven and self._gate.knows(result.peer.identifier):
+            self._slots.recognise(slot, result.peer.identifier, clock.monotonic())
         try:
-            return self._welcome(introduced)
+            return self._gate.welcome(result)
         except Refusal as refusal:
             self._note(tcp, refusal.reason, str(refusal))
             return None
 
-    def _get_acquainted(self, place: Slot, tcp: Transport) -> HandshakeResult | None:
-        introduced = None
+    def _introduce(self, slot: Slot, tcp: Transport) -> HandshakeResult | None:
+        result = None
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
-            introduced = self._shake_hands(tcp)
+            result = self._shake_hands(tcp)
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
             self._note(tcp, Reason.HANDSHAKE_TIMEOUT, "it took too long")
-            self._blame(_stranger(tcp), Reason.HANDSHAKE_TIMEOUT)
+            self._gate.blame(_stranger(tcp), Reason.HANDSHAKE_TIMEOUT)
         except Refusal as refusal:
             self._note(tcp, refusal.reason, f"{refusal} ({refusal.rule})")
-            self._blame(_stranger(tcp, refusal.culprit), refusal.reason)
+            self._gate.blame(_stranger(tcp, refusal.culprit), refusal.reason)
         except RemoteProtocolError as error:
             self._note(tcp, error.reason, str(error))
-            self._blame(_stranger(tcp, error.culprit), error.reason)
+            self._gate.blame(_stranger(tcp, error.culprit), error.reason)
         except (TransportError, IdentityError) as error:
-            self._note(tcp, GAVE_WAY if place.gave_way else Reason.HANDSHAKE_FAILED, str(error))
-            if not place.gave_way and (not isinstance(error, TransportError) or isinstance(error, HandshakeError)):
-                self._blame(_stranger(tcp), Reason.HANDSHAKE_FAILED)  # the others have perhaps lost their network
+            self._note(tcp, GAVE_WAY if slot.gave_way else Reason.HANDSHAKE_FAILED, str(error))
+            if not slot.gave_way and (not isinstance(error, TransportError) or isinstance(error, HandshakeError)):
+                self._gate.blame(_stranger(tcp), Reason.HANDSHAKE_FAILED)  # the others have perhaps lost their network
         except RefusedByPeerError as error:
             self._note(tcp, error.reason, str(error))
         finally:
             timer.close()
-            if introduced is None:
+            if result is None:
                 tcp.close()
-        return introduced
+        return result
 
-    def _send_away(self, sock: Any, remote: tuple[str, int], rule: str) -> None:
-        sock.close()
+    def _send_away(self, connection: Any, remote: tuple[str, int], rule: str) -> None:
+        connection.close()
         self._counters[rule] += 1
-        self._blame(GenericPeer("", *remote, proven=False), rule)
+        self._gate.blame(GenericPeer("", *remote, proven=False), rule)
         logger.info("= %s not received: %s", endpoint(*remote), rule)
 
     def _note(self, tcp: Transport, reason: str, text: str) -> None:

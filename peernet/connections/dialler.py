@@ -10,11 +10,11 @@ from greenlet import greenlet
 from peernet.config import NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
+from peernet.connections.retry import backoff, judge
 from peernet.errors import (
     ConnectError,
     ConnectTimeout,
     IdentityError,
-    RefusedByPeerError,
     RefusedByPolicyError,
     RemoteProtocolError,
     SelfConnectionError,
@@ -22,7 +22,6 @@ from peernet.errors import (
 )
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
-from peernet.runtime import rng
 from peernet.runtime.deadline import Deadline
 from peernet.transport.base import Transport
 
@@ -87,15 +86,12 @@ class Dialler:
             try:
                 return self._attempt(address, deadline)
             except ConnectError as error:
-                pause = self._pause(attempt, error)
-                if attempt + 1 == attempts or not _may_pass(error) or pause >= deadline.cap(pause + 1):
+                judgement = judge(error)
+                pause = backoff(self._config, attempt, judgement.retry_after)
+                if attempt + 1 == attempts or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
                     raise
             gevent.sleep(pause)
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
-
-    def _pause(self, attempt: int, error: ConnectError) -> float:
-        asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-        return max(asked, backoff(self._config, attempt))
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> HandshakeResult:
         tcp: Transport | None = None
@@ -118,22 +114,6 @@ class Dialler:
             timer.close()
             if tcp is not None and not done:
                 tcp.close()
-
-
-def backoff(config: NetworkConfig, failures: int) -> float:
-    """How long to wait after so many failures before the one just seen, in seconds.
-
-    Random up to a limit that doubles each time (full jitter), and never less than ``backoff_base``.
-    """
-    longest = min(config.backoff_cap, config.backoff_base * 2.0 ** min(failures + 1, 32))
-    return rng.uniform(config.backoff_base, longest)
-
-
-def _may_pass(error: ConnectError) -> bool:
-    """Whether the same attempt may succeed a little later."""
-    if isinstance(error, RefusedByPeerError):
-        return error.reason == Reason.BUSY and not error.do_not_redial
-    return type(error) is ConnectError
 
 
 def _refused_here(refusal: Refusal) -> ConnectError:

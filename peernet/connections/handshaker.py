@@ -1,16 +1,16 @@
-"""Introductions: the hellos of one network, and the handshakes in which they are exchanged."""
+"""Handshaker: the hellos of one network, and the handshakes in which they are exchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from peernet.config import NetworkConfig
+from peernet.connections.gate import Gate
 from peernet.connections.handshake import PROTOCOL_VERSION, HandshakeResult, shake_hands
 from peernet.connections.tiebreak import Claim
 from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.runtime.text import printable
-from peernet.switch.switch import Switch
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
 
@@ -19,11 +19,11 @@ MAX_NETWORK_NAME = 255
 
 
 class Handshaker:
-    """Gets a network acquainted with whoever is at the other end of a connection.
+    """Does the handshakes of one network.
 
     Args:
         config: the limits.
-        switch: decides who is wanted.
+        gate: decides who is wanted.
         network_name: only peers that give the same name are talked to.
         agent: what this program calls itself.
         insecure: whether nobody proves who they are.
@@ -36,7 +36,7 @@ class Handshaker:
     def __init__(
         self,
         config: NetworkConfig,
-        switch: Switch,
+        gate: Gate,
         network_name: str,
         agent: str,
         *,
@@ -44,7 +44,7 @@ class Handshaker:
         listening: Callable[[], list[str]],
     ) -> None:
         self._config = config
-        self._switch = switch
+        self._gate = gate
         self._network_name = network_name
         self._agent = printable(agent)
         self._insecure = insecure
@@ -53,13 +53,13 @@ class Handshaker:
 
     def inbound(self, tcp: Transport) -> HandshakeResult:
         """The handshake on a connection that the other side has made; see :func:`shake_hands`."""
-        return self._shake_hands(tcp, self._switch.complete_answer, dialled=False)
+        return self._shake_hands(tcp, self._gate.complete_answer, dialled=False)
 
     def dialled(self, tcp: Transport, address: PeerAddress) -> HandshakeResult:
         """The same on one that we have made to an address."""
 
         def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
-            return self._switch.complete_dial(identifier, ours)
+            return self._gate.complete_dial(identifier, ours)
 
         return self._shake_hands(tcp, complete, dialled=True, pinned=address.identifier)
 
@@ -72,7 +72,7 @@ class Handshaker:
             nonlocal claim
             claim = complete(identifier, theirs, ours)
 
-        admit = self._switch.admit if dialled else self._switch.admit_inbound
+        admit = self._gate.admit if dialled else self._gate.admit_inbound
         try:
             result = shake_hands(
                 tcp,
@@ -100,7 +100,7 @@ class Handshaker:
             listen_addresses=self._listening()[:MAX_LISTEN_ADDRESSES],
             observed_address=endpoint(*tcp.remote),
             heartbeat_interval_ms=round(self._config.heartbeat_interval * 1000),
-            identifier=self._switch.identifier if self._insecure else "",
+            identifier=self._gate.identifier if self._insecure else "",
             max_frame=self._config.max_frame,
         )
 

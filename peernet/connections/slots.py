@@ -1,6 +1,6 @@
-"""Admission: who of the strangers at the door gets a place for a handshake. It only counts; time is passed in.
+"""HandshakeSlots: which of the strangers may begin a handshake. It only counts; time is passed in.
 
-A stranger is a connection that has not proven an identity yet. Places are few, so that strangers cannot use
+A stranger is a connection that has not proven an identity yet. Slots are few, so that strangers cannot use
 up memory, descriptors and time; few of them go to one source, so that one source cannot take them all; and one
 who takes long gives way, so that those who stay silent do not shut out those who mean it.
 """
@@ -33,7 +33,7 @@ KNOWN_SHARE = 5
 
 
 class Slot:
-    """One stranger's place.
+    """The slot of one stranger.
 
     Attributes:
         source: who it counts for; see :func:`source_of`.
@@ -54,12 +54,12 @@ class Verdict:
     """What becomes of a new connection.
 
     Attributes:
-        place: the place it has got, if it is admitted.
+        slot: what it has got, if it may go on.
         refused: the counter to note it under, if it is not.
-        gives_way: the place that was taken away for it, whose connection is to be cut.
+        gives_way: the slot that was taken away for it, whose connection is to be cut.
     """
 
-    place: Slot | None = None
+    slot: Slot | None = None
     refused: str = ""
     gives_way: Slot | None = None
 
@@ -73,7 +73,7 @@ class HandshakeSlots:
 
     def __init__(self, config: NetworkConfig) -> None:
         self._config = config
-        self._places: OrderedDict[Slot, None] = OrderedDict()  # oldest first
+        self._taken: OrderedDict[Slot, None] = OrderedDict()  # oldest first
         self._by_source: Counter[Hashable] = Counter()
         self._rates = TokenBuckets(config.accept_rate, config.accept_burst, config.max_accept_sources)
         self._acquaintances = TokenBuckets(config.accept_rate, config.accept_burst, config.max_accept_sources)
@@ -82,10 +82,10 @@ class HandshakeSlots:
         )
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._taken)
 
-    def admit(self, host: str, now: float, chance: float) -> Verdict:
-        """Give a new connection a place, or refuse it. Costs the same however many there are.
+    def take(self, host: str, now: float, chance: float) -> Verdict:
+        """Give a new connection a slot, or refuse it. Costs the same however many there are.
 
         Args:
             host: the IP address that it comes from.
@@ -102,39 +102,39 @@ class HandshakeSlots:
             if gives_way is None:
                 return Verdict(refused=TOO_MANY_STRANGERS if self._is_full() else EARLY_DROP)
             gives_way.gave_way = True
-            self.leave(gives_way)
-        place = Slot(source, now)
-        self._places[place] = None
+            self.free(gives_way)
+        slot = Slot(source, now)
+        self._taken[slot] = None
         self._by_source[source] += 1
-        return Verdict(place, gives_way=gives_way)
+        return Verdict(slot, gives_way=gives_way)
 
-    def leave(self, place: Slot) -> None:
-        """Give a place back: the handshake is over, however it went. Idempotent."""
-        if place not in self._places:
+    def free(self, slot: Slot) -> None:
+        """Give a slot back: the handshake is over, however it went. Idempotent."""
+        if slot not in self._taken:
             return
-        del self._places[place]
-        self._by_source[place.source] -= 1
-        if not self._by_source[place.source]:
-            del self._by_source[place.source]
+        del self._taken[slot]
+        self._by_source[slot.source] -= 1
+        if not self._by_source[slot.source]:
+            del self._by_source[slot.source]
 
-    def recognise(self, place: Slot, identifier: str, now: float) -> None:
+    def recognise(self, slot: Slot, identifier: str, now: float) -> None:
         """A stranger has proven to be somebody who was here before: that counts for him, and not for his address.
 
         So those who share an address do not keep each other out, as long as none of them comes too often,
         and they are not too many.
         """
-        if self._acquaintances.take(identifier, now) and self._given_back.take(place.source, now):
-            self._rates.give_back(place.source, now)
+        if self._acquaintances.take(identifier, now) and self._given_back.take(slot.source, now):
+            self._rates.give_back(slot.source, now)
 
     def drop_probability(self) -> float:
-        """How likely a newcomer finds no free place: rising from ``early_drop_from`` on, and 1 when all are taken.
+        """How likely a newcomer finds no free slot: rising from ``early_drop_from`` on, and 1 when all are taken.
 
-        The method of sshd's ``MaxStartups``: who fills the places cannot do it quickly, and others have a chance
+        The method of sshd's ``MaxStartups``: who fills the slots cannot do it quickly, and others have a chance
         before they are full.
         """
         full = self._config.max_handshakes
         begin = min(self._config.early_drop_from, full)
-        return min(1.0, max(0.0, (len(self._places) - begin + 1) / (full - begin + 1)))
+        return min(1.0, max(0.0, (len(self._taken) - begin + 1) / (full - begin + 1)))
 
     def _is_exempt(self, host: str) -> bool:
         address = parse_ip(host)
@@ -146,12 +146,12 @@ class HandshakeSlots:
         return ADDRESS_LIMIT if self._by_source[source] >= self._config.max_handshakes_per_address else ""
 
     def _slowest(self, now: float) -> Slot | None:
-        """The place taken for longest, if that is long enough to have been done."""
-        oldest = next(iter(self._places), None)
+        """The slot taken for longest, if that is long enough to have been done."""
+        oldest = next(iter(self._taken), None)
         return oldest if oldest is not None and now - oldest.since >= self._config.handshake_grace else None
 
     def _is_full(self) -> bool:
-        return len(self._places) >= self._config.max_handshakes
+        return len(self._taken) >= self._config.max_handshakes
 
 
 def source_of(host: str) -> Hashable:

@@ -10,8 +10,8 @@ from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.dialler import backoff
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
+from peernet.connections.retry import backoff, judge
+from peernet.errors import PeerNetError
 from peernet.reasons import Reason
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
@@ -30,6 +30,7 @@ class Caller:
         dial: dials an address of a peer.
         addresses: the ``host:port`` texts that are known of a peer.
         wanted: whether a channel to a peer is wanted and not there.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Caller:
         dial: Callable[[str, str], object],
         addresses: Callable[[str], list[str]],
         wanted: Callable[[str], bool],
+        turns: BoundedSemaphore,
     ) -> None:
         self._config = config
         self._dial = dial
         self._addresses = addresses
         self._wanted = wanted
-        self._turns = BoundedSemaphore(config.max_redials)
+        self._turns = turns
         self._peers: set[str] = set()  # that are being called
         self._greenlets = Group()
         self._stopped = True
@@ -62,7 +64,7 @@ class Caller:
         """Dial the peer whose channel has ended, unless one of the two does not want that."""
         gone_for_good = channel.do_not_redial or (channel.reason is Reason.CLOSED and not channel.ended_by_peer)
         if not gone_for_good:
-            self.call(channel.peer.identifier, max(channel.retry_after, backoff(self._config, 0)))
+            self.call(channel.peer.identifier, backoff(self._config, 0, channel.retry_after))
 
     def stop(self) -> None:
         """Dial no more."""
@@ -78,10 +80,9 @@ class Caller:
                 if not addresses or not self._wanted(peer):
                     return
                 error = self._try_all(peer, addresses)
-                if error is None or _is_final(error):
+                if error is None or (judgement := judge(error)).hopeless:
                     return
-                asked = error.retry_after if isinstance(error, RefusedByPeerError) else 0.0
-                pause = max(asked, backoff(self._config, failures))
+                pause = backoff(self._config, failures, judgement.retry_after)
                 failures += 1
         finally:
             self._peers.discard(peer)
@@ -99,10 +100,3 @@ class Caller:
             else:
                 return None
         return error
-
-
-def _is_final(error: PeerNetError) -> bool:
-    """Whether there is no point in another attempt."""
-    if isinstance(error, SelfConnectionError) or not isinstance(error, ConnectError):
-        return True
-    return isinstance(error, RefusedByPeerError) and (error.do_not_redial or error.reason is Reason.SELF_CONNECTION)

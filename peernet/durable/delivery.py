@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gevent.event import Event as Flag
 
-from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.channel.receipts import Receipt
 from peernet.channel.state import SENDABLE
 from peernet.durable.store import StoredPacket
@@ -37,7 +37,7 @@ class Delivery:
     So what a restarted sender repeats is never more than the window, and in the old order.
 
     Args:
-        channel: to the peer.
+        control: of the channel to the peer.
         window: in packets.
         load: ``load(after, count, bytes)`` reads the packets behind a number, at most so many.
         settle: ``settle(verdicts)`` removes packets from the file.
@@ -45,12 +45,13 @@ class Delivery:
 
     def __init__(
         self,
-        channel: PeerChannel,
+        control: ChannelControl,
         window: int,
         load: Callable[[int, int, int], list[StoredPacket]],
         settle: Callable[[Sequence[Verdict]], None],
     ) -> None:
-        self._channel = channel
+        self._control = control
+        self._channel = control.channel
         self._window = window
         self._load = load
         self._settle = settle
@@ -110,7 +111,7 @@ class Delivery:
         self._flying.add(packet.number)
         while True:
             try:
-                receipt = self._channel.send_encoded(encoded, SEND_TIMEOUT)
+                receipt = self._control.send_encoded(encoded, SEND_TIMEOUT)
             except SendTimeout:
                 continue  # liveness ends a channel that makes no room for too long
             except PacketTooBigError as error:

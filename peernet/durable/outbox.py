@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
-from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
 from peernet.durable.caller import Caller
@@ -44,18 +45,27 @@ class DurableOutbox:
     Args:
         network: whose packets these are; it says when it starts and stops.
         path: of the file.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
+        control_to: the control of the channel to a peer, if there is one.
     """
 
-    def __init__(self, network: PeerNetwork, path: str | Path) -> None:
+    def __init__(
+        self,
+        network: PeerNetwork,
+        path: str | Path,
+        turns: BoundedSemaphore,
+        control_to: Callable[[str], ChannelControl | None],
+    ) -> None:
         self.path = Path(path)
         self._network = network
+        self._control_to = control_to
         self._committer: Committer | None = None
         self._quota = Quota(network.config, {})
         self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = Group()
-        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted)
+        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted, turns)
         network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
         network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
 
@@ -196,26 +206,26 @@ class DurableOutbox:
             delivery = self._deliveries[peer]
             if delivery is not None:
                 delivery.wake()
-        elif peer in self._quota and self._channel_to(peer) is not None:
+        elif peer in self._quota and self._open_control_to(peer) is not None:
             self._deliveries[peer] = None
             self._pumps.add(spawn(f"delivering to {peer[:8]}", self._pump, peer))
 
     def _pump(self, peer: str) -> None:
         """Deliver through one channel after the other, while there is one: never through two at once."""
         try:
-            while (channel := self._channel_to(peer)) is not None:
-                self._deliveries[peer] = delivery = self._make_delivery(peer, channel)
+            while (control := self._open_control_to(peer)) is not None:
+                self._deliveries[peer] = delivery = self._make_delivery(peer, control)
                 delivery.run()
-                if channel.state in SENDABLE:
+                if control.channel.state in SENDABLE:
                     break  # all of it is delivered
         except StorageError as error:
             logger.error("what is stored for %s stays so until it connects again: %s", peer[:8], error)
         finally:
             del self._deliveries[peer]
 
-    def _make_delivery(self, peer: str, channel: PeerChannel) -> Delivery:
+    def _make_delivery(self, peer: str, control: ChannelControl) -> Delivery:
         return Delivery(
-            channel,
+            control,
             self._network.config.durable_window,
             lambda after, count, size: self._run(lambda store: store.load(peer, after, count, size)),
             lambda verdicts: self._settle(peer, verdicts),
@@ -239,14 +249,14 @@ class DurableOutbox:
             if receipt is not None:
                 receipt.settle(reason)
 
-    def _channel_to(self, peer: str) -> PeerChannel | None:
-        channel = self._network.channel_to(peer)
-        return channel if channel is not None and channel.state in SENDABLE else None
+    def _open_control_to(self, peer: str) -> ChannelControl | None:
+        control = self._control_to(peer)
+        return control if control is not None and control.channel.state in SENDABLE else None
 
     def _check_may_wait(self, peer: str) -> None:
-        channel = self._network.channel_to(peer)
-        if channel is not None:
-            channel.check_not_own_greenlet("DurableReceipt.wait")
+        control = self._control_to(peer)
+        if control is not None:
+            control.check_not_own_greenlet("DurableReceipt.wait")
 
     # Dialling.
 

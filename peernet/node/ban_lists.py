@@ -10,7 +10,7 @@ from peernet.errors import ConfigurationError
 from peernet.node.directory import Directory
 from peernet.peers.address import is_identifier
 from peernet.state.home import Home
-from peernet.state.stores import load_bans, save_bans
+from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban, ban_key
 
 
@@ -33,7 +33,7 @@ def chosen(text: str | None, bans: Iterable[Ban]) -> list[str]:
 def bans_of_home(home: Home) -> list[dict[str, Any]]:
     """The bans of a home on which no node runs, as plain values."""
     now = time.time()
-    return [ban.to_dict() for ban in load_bans(home.bans_file, look_only=True) if ban.expires > now]
+    return [ban.to_dict() for ban in BANS.load(home.bans_file, look_only=True) if ban.expires > now]
 
 
 def unban_home(home: Home, who: str | None) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def unban_home(home: Home, who: str | None) -> dict[str, Any]:
     Raises:
         PeerNetError: nobody is meant, or the file cannot be written.
     """
-    bans = load_bans(home.bans_file)
+    bans = BANS.load(home.bans_file)
     unbanned = chosen(who, bans)
-    save_bans(home.bans_file, [ban for ban in bans if ban.who not in unbanned])
+    BANS.save(home.bans_file, [ban for ban in bans if ban.who not in unbanned])
     return {"unbanned": unbanned}

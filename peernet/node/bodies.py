@@ -28,10 +28,17 @@ FORMATS = {
 _FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
 
 
-def body_of(kind: str, packet: pb.Packet) -> dict[str, Any]:
+def to_json(kind: str, packet: pb.Packet) -> dict[str, Any]:
     """The body of a packet as a JSON object; empty for kinds without one. Waits if its data is large."""
     describe = _BODIES.get(kind)
     return describe(packet) if describe else {}
+
+
+def from_json(message: dict[str, Any]) -> pb.PureMessagePacket | pb.DataTransmissionPacket:
+    """The body of a message that is described by plain values, as for :func:`say`."""
+    if "text" in message:
+        return pb.PureMessagePacket(message=message["text"])
+    return pb.DataTransmissionPacket(data=message["data"], name=message["name"], format=FORMATS[message["format"]])
 
 
 def _pure_message(packet: pb.Packet) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def is_address(text: str) -> bool:
     return ":" in text or "@" in text
 
 
-def network_of(text: str) -> str | None:
+def ip_network_of(text: str) -> str | None:
     """The network that is meant, in its usual form; ``None`` if the text is no IP address or network.
 
     Raises:

@@ -11,8 +11,8 @@ from gevent.event import Event as Flag
 
 from peernet.channel.channel import PeerChannel
 from peernet.network import PeerNetwork
-from peernet.node.bodies import body_of
-from peernet.node.control.client import encode
+from peernet.node import bodies
+from peernet.node.control.protocol import encode
 from peernet.node.refusals import Refusals
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
@@ -174,7 +174,7 @@ class EventLog:
         about = {"from": channel.peer.identifier}
         if packet.packet_id:
             about["packet_id"] = packet.packet_id[:MAX_PACKET_ID].hex()
-        self.tell(make_event("packet", kind=kind, **about, body=body_of(kind, packet)))
+        self.tell(make_event("packet", kind=kind, **about, body=bodies.to_json(kind, packet)))
         self._pace()
 
     def _refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:

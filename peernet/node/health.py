@@ -12,7 +12,7 @@ from peernet.node.settings import load_settings
 from peernet.peers.identity import KEY_FILE, Identity
 from peernet.state.files import DAMAGES
 from peernet.state.home import Home
-from peernet.state.stores import check_bans, check_peers, check_trust
+from peernet.switch.stores import BANS, PEERS, TRUST
 
 
 def examine_home(home: Home) -> Iterator[Finding]:
@@ -26,9 +26,9 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield _secrecy(home)
     yield _attempt("settings", lambda: _settings(home))
     files: dict[Path, Callable[[Path], object]] = {
-        home.trust_file: check_trust,
-        home.peers_file: check_peers,
-        home.bans_file: check_bans,
+        home.trust_file: TRUST.check,
+        home.peers_file: PEERS.check,
+        home.bans_file: BANS.check,
     }
     for file, check in files.items():
         if os.path.exists(file):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from peernet.channel.channel import PeerChannel
-from peernet.cli.output import duration, short
 from peernet.errors import (
     ChannelClosedError,
     ConnectError,
@@ -17,13 +16,12 @@ from peernet.errors import (
     PingTimeout,
 )
 from peernet.network import PeerNetwork
-from peernet.node.bodies import FORMATS
+from peernet.node import bodies
 from peernet.node.directory import Directory, is_address, listed_identifiers
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.text import printable
-from peernet.v1.packet_pb2 import DataTransmissionPacket, PureMessagePacket
+from peernet.runtime.text import duration, printable, short
 
 
 def directory_of(network: PeerNetwork) -> Directory:
@@ -80,7 +78,7 @@ def say(
     """
     deadline = deadline or Deadline(timeout)
     channel = reach(network, peer, deadline.cap(timeout))
-    body = body_of(message)
+    body = bodies.from_json(message)
     with _told_why(channel):
         receipt = channel.send(body, timeout=deadline.remaining)
         if confirm and receipt.reason is Reason.NO_SESSION:
@@ -124,13 +122,6 @@ def _told_why(channel: PeerChannel) -> Iterator[None]:
         if not channel.reason_text or error.reason is not channel.reason:
             raise
         raise type(error)(f"{error} ({printable(channel.reason_text)})", error.reason) from error
-
-
-def body_of(message: dict[str, Any]) -> PureMessagePacket | DataTransmissionPacket:
-    """The body of a message that is described by plain values, as for :func:`say`."""
-    if "text" in message:
-        return PureMessagePacket(message=message["text"])
-    return DataTransmissionPacket(data=message["data"], name=message["name"], format=FORMATS[message["format"]])
 
 
 def _await_turn(channel: PeerChannel, deadline: Deadline, timeout: float) -> None:

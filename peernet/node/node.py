@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from gevent.event import Event as Flag
 
+from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import ignore
-from peernet.cli.lines import formatter
-from peernet.cli.writer import LineWriter
 from peernet.errors import PeerNetError
 from peernet.network import PeerNetwork
 from peernet.node.control.server import ControlServer
@@ -16,15 +15,15 @@ from peernet.node.events import EventLog, EventObject, make_event
 from peernet.node.health import key_exposure
 from peernet.node.requests import Requests
 from peernet.node.settings import Settings
-from peernet.node.status import GreenletCount, LagMeter
+from peernet.node.status import NodeStatus
 from peernet.peers.identity import Identity
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.state.files import remove_leftovers
 from peernet.state.home import Home
-from peernet.state.savers import AddressBookFile, BansFile, KeptFile
-from peernet.state.stores import load_bans, load_peers, load_trust, save_trust
+from peernet.state.savers import KeptFile
 from peernet.switch.persistent import PersistentPeers
+from peernet.switch.stores import BANS, PEERS, TRUST, address_book_file, bans_file
 
 logger = get_logger(__name__)
 
@@ -55,15 +54,15 @@ def make_network(
         identity=identity,
         listen=settings.listen,
         network_name=settings.network,
-        policy=settings.applied_to(load_trust(home.trust_file, look_only=not changes_lists)),
+        policy=settings.applied_to(TRUST.load(home.trust_file, look_only=not changes_lists)),
         config=settings.limits,
         insecure=settings.insecure,
         durable_outbox=home.outbox_file if delivers_stored else None,
     )
     for kind in ("data_transmission", "collection_share"):
         network.handlers[kind] = ignore  # the events show them, and that is what they are for
-    network.known_peers.restore(load_peers(home.peers_file))
-    for ban in load_bans(home.bans_file):
+    network.known_peers.restore(PEERS.load(home.peers_file))
+    for ban in BANS.load(home.bans_file):
         network.bans.restore(ban)
     return network
 
@@ -74,29 +73,38 @@ class Node:
     Args:
         home: its home folder, which the caller has locked.
         settings: what to run it with.
-        style: how events are shown: ``table``, ``json`` or ``jsonl``.
-        writer: where they are shown.
+        show: is given every event, in the greenlet that caused it; must not wait.
+        wait_for_room: waits until more events can be shown; called after those that peers cause at will.
+
+    Attributes:
+        stop_asked: set when the node is to stop. From then on nobody should wait for room.
     """
 
-    def __init__(self, home: Home, settings: Settings, style: str, writer: LineWriter) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, show: Callable[[EventObject], None], wait_for_room: Callable[[], None]
+    ) -> None:
         self.home = home
         self.network = make_network(home, settings)
         self._settings = settings
-        self._line_of = formatter(style)
-        self._writer = writer
-        self._book = AddressBookFile(home, self.network.known_peers)
-        self._bans = BansFile(home, self.network.bans)
-        self._lists = KeptFile(home.trust_file, save_trust, lambda: self.network.policy)
+        self._book = address_book_file(home, self.network.known_peers)
+        self._bans = bans_file(home, self.network.bans)
+        self._lists = KeptFile(home.trust_file, TRUST.save, lambda: self.network.policy)
         self._install_handlers()
-        self.events = EventLog(self.network, self._show, writer.wait_for_room)
-        self._kept = PersistentPeers(self.network, self._dial_failed)
-        self._control = ControlServer(home, self._answer)
-        self._stop_asked = Flag()
-        self.ended = Flag()
-        self.started_at = time.monotonic()
-        self.lag = LagMeter()
-        self.greenlets = GreenletCount()
-        self._requests = Requests(self)
+        self.events = EventLog(self.network, show, wait_for_room)
+        self._kept = PersistentPeers(self.network.config, self._dial, self._dial_failed)
+        self._status = NodeStatus(self.network, home)
+        self.stop_asked = Flag()
+        self._ended = Flag()
+        requests = Requests(
+            self.network,
+            self.events,
+            self._status.report,
+            lists=self._lists,
+            bans=self._bans,
+            ask_to_stop=self.ask_to_stop,
+            wait_until_ended=self._ended.wait,
+        )
+        self._control = ControlServer(home, requests.answer)
 
     def run(self) -> None:
         """Start, tell that it is ready, and stop when asked to.
@@ -110,46 +118,28 @@ class Node:
             self._control.start()
             self.network.start()
             self.events.begin(self._ready())
-            self._book.start(self.network)
-            self._bans.start(self.network)
+            self._book.start(self.network.routines)
+            self._bans.start(self.network.routines)
             for address in self._settings.connect:
                 self._kept.keep(address)
-            self._stop_asked.wait()
+            self.stop_asked.wait()
         finally:
             self._end()
 
     def ask_to_stop(self) -> None:
         """Have :meth:`run` end. From anywhere, a signal handler included."""
-        self._stop_asked.set()
-
-    def save_trust(self) -> None:
-        """Keep the lists of the policy.
-
-        Raises:
-            HomeError: they cannot be written; they are in force all the same.
-        """
-        self._lists.save()
-
-    def save_bans(self) -> None:
-        """Keep the bans.
-
-        Raises:
-            HomeError: they cannot be written; they are in force all the same.
-        """
-        self._bans.save_now()
+        self.stop_asked.set()
 
     def _end(self) -> None:
-        # In this order: nobody waits for an unread stdout, no dialling that would bring
-        # somebody new, the goodbyes, what was learnt, and at last those who listen and
-        # whoever asked us to stop.
-        self._writer.hurry()
+        # In this order: no dialling that would bring somebody new, the goodbyes, what was learnt, and at
+        # last those who listen and whoever asked us to stop.
         self._kept.stop()
         self.network.stop(STOP_TIMEOUT)
-        self.lag.stop()
+        self._status.stop()
         self._book.save()
         self._bans.save()
         self.events.end()
-        self.ended.set()
+        self._ended.set()
         self._control.stop()
         self._lists.settle()  # of a command that was ended just now: the home is ours until this returns
 
@@ -161,11 +151,8 @@ class Node:
     def _ready(self) -> EventObject:
         return make_event("ready", identifier=self.network.identifier, addresses=self.network.addresses)
 
-    def _answer(self, command: str, arguments: dict[str, object]) -> object:
-        return self._requests.answer(command, arguments)
-
-    def _show(self, event: EventObject) -> None:
-        self._writer.put(self._line_of(event))
+    def _dial(self, address: str) -> PeerChannel:
+        return self.network.connect(address, attempts=1)
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
         logger.info("> %s not connected: %s", address, printable(error))

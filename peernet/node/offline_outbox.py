@@ -9,15 +9,15 @@ from typing import Any
 from peernet.durable.outbox import describe, new_packet
 from peernet.durable.quota import store_checked
 from peernet.durable.store import DurableStore
+from peernet.node import bodies
 from peernet.node.directory import Directory
-from peernet.node.messaging import body_of
 from peernet.node.once import momentary_network
 from peernet.node.settings import Settings
 from peernet.node.stored import Message, recipient_of, say_durably, stored_row
 from peernet.node.trust_lists import directory_of_home
 from peernet.runtime.deadline import Deadline
 from peernet.state.home import Home
-from peernet.state.stores import load_peers, load_trust
+from peernet.switch.stores import PEERS, TRUST
 from peernet.wire.packets import encode_body
 
 
@@ -56,7 +56,7 @@ def drop_from_outbox_of_home(home: Home, peer: str | None) -> dict[str, Any]:
 def _store(home: Home, settings: Settings, peer: str, message: Message) -> dict[str, Any]:
     with _opened(home) as store:
         recipient = recipient_of(peer, _directory(home, store))
-        packet = new_packet(recipient, encode_body(body_of(message)), settings.limits)
+        packet = new_packet(recipient, encode_body(bodies.from_json(message)), settings.limits)
         store_checked(store, settings.limits, packet)
     return stored_row(packet.peer, packet.packet_id, message, confirmed=False)
 
@@ -73,5 +73,5 @@ def _opened(home: Home) -> Iterator[DurableStore]:
 
 
 def _directory(home: Home, store: DurableStore) -> Directory:
-    known = directory_of_home(load_trust(home.trust_file, look_only=True), load_peers(home.peers_file, look_only=True))
+    known = directory_of_home(TRUST.load(home.trust_file, look_only=True), PEERS.load(home.peers_file, look_only=True))
     return known.extended(store.backlogs())

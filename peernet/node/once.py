@@ -15,7 +15,7 @@ from peernet.node.settings import Settings
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.logs import get_logger
 from peernet.state.home import Home
-from peernet.state.stores import save_peers
+from peernet.switch.stores import PEERS
 
 # What is left for the goodbye when the time is up: enough to write it, not to wait for the peer. Seconds.
 LEAST_GOODBYE = 0.1
@@ -66,6 +66,6 @@ def momentary_network(
     finally:
         network.stop(max(LEAST_GOODBYE, deadline.cap(settings.limits.close_timeout)))
     try:
-        save_peers(home.peers_file, network.known_peers)
+        PEERS.save(home.peers_file, list(network.known_peers))
     except HomeError as error:
         logger.warning("the known peers are not saved: %s", error)

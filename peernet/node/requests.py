@@ -6,30 +6,56 @@ import base64
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peernet.channel.channel import PeerChannel
-from peernet.cli.output import duration, short
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
+from peernet.network import PeerNetwork
 from peernet.node.ban_lists import chosen
 from peernet.node.control.server import Streaming
+from peernet.node.events import EventLog
 from peernet.node.messaging import directory_of, ping, reach, say
-from peernet.node.status import figures
 from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
 from peernet.node.trust_lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
-
-if TYPE_CHECKING:
-    from peernet.node.node import Node
+from peernet.runtime.text import duration, short
+from peernet.state.savers import FollowingFile, KeptFile
+from peernet.trust.bans import Ban
+from peernet.trust.policy import IncomingPeerTrustPolicy
 
 Arguments = dict[str, Any]
 
 
 class Requests:
-    """One method per command; the table at the end names them."""
+    """One method per command; the table at the end names them.
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._network = node.network
+    Args:
+        network: the node's.
+        events: what happens in it.
+        status: what `status` shows.
+        lists: where the lists of the policy are kept.
+        bans: where the bans are kept.
+        ask_to_stop: has the node stop.
+        wait_until_ended: returns when all goodbyes are said.
+    """
+
+    def __init__(
+        self,
+        network: PeerNetwork,
+        events: EventLog,
+        status: Callable[[], Arguments],
+        *,
+        lists: KeptFile[IncomingPeerTrustPolicy],
+        bans: FollowingFile[list[Ban]],
+        ask_to_stop: Callable[[], None],
+        wait_until_ended: Callable[[], object],
+    ) -> None:
+        self._network = network
+        self._events = events
+        self._status = status
+        self._lists = lists
+        self._bans = bans
+        self._ask_to_stop = ask_to_stop
+        self._wait_until_ended = wait_until_ended
 
     def answer(self, command: str, arguments: Arguments) -> Any:
         """Do what is asked, and return plain values or a :class:`Streaming`.
@@ -48,15 +74,14 @@ class Requests:
         return method(self, **arguments)
 
     def status(self) -> Arguments:
-        node = self._node
-        return figures(self._network, node.home, node.lag, node.greenlets, node.started_at)
+        return self._status()
 
     def stop(self) -> Streaming:
-        self._node.ask_to_stop()
+        self._ask_to_stop()
         return Streaming({"stopping": True, "pid": os.getpid()}, self._wait_for_end())
 
     def listen(self) -> Streaming:
-        return Streaming({"listening": True}, self._node.events.listen())
+        return Streaming({"listening": True}, self._events.listen())
 
     def peers(self) -> list[Arguments]:
         connected = [_channel_row(channel) for channel in self._network.active_peer_channels]
@@ -131,10 +156,7 @@ class Requests:
         unbanned = chosen(who, self._network.bans)
         for one in unbanned:
             self._network.bans.unban(one)
-        try:
-            self._node.save_bans()
-        except HomeError as error:
-            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
+        _keep(self._bans.save_now)
         return {"unbanned": unbanned}
 
     def _change_list(self, command: str, entry: str) -> Arguments:
@@ -148,10 +170,7 @@ class Requests:
             self._network.untrust(entry)
         else:
             self._network.policy = after
-        try:
-            self._node.save_trust()
-        except HomeError as error:
-            raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
+        _keep(self._lists.save)
         return {"done": command, "entry": entry, "changed": after != before}
 
     def _check_proven(self, identifier: str) -> None:
@@ -165,8 +184,19 @@ class Requests:
 
     def _wait_for_end(self) -> Iterator[bytes]:
         """Nothing, at the very end: whoever asked to stop sees the connection close when it is done."""
-        self._node.ended.wait()
+        self._wait_until_ended()
         yield from ()
+
+
+def _keep(save: Callable[[], None]) -> None:
+    """
+    Raises:
+        HomeError: a change is in force, and could not be saved.
+    """
+    try:
+        save()
+    except HomeError as error:
+        raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
 
 
 def _channel_row(channel: PeerChannel) -> Arguments:

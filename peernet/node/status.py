@@ -68,35 +68,53 @@ class GreenletCount:
         return self._count
 
 
-def figures(
-    network: PeerNetwork, home: Home, lag: LagMeter, greenlets: GreenletCount, started_at: float
-) -> dict[str, Any]:
-    """Everything that `status` shows, as plain values."""
-    channels = network.active_peer_channels
-    policy = network.policy
-    return {
-        "identifier": network.identifier,
-        "addresses": network.addresses,
-        "network": network.network_name,
-        "insecure": network.insecure,
-        "placement": policy.incoming_peer_placement.value,
-        "home": str(home),
-        "version": __version__,
-        "pid": os.getpid(),
-        "uptime": round(time.monotonic() - started_at, 1),
-        "channels": len(channels),
-        "trusted": sum(channel.trusted for channel in channels),
-        "pending": len(network.inbound_connecting_peers),
-        "known_peers": len(network.known_peers),
-        "blocked": len(policy.blocked_identifiers) + len(policy.blocked_networks),
-        "banned": len(network.bans),
-        "queued_bytes": sum(channel.queued_bytes for channel in channels),
-        "rss": psutil.Process().memory_info().rss,
-        "fds": _descriptors(),
-        "greenlets": greenlets.latest,
-        "hub_lag_ms": lag.worst_ms,
-        "counters": dict(sorted(network.counters.items())),
-    }
+class NodeStatus:
+    """What `status` shows of one node. It measures from now on, until :meth:`stop`.
+
+    Args:
+        network: the node's.
+        home: its home folder.
+    """
+
+    def __init__(self, network: PeerNetwork, home: Home) -> None:
+        self._network = network
+        self._home = home
+        self._lag = LagMeter()
+        self._greenlets = GreenletCount()
+        self._started_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Measure no more."""
+        self._lag.stop()
+
+    def report(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        network = self._network
+        channels = network.active_peer_channels
+        policy = network.policy
+        return {
+            "identifier": network.identifier,
+            "addresses": network.addresses,
+            "network": network.network_name,
+            "insecure": network.insecure,
+            "placement": policy.incoming_peer_placement.value,
+            "home": str(self._home),
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._started_at, 1),
+            "channels": len(channels),
+            "trusted": sum(channel.trusted for channel in channels),
+            "pending": len(network.inbound_connecting_peers),
+            "known_peers": len(network.known_peers),
+            "blocked": len(policy.blocked_identifiers) + len(policy.blocked_networks),
+            "banned": len(network.bans),
+            "queued_bytes": sum(channel.queued_bytes for channel in channels),
+            "rss": psutil.Process().memory_info().rss,
+            "fds": _descriptors(),
+            "greenlets": self._greenlets.latest,
+            "hub_lag_ms": self._lag.worst_ms,
+            "counters": dict(sorted(network.counters.items())),
+        }
 
 
 def _descriptors() -> int:

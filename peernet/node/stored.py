@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peernet.cli.output import duration, short
 from peernet.errors import ConfigurationError, PingTimeout
 from peernet.network import PeerNetwork
+from peernet.node import bodies
 from peernet.node.directory import Directory, is_address
-from peernet.node.messaging import body_of, directory_of
+from peernet.node.messaging import directory_of
 from peernet.peers.address import PeerAddress
 from peernet.runtime.deadline import Deadline
+from peernet.runtime.text import duration, short
 
 if TYPE_CHECKING:
     from peernet.durable.outbox import DurableOutbox
@@ -38,7 +39,7 @@ def say_durably(
     """
     deadline = deadline or Deadline(timeout)
     directory = directory_of(network).extended(_outbox_of(network).peers)
-    receipt = network.send(recipient_of(peer, directory), body_of(message), durable=True)
+    receipt = network.send(recipient_of(peer, directory), bodies.from_json(message), durable=True)
     if confirm and not receipt.wait(deadline.cap(timeout)):
         raise PingTimeout(
             f"{short(receipt.peer)} has not dealt with it within {duration(timeout)}; it stays stored and is sent "

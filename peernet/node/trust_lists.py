@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import short
 from peernet.errors import ConfigurationError, UnprovenPeerError
-from peernet.node.directory import Directory, is_address, listed_identifiers, network_of
+from peernet.node.directory import Directory, ip_network_of, is_address, listed_identifiers
 from peernet.node.settings import load_settings
 from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeer
 from peernet.peers.peer import GenericPeer
+from peernet.runtime.text import short
 from peernet.state.home import Home
-from peernet.state.stores import load_peers, load_trust, save_trust
+from peernet.switch.stores import PEERS, TRUST
 from peernet.trust.policy import Decision, HasTrust, IncomingPeerTrustPolicy
 
 Change = Callable[[IncomingPeerTrustPolicy, str], IncomingPeerTrustPolicy]
@@ -66,7 +66,7 @@ def entry_of(command: str, text: str, directory: Directory) -> str:
     Raises:
         ConfigurationError: nothing is meant.
     """
-    network = None if command in ONLY_IDENTIFIERS else network_of(text)
+    network = None if command in ONLY_IDENTIFIERS else ip_network_of(text)
     return network or directory.identifier(text)
 
 
@@ -124,10 +124,10 @@ def change_home(home: Home, command: str, text: str) -> dict[str, Any]:
     """
     if command == "trust" and load_settings(home.config_file).insecure:
         raise unprovable()
-    policy = load_trust(home.trust_file)
-    entry = entry_of(command, text, directory_of_home(policy, load_peers(home.peers_file)))
+    policy = TRUST.load(home.trust_file)
+    entry = entry_of(command, text, directory_of_home(policy, PEERS.load(home.peers_file)))
     after = changed(policy, command, entry)
-    save_trust(home.trust_file, after)
+    TRUST.save(home.trust_file, after)
     return {"done": command, "entry": entry, "changed": after != policy}
 
 
@@ -138,8 +138,8 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
         ConfigurationError: nobody is meant.
     """
     settings = load_settings(home.config_file)
-    policy = settings.applied_to(load_trust(home.trust_file, look_only=True))
-    peers = load_peers(home.peers_file, look_only=True)
+    policy = settings.applied_to(TRUST.load(home.trust_file, look_only=True))
+    peers = PEERS.load(home.peers_file, look_only=True)
     known = {peer.identifier: peer for peer in peers}
     peer = described_peer(text, directory_of_home(policy, peers), known.get, proven=not settings.insecure)
     return explanation(policy, peer)
@@ -147,8 +147,8 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
 
 def peers_of_home(home: Home) -> list[dict[str, Any]]:
     """The known peers of a home on which no node runs, as plain values."""
-    trusted = load_trust(home.trust_file, look_only=True).trusted_identifiers
-    return [known_row(peer, peer.identifier in trusted) for peer in load_peers(home.peers_file, look_only=True)]
+    trusted = TRUST.load(home.trust_file, look_only=True).trusted_identifiers
+    return [known_row(peer, peer.identifier in trusted) for peer in PEERS.load(home.peers_file, look_only=True)]
 
 
 def known_row(known: KnownPeer, trusted: bool) -> dict[str, Any]:

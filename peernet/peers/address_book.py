@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peernet.config import NetworkConfig
-from peernet.peers.address import prefix_of
+from peernet.errors import ConfigurationError
+from peernet.peers.address import PeerAddress, is_identifier, prefix_of
 from peernet.peers.peer import GenericPeer
 from peernet.runtime import clock
+from peernet.runtime.text import printable
 
 # All that is in one of these counts as one source: a provider's customer can have that much.
 SOURCE_IPV4 = 16
@@ -43,6 +45,24 @@ class KnownPeer:
         """Plain values for JSON."""
         return dict(vars(self))
 
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> KnownPeer:
+        """What :meth:`to_dict` has described.
+
+        Raises:
+            ConfigurationError, AddressError, LookupError, TypeError, ValueError, OverflowError: it is damaged.
+        """
+        if not is_identifier(entry["identifier"]):
+            raise ConfigurationError(f"{entry['identifier']!r} is not an identifier")
+        return cls(
+            entry["identifier"],
+            bool(entry["proven"]),
+            [PeerAddress.parse(address).endpoint for address in entry["addresses"]],
+            clock.moment_of(entry["last_seen"]),
+            printable(entry.get("source", "")),  # these two came with the second version
+            bool(entry.get("kept", False)),
+        )
+
 
 # Identifier -> monotonic seconds when the peer was seen, oldest first.
 Seen = OrderedDict[str, float]
@@ -55,6 +75,9 @@ class KnownPeers:
     cannot be dialled go before those that can, because anybody can come often, and those that this
     node was told to connect to go last. These are not forgotten for their age either. All the
     others from one source, a /16 of IPv4 or a /32 of IPv6, get a sixteenth of the book at most.
+
+    Attributes:
+        revision: another number after every change.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -65,6 +88,7 @@ class KnownPeers:
         self._reachable: Seen = OrderedDict()
         self._kept: Seen = OrderedDict()
         self._sources: dict[tuple[str, bool], Seen] = {}  # source and whether it can be dialled
+        self.revision = 0
         self._share = max(1, config.max_known_peers // SOURCES)
 
     def __len__(self) -> int:
@@ -122,6 +146,7 @@ class KnownPeers:
         known = self._peers.pop(identifier, None)
         if known is None:
             return
+        self.revision += 1
         del self._table(known)[identifier]
         if not known.kept:
             source = self._sources[known.source, bool(known.addresses)]
@@ -130,6 +155,7 @@ class KnownPeers:
                 del self._sources[known.source, bool(known.addresses)]
 
     def _enter(self, known: KnownPeer, seen: float) -> None:
+        self.revision += 1
         self._peers[known.identifier] = known  # now the youngest
         self._table(known)[known.identifier] = seen
         if not known.kept:

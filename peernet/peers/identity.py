@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import os
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from peernet.errors import IdentityError
+from peernet.runtime.files import write_new
 
 KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
@@ -150,32 +150,9 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
         raise IdentityError(f"the certificate {path} is damaged; remove it to have it made again") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Have a new name on the disk too, so that a power cut leaves no node with another identity."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that must not exist yet, whole or not at all, readable as ``mode`` from its first byte."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike rename, refuses to replace what is there
-        sync_folder(path.parent)
+        write_new(path, content, mode)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise IdentityError(f"cannot write {path}: {reason}; choose another home folder") from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()

@@ -6,6 +6,7 @@ machine. gevent's timers follow the loop of the hub, so whoever replaces one rep
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -14,3 +15,15 @@ monotonic: Callable[[], float] = time.monotonic
 
 wall: Callable[[], float] = time.time
 """Seconds of Unix time, for people, and for what ``loop.now()`` is compared with."""
+
+
+def moment_of(value: object) -> float:
+    """A number of seconds that was read from somewhere.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none, or not one that can be counted with.
+    """
+    number = float(value)  # type: ignore[arg-type]  # then it raises
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no time")
+    return number

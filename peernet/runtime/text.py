@@ -1,4 +1,4 @@
-"""Text that peers gave, made fit for logs and terminals."""
+"""Text for people: what peers gave, made fit for logs and terminals, and short forms of long values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ MAX_TEXT = 128
 # Of an error that came of others, and of the calls that led to it, those that tell most.
 MAX_CHAIN = 4
 MAX_CALLS = 20
+# As many characters of an identifier as people need; a command takes them for the whole.
+SHORT = 12
 
 
 def printable(text: object, limit: int = MAX_TEXT) -> str:
@@ -29,6 +31,16 @@ def printable_traceback(error: BaseException) -> str:
         parts.append(f"Traceback (most recent call last):\n{calls}{type(cause).__name__}: {printable(cause)}")
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\n\nThe error above led to this one:\n\n".join(reversed(parts))
+
+
+def short(identifier: str) -> str:
+    """The part of an identifier that is shown to people."""
+    return identifier[:SHORT]
+
+
+def duration(seconds: float) -> str:
+    """A time for people, such as ``2 s`` or ``0.25 s``."""
+    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
 
 
 def _escape(char: str) -> str:

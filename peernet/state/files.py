@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from peernet.errors import HomeError
-from peernet.peers.identity import sync_folder
+from peernet.runtime.files import sync_folder
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)

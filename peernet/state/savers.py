@@ -11,13 +11,9 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from peernet.errors import HomeError
-from peernet.network import PeerNetwork
-from peernet.peers.address_book import KnownPeer, KnownPeers
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
-from peernet.state.home import Home
-from peernet.state.stores import save_bans, save_peers
-from peernet.trust.bans import Ban, Bans
+from peernet.runtime.routines import NetworkRoutines
 
 logger = get_logger(__name__)
 
@@ -101,9 +97,9 @@ class FollowingFile(Generic[Content]):
         self._file = KeptFile(path, self._write_revision, lambda: (self._revision(), self._read()))
         self._saved = revision()
 
-    def start(self, network: PeerNetwork) -> None:
-        """Save changes while the network runs."""
-        network.routines.add(f"save {self._what}", SAVE_INTERVAL, self.save)
+    def start(self, routines: NetworkRoutines) -> None:
+        """Save changes now and then, for as long as the routines run."""
+        routines.add(f"save {self._what}", SAVE_INTERVAL, self.save)
 
     def save(self) -> None:
         """Save what has changed since the last time; if that fails, the log says so."""
@@ -127,27 +123,3 @@ class FollowingFile(Generic[Content]):
         revision, current = content
         self._write(path, current)
         self._saved = revision
-
-
-class AddressBookFile(FollowingFile[list[KnownPeer]]):
-    """Writes the known peers to the home folder."""
-
-    def __init__(self, home: Home, known_peers: KnownPeers) -> None:
-        self._changes = 0
-        super().__init__("known peers", home.peers_file, save_peers, lambda: list(known_peers), lambda: self._changes)
-
-    def start(self, network: PeerNetwork) -> None:
-        """Take note of changes, and save them while the network runs."""
-        network.peer_added.add(self._note)
-        network.peer_removed.add(self._note)
-        super().start(network)
-
-    def _note(self, *_: object) -> None:
-        self._changes += 1
-
-
-class BansFile(FollowingFile[list[Ban]]):
-    """Writes the bans to the home folder."""
-
-    def __init__(self, home: Home, bans: Bans) -> None:
-        super().__init__("bans", home.bans_file, save_bans, lambda: list(bans), lambda: bans.revision)

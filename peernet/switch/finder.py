@@ -23,18 +23,16 @@ class Finder:
     def find(self, where: PeerAddress) -> PeerChannel | None:
         """The channel to the peer that an address names; if it names none, the one that was dialled there."""
         if where.identifier is not None:
-            return self._switch.channels.get(where.identifier)
-        dialled = (channel for channel in self._switch.channels if channel.dialled)
+            return self._switch.channels.channel_to(where.identifier)
+        dialled = (control.channel for control in self._switch.channels if control.channel.dialled)
         return next((one for one in dialled if (one.peer.address, one.peer.port) == (where.host, where.port)), None)
 
     def _find_claimant(self, where: PeerAddress) -> PeerChannel | None:
         """The channel to a peer without TLS that says it listens at an address, if nobody knows who does."""
         if where.identifier is not None:
             return None
-        claims = (
-            one for one in self._switch.channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses
-        )
-        return next(claims, None)
+        unproven = (one.channel for one in self._switch.channels if not one.channel.peer.proven)
+        return next((one for one in unproven if where.endpoint in one.peer.listen_addresses), None)
 
     def wait_for(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
         """The open channel to the peer at an address that has just refused a second one, as soon as there is one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.config import NetworkConfig
 from peernet.runtime import clock
 from peernet.runtime.logs import get_logger
@@ -34,7 +34,7 @@ class MemoryGuard:
     """
 
     def __init__(
-        self, config: NetworkConfig, counters: Counter[str], channels: Callable[[], Iterable[PeerChannel]]
+        self, config: NetworkConfig, counters: Counter[str], channels: Callable[[], Iterable[ChannelControl]]
     ) -> None:
         self._budget = Budget(config.buffer_budget)
         self._counters = counters
@@ -59,31 +59,32 @@ class MemoryGuard:
 
     def look_after(self, now: float) -> None:
         """Count, and close whom the verdict names. To be called regularly."""
-        for channel in self._count(now).closed:
+        for control in self._count(now).closed:
             self._counters[CLOSED] += 1
+            channel = control.channel
             logger.warning("%r is closed: the channels hold more than buffer_budget, and it most of all", channel)
-            channel.cut_for_memory()
+            control.cut_for_memory()
 
-    def _count(self, now: float) -> Verdict[PeerChannel]:
-        channels = list(self._channels())
-        verdict = self._judge(channels, now)
+    def _count(self, now: float) -> Verdict[ChannelControl]:
+        controls = list(self._channels())
+        verdict = self._judge(controls, now)
         self._tell()
-        for channel in channels:
-            channel.ration(more=not self._exceeded)
-        for channel in verdict.crowding:
-            channel.slow_down()
+        for control in controls:
+            control.ration(more=not self._exceeded)
+        for control in verdict.crowding:
+            control.slow_down()
         self._count_again_at = now + max(COUNT_EVERY, (clock.monotonic() - now) / PART)
         return verdict
 
-    def _judge(self, channels: list[PeerChannel], now: float) -> Verdict[PeerChannel]:
-        sizes = [channel.held_bytes for channel in channels]
+    def _judge(self, controls: list[ChannelControl], now: float) -> Verdict[ChannelControl]:
+        sizes = [control.held_bytes for control in controls]
         total = sum(sizes)
         if total <= self._budget.limit:
             self._budget.count(total)
             return Verdict()
         holdings = [
-            Holding(channel, size, channel.held_contents, channel.trusted)
-            for channel, size in zip(channels, sizes, strict=True)
+            Holding(control, size, control.held_contents, control.channel.trusted)
+            for control, size in zip(controls, sizes, strict=True)
         ]
         return self._budget.judge(holdings, now)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gevent.event import Event
 
-from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.errors import ConfigurationError
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
@@ -21,14 +21,16 @@ class IncomingPeerConnectionAttempt:
 
     Attributes:
         channel: the channel, pending; nothing can be sent on it yet.
+        control: what the network moves it with.
         deferred: whether somebody asked for time to decide.
         verdict: ``None`` while undecided, then whether the peer is accepted.
         reason: what a rejected peer is told.
         message: one sentence more.
     """
 
-    def __init__(self, channel: PeerChannel) -> None:
-        self.channel = channel
+    def __init__(self, control: ChannelControl) -> None:
+        self.control = control
+        self.channel = control.channel
         self.deferred = False
         self.verdict: bool | None = None
         self.reason = Reason.REJECTED
@@ -62,7 +64,7 @@ class IncomingPeerConnectionAttempt:
         """Wait for the decision. Time that runs out, and a peer that leaves, count as rejected."""
         deadline = Deadline(timeout)
         while self.verdict is None:
-            if self.channel.lost_while_pending():
+            if self.control.lost_while_pending():
                 self.reject(reason=Reason.CONNECTION_LOST)
             elif deadline.expired:
                 self.reject(reason=Reason.DECISION_TIMEOUT)

@@ -1,24 +1,21 @@
-"""KeptConnections: peers that a node keeps being connected to."""
+"""PersistentPeers: peers that a node keeps being connected to."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import gevent
 from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
-from peernet.connections.dialler import backoff
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
-from peernet.network import PeerNetwork
+from peernet.config import NetworkConfig
+from peernet.connections.retry import backoff, judge
+from peernet.errors import PeerNetError
 from peernet.reasons import Reason
+from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 
-# A connection that lasted this long was a success, and the next pause is short again. Seconds.
-HEALTHY_AFTER = 60.0
-
-# Called with the address, what went wrong, and the seconds until the next attempt or None.
+# Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
 
 
@@ -27,10 +24,16 @@ class PersistentPeers:
 
     It gives up an address only if it leads back to this node, if the peer asks not to be
     dialled again, or if this node itself closed the channel.
+
+    Args:
+        config: the pauses.
+        connect: makes one attempt, and returns the channel to the peer at an address.
+        failed: is told of each attempt that has failed.
     """
 
-    def __init__(self, network: PeerNetwork, failed: Failed) -> None:
-        self._network = network
+    def __init__(self, config: NetworkConfig, connect: Callable[[str], PeerChannel], failed: Failed) -> None:
+        self._config = config
+        self._connect = connect
         self._failed = failed
         self._greenlets = Group()
 
@@ -44,32 +47,28 @@ class PersistentPeers:
 
     def _keep(self, address: str) -> None:
         failures = 0
-        while True:
-            began = time.monotonic()
+        while True:  # ends when there is no point in another dial, or with stop()
             try:
-                channel = self._network.connect(address, attempts=1)
+                channel = self._connect(address)
             except PeerNetError as error:
-                pause = self._pause(failures, error)
+                judgement = judge(error)
+                pause = None if judgement.hopeless else backoff(self._config, failures, judgement.retry_after)
                 self._failed(address, error, pause)
                 if pause is None:
                     return
+                failures += 1
             else:
                 channel.wait_closed()
-                if _ended_by_user(channel):
+                if _ended_by_user(channel) or channel.do_not_redial:
                     return
-                pause = backoff(self._network.config, failures)
-            failures = 0 if time.monotonic() - began >= HEALTHY_AFTER else failures + 1
+                failures = 0 if self._was_healthy(channel) else failures + 1
+                pause = backoff(self._config, failures, channel.retry_after)
             gevent.sleep(pause)
 
-    def _pause(self, failures: int, error: PeerNetError) -> float | None:
-        """Seconds until the next attempt; ``None`` if there is no point in one."""
-        if isinstance(error, SelfConnectionError) or not isinstance(error, ConnectError):
-            return None
-        if not isinstance(error, RefusedByPeerError):
-            return backoff(self._network.config, failures)
-        if error.do_not_redial or error.reason == Reason.SELF_CONNECTION:
-            return None
-        return max(error.retry_after, backoff(self._network.config, failures))
+    def _was_healthy(self, channel: PeerChannel) -> bool:
+        """Whether the channel was open for so long that earlier failures count no more."""
+        opened = channel.opened_at
+        return opened is not None and clock.monotonic() - opened >= self._config.healthy_after
 
 
 def _ended_by_user(channel: PeerChannel) -> bool:

@@ -12,9 +12,9 @@ from gevent.pool import Group
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
-from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.connections.retry import backoff_while_away, judge
+from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
-from peernet.reasons import Reason
 from peernet.runtime import clock, rng
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
@@ -24,19 +24,6 @@ logger = get_logger(__name__)
 # One peer that is back speaks for the network, and not for the others: it makes them be
 # dialled at most this often. Seconds.
 HURRY_EVERY = 10.0
-
-# Refusals that will be the same next time.
-FINAL = frozenset(
-    {
-        Reason.BLOCKED,
-        Reason.NOT_ALLOWED,
-        Reason.REJECTED,
-        Reason.WRONG_NETWORK,
-        Reason.WRONG_VERSION,
-        Reason.SELF_CONNECTION,
-        Reason.BANNED,
-    }
-)
 
 
 class _Pause:
@@ -92,13 +79,16 @@ class Redialler:
     Args:
         config: the limits.
         dial: makes a connection to an address in so many seconds, and hands it to its channel.
+        turns: bounds how many are dialled at once, by whoever dials on its own.
     """
 
-    def __init__(self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object]) -> None:
+    def __init__(
+        self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object], turns: BoundedSemaphore
+    ) -> None:
         self._config = config
         self._dial = dial
+        self._turns = turns
         self._records: dict[PeerChannel, _Record] = {}
-        self._turns = BoundedSemaphore(config.max_redials)
         self._hurried_at = float("-inf")
         self._greenlets = Group()
 
@@ -136,11 +126,12 @@ class Redialler:
                 return self._hurry()
             if channel.state is not ChannelState.RECONNECTING:
                 return None
-            reason = _final(error)
-            if reason is not None:
-                return channel.end(reason, str(error))
+            judgement = judge(error)
+            if judgement.ends_session is not None:
+                return channel.close(judgement.ends_session, str(error))
             record.failures += 1
-            length = self._next_pause(record, lost_at, error)
+            record.not_before = clock.monotonic() + judgement.retry_after
+            length = backoff_while_away(self._config, record.failures, clock.monotonic() - lost_at)
         return None
 
     def _hurry(self) -> None:
@@ -167,21 +158,3 @@ class Redialler:
             logger.info("= %s is not back: %s", peer.identifier[:8], error)
             return error
         return None
-
-    def _next_pause(self, record: _Record, lost_at: float, error: PeerNetError) -> float:
-        config, now = self._config, clock.monotonic()
-        if isinstance(error, RefusedByPeerError):
-            record.not_before = now + error.retry_after
-        doubled = config.backoff_base * 2.0 ** min(record.failures, 30)
-        return rng.uniform(0, min(config.backoff_cap, doubled, max(config.backoff_base, now - lost_at)))
-
-
-def _final(error: PeerNetError) -> Reason | None:
-    """With which reason to give up after an error; ``None`` if the next attempt may succeed."""
-    if isinstance(error, RefusedByPeerError):
-        return error.reason if error.reason in FINAL or error.do_not_redial else None
-    if isinstance(error, RefusedByPolicyError) and error.rule not in (Reason.DUPLICATE, Reason.SHUTDOWN):
-        return Reason.BLOCKED if error.rule.startswith("blocked") else Reason.NOT_ALLOWED
-    if isinstance(error, SelfConnectionError):
-        return Reason.SELF_CONNECTION
-    return None if isinstance(error, ConnectError) else Reason.SESSION_LOST

@@ -27,11 +27,11 @@ def take_leave(switch: Switch, receiving: Group, deadline: Deadline) -> None:
     """
     for attempt in switch.queue:
         attempt.reject(reason=Reason.SHUTDOWN)
-    channels = list(switch.channels)
+    controls = list(switch.channels)
     say = partial(PeerChannel.close, reason=Reason.SHUTDOWN, timeout=deadline.remaining)
-    gevent.joinall([spawn("goodbye", say, channel) for channel in channels], timeout=deadline.remaining)
+    gevent.joinall([spawn("goodbye", say, control.channel) for control in controls], timeout=deadline.remaining)
     for group in (receiving, switch.greenlets):
         group.join(timeout=deadline.cap(AFTER_GOODBYE))
         group.kill()
-    for channel in channels:
-        channel.kill_tasks()
+    for control in controls:
+        control.kill_tasks()

@@ -9,7 +9,9 @@ from functools import partial
 from gevent.pool import Group
 
 from peernet.channel.acknowledger import AcknowledgeTimer
+from peernet.channel.assembly import make_channel
 from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.channel.link import Link
 from peernet.channel.state import ChannelState
@@ -99,13 +101,13 @@ class Switch:
     @policy.setter
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
         before, self._policy = self._policy, policy
-        for channel in self.channels:
-            decision = policy.admits(channel.peer)
+        for control in self.channels:
+            decision = policy.admits(control.channel.peer)
             if decision:
-                channel.refresh_permissions()
-                self._apply_trust(channel, before)
+                control.refresh_permissions()
+                self._apply_trust(control.channel, before)
             else:
-                self.greenlets.add(spawn("policy change", channel.close, reason_for(decision), decision.why))
+                self.greenlets.add(spawn("policy change", control.channel.close, reason_for(decision), decision.why))
         for attempt in self.queue:
             decision = policy.admits(attempt.peer)
             if not decision:
@@ -158,13 +160,21 @@ class Switch:
         if left:
             raise Refusal(Reason.BANNED, retry_after=left)
 
+    def knows(self, identifier: str) -> bool:
+        """Whether a peer was here before."""
+        return identifier in self.known_peers
+
+    def blame(self, peer: GenericPeer, reason: str) -> None:
+        """Take note of who was sent away before there was a channel, and why."""
+        self.bans.blame(peer, reason)
+
     def complete_dial(self, identifier: str, ours: pb.HelloPacket) -> Claim | None:
         """Just before our hello to somebody we have dialled: say which session this may continue.
 
         Raises:
             Refusal: there is a better connection with this peer.
         """
-        existing = self.channels.get(identifier)
+        existing = self.channels.channel_to(identifier)
         claim = self.claims.dial(identifier) if identifier else None
         if existing is not None and existing.state is not ChannelState.RECONNECTING:
             if claim is not None:
@@ -200,19 +210,20 @@ class Switch:
         Raises:
             Refusal: a channel that lives is in the way.
         """
-        existing = self.channels.get(identifier)
-        if existing is None:
+        control = self.channels.get(identifier)
+        if control is None:
             return None
+        existing = control.channel
         if existing.session is not None and existing.session.remembers(theirs):
-            existing.detach("the peer has made another connection")
+            control.detach("the peer has made another connection")
             return existing if existing.state is ChannelState.RECONNECTING else None
         if not existing.peer.proven and existing.dialled:
             if self.channels.keeps_existing(identifier, dialled=False):
                 raise Refusal(Reason.DUPLICATE)
             return None  # dialled by both sides at once, and by nobody known: see ChannelTable
-        if existing.shows_life(self.config.duplicate_patience):
+        if control.shows_life(self.config.duplicate_patience):
             raise Refusal(Reason.DUPLICATE)
-        existing.end(Reason.SESSION_LOST)
+        control.end(Reason.SESSION_LOST)
         return None
 
     def _introduce_session(self, existing: PeerChannel | None, ours: pb.HelloPacket) -> None:
@@ -223,22 +234,22 @@ class Switch:
         else:
             ours.session_id = rng.randbits(64) or 1
 
-    def welcome(self, introduced: HandshakeResult) -> PeerChannel | None:
+    def welcome(self, introduced: HandshakeResult) -> ChannelControl | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
         self.bans.vouch(introduced.peer)
         try:
             if self._resume(introduced) is not None:
                 return None  # the channel runs already
-            attempt = IncomingPeerConnectionAttempt(self._make_channel(introduced, dialled=False))
+            attempt = IncomingPeerConnectionAttempt(make_channel(self, introduced, dialled=False))
             if self._placement.place(attempt):
                 self._check_again(attempt)
             if attempt.verdict:
-                self._open_inbound(attempt.channel)
-                return attempt.channel
+                self._open_inbound(attempt.control)
+                return attempt.control
         finally:
             _release(introduced)
         self.counters[attempt.reason] += 1
-        attempt.channel.dismiss(attempt.reason, attempt.message)
+        attempt.control.dismiss(attempt.reason, attempt.message)
         return None
 
     def take_dialled(self, introduced: HandshakeResult) -> PeerChannel:
@@ -251,50 +262,50 @@ class Switch:
 
     def _begin(self, introduced: HandshakeResult) -> PeerChannel:
         """A new channel on a connection that we have dialled, unless there is a better one by now."""
-        channel = self._make_channel(introduced, dialled=True)
-        existing = self.channels.get(channel.peer.identifier)
-        if existing is not None and self._is_better(existing):
-            self.greenlets.add(spawn("duplicate", channel.dismiss, Reason.DUPLICATE))
-            return existing
-        if existing is not None and existing.state is ChannelState.RECONNECTING:
+        control = make_channel(self, introduced, dialled=True)
+        existing = self.channels.get(introduced.peer.identifier)
+        if existing is not None and self._is_better(existing.channel):
+            self.greenlets.add(spawn("duplicate", control.dismiss, Reason.DUPLICATE))
+            return existing.channel
+        if existing is not None and existing.channel.state is ChannelState.RECONNECTING:
             existing.end(Reason.SESSION_LOST)
         try:
-            self._open(channel)
+            self._open(control)
         finally:
             # Even if a listener was interrupted: an open channel is one that somebody reads.
-            self.greenlets.add(channel.start())
-        return channel
+            self.greenlets.add(control.start())
+        return control.channel
 
-    def _open_inbound(self, channel: PeerChannel) -> None:
+    def _open_inbound(self, control: ChannelControl) -> None:
         try:
-            self._open(channel)
+            self._open(control)
         except BaseException:
-            channel.release()  # nobody is going to run it
+            control.release()  # nobody is going to run it
             raise
 
     def _resume(self, introduced: HandshakeResult) -> PeerChannel | None:
         """The channel that a new connection continues, if it does."""
         if not resumes(introduced.ours, introduced.hello):
             return None
-        channel = self.channels.get(introduced.peer.identifier)
-        if channel is not None and not (channel.session and channel.session.remembers(introduced.hello)):
-            channel = None  # both sides have dialled at once, and this one is of an older session
+        control = self.channels.get(introduced.peer.identifier)
+        session = None if control is None else control.channel.session
+        if session is None or not session.remembers(introduced.hello):
+            control = None  # both sides have dialled at once, and this one is of an older session
         taken = False
         try:
-            if channel is not None:
-                arguments = (introduced.transport, introduced.connection, introduced.ours, introduced.hello)
-                taken = channel.attach(*arguments)
+            taken = control is not None and control.attach(introduced)
         except RemoteProtocolError as error:
             self.counters[error.reason] += 1
             self._send_away(introduced, error)
         finally:
             if not taken:
                 introduced.transport.close()
-        if channel is None or not taken:
+        if control is None or not taken:
             raise Refusal(Reason.SESSION_LOST)
         self.counters["resumed"] += 1
-        self.channel_resumed.fire(channel)  # last: a listener may be interrupted, and the connection is the channel's
-        return channel
+        # Last: a listener may be interrupted, and the connection is the channel's.
+        self.channel_resumed.fire(control.channel)
+        return control.channel
 
     def _send_away(self, introduced: HandshakeResult, error: RemoteProtocolError) -> None:
         """Tell a peer why the connection, with which it is introduced already, will not be used."""
@@ -318,20 +329,20 @@ class Switch:
     def tick(self, now: float, lag: float) -> None:
         """Look after memory, and let every channel look after its liveness.
 
-        See :meth:`~peernet.channel.channel.PeerChannel.tick`. It takes some 10 µs for each, so others have their
+        See :meth:`~peernet.channel.control.ChannelControl.tick`. It takes some 10 µs for each, so others have their
         turns in between. ``now`` stays what it was: if one of them blocks the process, that is not the peers'
         silence, and the next call knows of it.
         """
         self.buffers.look_after(now)
         turn_ends = clock.monotonic() + self.config.seconds_per_turn
-        for channel in [*self.channels, *(attempt.channel for attempt in self.queue)]:
+        for control in [*self.channels, *(attempt.control for attempt in self.queue)]:
             if clock.monotonic() >= turn_ends:
                 let_others_run()
                 turn_ends = clock.monotonic() + self.config.seconds_per_turn
             try:
-                channel.tick(now, lag)
+                control.tick(now, lag)
             except Exception:
-                logger.exception("the liveness of %r could not be looked after", channel)
+                logger.exception("the liveness of %r could not be looked after", control.channel)
 
     # What channels ask and tell their network (ChannelOwner).
 
@@ -355,15 +366,13 @@ class Switch:
         self.channels.remove(channel)
         if channel.reason is not None and not channel.ended_by_peer:
             self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
-        if channel.has_tasks:
-            self.greenlets.add(spawn("end of tasks", channel.kill_tasks, self.config.close_timeout))
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
             self.peer_removed.fire(channel, channel.reason)
 
     def _on_banned(self, ban: Ban) -> None:
         logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
-        channel = self.channels.get(ban.who)
+        channel = self.channels.channel_to(ban.who)
         if channel is not None:
             close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
             self.greenlets.add(spawn("ban", close))
@@ -374,26 +383,15 @@ class Switch:
         if identifier not in self.queue:
             return False
         attempt = self.queue[identifier]
-        if attempt.channel.lost_while_pending():  # it hung up, and nobody has looked since
+        if attempt.control.lost_while_pending():  # it hung up, and nobody has looked since
             attempt.reject(reason=Reason.CONNECTION_LOST)
             self.queue.remove(attempt)
         return identifier in self.queue
 
-    def _make_channel(self, introduced: HandshakeResult, *, dialled: bool) -> PeerChannel:
-        return PeerChannel(
-            self,
-            introduced.peer,
-            introduced.transport,
-            introduced.connection,
-            introduced.hello,
-            dialled=dialled,
-            ours=introduced.ours,
-        )
-
-    def _open(self, channel: PeerChannel) -> None:
-        channel.trusted = bool(self._policy.trusts(channel.peer))
-        channel.open()
-        replaced = self.channels.add(channel)
+    def _open(self, control: ChannelControl) -> None:
+        channel = control.channel
+        control.open(trusted=bool(self._policy.trusts(channel.peer)))
+        replaced = self.channels.add(control)
         if replaced is not None:
             replaced.supersede()
         self.known_peers.note(channel.peer, dialled=channel.dialled)

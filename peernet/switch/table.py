@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peernet.channel.channel import PeerChannel
+from peernet.channel.control import ChannelControl
 from peernet.channel.state import ChannelState
 
 
@@ -18,13 +19,13 @@ class ChannelTable:
 
     def __init__(self, identifier: str) -> None:
         self._identifier = identifier
-        self._channels: dict[str, PeerChannel] = {}
+        self._channels: dict[str, ChannelControl] = {}
         self.inbound = 0  # how many of them the other side has dialled
 
     def __len__(self) -> int:
         return len(self._channels)
 
-    def __iter__(self) -> Iterator[PeerChannel]:
+    def __iter__(self) -> Iterator[ChannelControl]:
         return iter(list(self._channels.values()))
 
     @property
@@ -32,29 +33,40 @@ class ChannelTable:
         """How many of them this side has dialled."""
         return len(self._channels) - self.inbound
 
-    def get(self, identifier: str) -> PeerChannel | None:
-        """The channel to a peer, if there is one."""
+    def get(self, identifier: str) -> ChannelControl | None:
+        """The control of the channel to a peer, if there is one."""
         return self._channels.get(identifier)
+
+    def channel_to(self, identifier: str) -> PeerChannel | None:
+        """The channel to a peer, if there is one."""
+        control = self._channels.get(identifier)
+        return None if control is None else control.channel
+
+    def control_of(self, channel: PeerChannel) -> ChannelControl | None:
+        """The control of a channel, if that is the one to its peer: not once it has ended."""
+        control = self._channels.get(channel.peer.identifier)
+        return control if control is not None and control.channel is channel else None
 
     def keeps_existing(self, identifier: str, *, dialled: bool) -> bool:
         """Whether a new connection with this peer has to give way to the channel that exists."""
-        existing = self._channels.get(identifier)
+        existing = self.channel_to(identifier)
         if existing is None or existing.state is ChannelState.CLOSING:
             return False
         return existing.dialled == dialled or self._dialled_by_smaller(existing)
 
-    def add(self, channel: PeerChannel) -> PeerChannel | None:
+    def add(self, control: ChannelControl) -> ChannelControl | None:
         """Add a channel. Returns the one that it replaces, if any."""
-        replaced = self._channels.get(channel.peer.identifier)
+        identifier = control.channel.peer.identifier
+        replaced = self._channels.get(identifier)
         if replaced is not None:
-            self.remove(replaced)
-        self._channels[channel.peer.identifier] = channel
-        self.inbound += not channel.dialled
+            self.remove(replaced.channel)
+        self._channels[identifier] = control
+        self.inbound += not control.channel.dialled
         return replaced
 
     def remove(self, channel: PeerChannel) -> bool:
         """Remove a channel. Returns whether it was there: a replaced one is not."""
-        if self._channels.get(channel.peer.identifier) is not channel:
+        if self.control_of(channel) is None:
             return False
         del self._channels[channel.peer.identifier]
         self.inbound -= not channel.dialled

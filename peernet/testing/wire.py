@@ -157,7 +157,7 @@ class SimulatedBackend:
     def dial(self, address: PeerAddress) -> SimulatedTcp:
         return self._wire.dial(self._host, address)
 
-    def listen(self, address: PeerAddress, accepted: Accepted, failed: Callable[[], None]) -> SimulatedListener:
+    def listen(self, address: PeerAddress, accepted: Accepted, failed: Callable[[str], None]) -> SimulatedListener:
         return self._wire.listen(address, accepted)  # which never fails
 
     def take_over(self, connection: SimulatedTcp, remote: tuple[str, int]) -> SimulatedTcp:

@@ -36,11 +36,15 @@ class Backend(Protocol):
         """
 
     def listen(
-        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[], None]
+        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[str], None]
     ) -> Listening:
-        """Accept connections. Each is given to ``accepted`` with the host and port of its other end, and can be closed.
+        """Accept connections.
 
-        ``failed`` is called when one could not be accepted.
+        Args:
+            address: where.
+            accepted: called with each connection, and the host and port of its other end. The connection has a
+                method ``close()``, and :meth:`take_over` makes a transport of it.
+            failed: called with the name of a counter when one could not be accepted.
 
         Raises:
             ListenError: the address cannot be listened on.
@@ -54,15 +58,22 @@ class Backend(Protocol):
 
 
 class TcpBackend:
-    """TCP, with TLS over it where that is wanted."""
+    """TCP, with TLS over it where that is wanted.
+
+    Args:
+        descriptor_reserve: how many descriptors are kept free for other things than connections.
+    """
+
+    def __init__(self, descriptor_reserve: int = 0) -> None:
+        self._descriptor_reserve = descriptor_reserve
 
     def dial(self, address: PeerAddress) -> TcpTransport:
         return tcp.dial(address)
 
     def listen(
-        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[], None]
+        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[str], None]
     ) -> Listener:
-        return Listener(address, accepted, failed)
+        return Listener(address, accepted, failed, self._descriptor_reserve)
 
     def take_over(self, connection: Any, remote: tuple[str, int]) -> TcpTransport:
         return TcpTransport(connection, remote)

@@ -11,6 +11,7 @@ from gevent import socket
 from peernet.peers.address import PeerAddress, endpoint
 from peernet.runtime.greenlets import let_others_run, spawn
 from peernet.runtime.logs import get_logger
+from peernet.transport import descriptors
 from peernet.transport.tcp import describe, host_and_port, listen
 
 logger = get_logger(__name__)
@@ -25,6 +26,10 @@ PASSING = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENE
 # So many connections are accepted before others get their turn.
 PER_TURN = 64
 
+# Why a connection was not accepted: the names of counters.
+ACCEPT_FAILED = "accept_failed"
+NO_DESCRIPTORS = "refused_no_descriptors"
+
 
 class Listener:
     """One listening socket and the greenlet that accepts from it.
@@ -33,7 +38,9 @@ class Listener:
         address: where to listen; port 0 lets the system choose.
         accepted: called with each new socket and the host and port of its other end.
             It takes over the socket and must not wait.
-        failed: called when the system could not accept a connection.
+        failed: called with :data:`ACCEPT_FAILED` when the system could not accept a connection, and with
+            :data:`NO_DESCRIPTORS` when one was hung up on because descriptors run out.
+        descriptor_reserve: how many descriptors are kept free for other things than connections.
 
     Raises:
         ListenError: the address cannot be listened on.
@@ -43,10 +50,12 @@ class Listener:
         self,
         address: PeerAddress,
         accepted: Callable[[socket.socket, tuple[str, int]], None],
-        failed: Callable[[], None] = lambda: None,
+        failed: Callable[[str], None] = lambda why: None,
+        descriptor_reserve: int = 0,
     ) -> None:
         self._accepted = accepted
         self._failed = failed
+        self._descriptor_reserve = descriptor_reserve
         self._socket = listen(address)
         self.address = PeerAddress(*host_and_port(self._socket.getsockname()))
         self._greenlet = spawn(f"listener {self.address.endpoint}", self._accept_for_ever)
@@ -65,19 +74,27 @@ class Listener:
                 backoff = self._wait_after(error, backoff)
                 continue
             backoff, in_a_row = MIN_BACKOFF, in_a_row + 1
-            self._hand_over(sock, host_and_port(remote))
+            if descriptors.are_scarce(sock.fileno(), self._descriptor_reserve):
+                self._hang_up(sock, host_and_port(remote))
+            else:
+                self._hand_over(sock, host_and_port(remote))
             if in_a_row % PER_TURN == 0:
                 let_others_run()
 
     def _wait_after(self, error: OSError, backoff: float) -> float:
         """Wait for as long as an error takes to pass. Returns how long to wait if there is another one."""
-        self._failed()
+        self._failed(ACCEPT_FAILED)
         if error.errno in PASSING:
             let_others_run()
             return backoff
         logger.warning("cannot accept on %s: %s", self.address.endpoint, describe(error))
         gevent.sleep(backoff)
         return min(2 * backoff, MAX_BACKOFF)
+
+    def _hang_up(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+        sock.close()
+        self._failed(NO_DESCRIPTORS)
+        logger.info("= %s not received: %s", endpoint(*remote), NO_DESCRIPTORS)
 
     def _hand_over(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         try:

@@ -18,6 +18,7 @@ from peernet.errors import ConfigurationError
 from peernet.peers.address import is_identifier
 from peernet.peers.ip_networks import IpNetworks
 from peernet.peers.peer import IPeer
+from peernet.runtime.clock import moment_of
 from peernet.runtime.events import Event
 from peernet.runtime.text import printable
 from peernet.trust.policy import IncomingPeerTrustPolicy
@@ -56,6 +57,18 @@ class Ban:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> Ban:
+        """What :meth:`to_dict` has described.
+
+        Raises:
+            ConfigurationError, LookupError, TypeError, ValueError, OverflowError: it is damaged.
+        """
+        if ban_key(entry["who"]) != entry["who"]:
+            raise ConfigurationError(f"{entry['who']!r} is nothing that can be banned")
+        score, since, expires = (moment_of(entry[name]) for name in ("score", "since", "expires"))
+        return cls(entry["who"], printable(entry["reason"]), score, since, expires, bool(entry["manual"]))
 
 
 @dataclass(frozen=True)

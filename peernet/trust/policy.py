@@ -7,6 +7,7 @@ changing one means making another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import cached_property
@@ -149,6 +150,20 @@ class IncomingPeerTrustPolicy:
             return peer.identifier in self.trusted_identifiers or peer.identifier in self.allowed_identifiers
         return peer.address in self._allowed
 
+    def to_lists(self) -> dict[str, list[str]]:
+        """The entries of every list, as plain values."""
+        return {name: sorted(getattr(self, name)) for name in LISTS}
+
+    @classmethod
+    def from_lists(cls, lists: Mapping[str, Any]) -> IncomingPeerTrustPolicy:
+        """The default policy with the lists that :meth:`to_lists` has described; a list that is missing is empty.
+
+        Raises:
+            ConfigurationError, TrustPolicyConflictError, TypeError: it is damaged.
+        """
+        entries: dict[str, Any] = {name: frozenset(lists.get(name, ())) for name in LISTS}
+        return cls(**entries)
+
     def adding(self, **lists: str) -> IncomingPeerTrustPolicy:
         """A policy with one more entry in each named list: ``policy.adding(blocked_identifiers=x)``."""
         return self._changed({name: getattr(self, name) | {entry} for name, entry in lists.items()})
@@ -204,6 +219,10 @@ class IncomingPeerTrustPolicy:
         if peer.identifier not in self.allowed_identifiers:
             return Decision(False, "allowed_identifiers", "An allowlist is in force and the identifier is not on it.")
         return Decision(True, "allowed_identifiers", "The identifier is on the allowlist.")
+
+
+LISTS = tuple(item.name for item in fields(IncomingPeerTrustPolicy) if isinstance(item.default, frozenset))
+"""The names of the lists of a policy."""
 
 
 def _switch(rule: str, allowed: bool, what: str) -> Decision:

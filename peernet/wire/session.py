@@ -80,12 +80,16 @@ class Session:
         kept_bytes: their bytes.
         allowed_bytes: how many bytes may be kept before :attr:`full` now; see :meth:`allow`.
         full: whether the next packet has to wait until others are acknowledged, or more is allowed.
-        received: highest number received from the peer. With ``duplicates`` at 0, whoever receives may count it up.
-        handled: highest number whose callback has returned; whoever calls back says so.
+        received: highest number received from the peer; see below.
+        handled: highest number whose callback has returned; see below.
         duplicates: how many of the packets that arrive next were received before.
         told: highest number that was acknowledged to the peer.
         refused: refusals that are not told yet.
         state: see :class:`SessionState`.
+
+    Only the methods here write the numbers, with one exception, because a packet of the most common sort is to
+    cost no call for them: while ``duplicates`` is 0, ``Dispatcher.handle`` counts ``received`` up by one, as
+    :meth:`receive` does, and then sets ``handled`` to that number, as :meth:`has_handled` does.
     """
 
     __slots__ = (
@@ -260,6 +264,10 @@ class Session:
             return False
         self.received += 1
         return True
+
+    def has_handled(self, number: int) -> None:
+        """The callback for a packet has returned, or there is none for it."""
+        self.handled = number
 
     def check(self, sequence: int) -> None:
         """Compare the number that the packet received last carries with the one that was counted.

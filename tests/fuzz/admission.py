@@ -112,29 +112,29 @@ class Bench:
         self.plan = Schedule(config.accept_rate, config.accept_burst, 0.0)
 
     def admit(self, host: str, source: str, chance: float) -> None:
-        verdict = self.admission.admit(host, self.now, chance)
+        verdict = self.admission.take(host, self.now, chance)
         refused, oldest = self.door.refuses(host, source, self.now), None
         if not refused and self.door.has_bad_luck(chance):
             oldest = next((place for place, _, since in self.door.inside if self.now - since >= 0.5), None)
             if oldest is None:
                 refused = TOO_MANY_STRANGERS if self.door.is_full() else EARLY_DROP
         assert (verdict.refused, verdict.gives_way) == (refused, oldest)
-        assert (verdict.place is None) is bool(refused)
+        assert (verdict.slot is None) is bool(refused)
         if oldest is not None:
             assert oldest.gave_way
             self.forget(oldest)
-        if verdict.place is not None:
-            self.door.inside.append((verdict.place, source, self.now))
+        if verdict.slot is not None:
+            self.door.inside.append((verdict.slot, source, self.now))
 
     def leave(self, number: int) -> None:
         if self.door.inside:
             place = self.door.inside[number % len(self.door.inside)][0]
-            self.admission.leave(place)
+            self.admission.free(place)
             self.forget(place)
 
     def leave_again(self, number: int) -> None:
         if self.gone:
-            self.admission.leave(self.gone[number % len(self.gone)])
+            self.admission.free(self.gone[number % len(self.gone)])
 
     def forget(self, place: Slot) -> None:
         self.door.inside = [entry for entry in self.door.inside if entry[0] is not place]

@@ -21,10 +21,6 @@ class Plug:
 
     transport: MemoryTransport
 
-    def fileno(self) -> int:
-        """No descriptor is used."""
-        return -1
-
     def close(self) -> None:
         """Hang up, unheard."""
         self.transport.close()
@@ -54,7 +50,7 @@ class MemoryBackend:
             raise ConnectError("there is nobody to dial")
         return self._dial(address)
 
-    def listen(self, address: PeerAddress, accepted: Accepted, failed: Callable[[], None]) -> MemoryListener:
+    def listen(self, address: PeerAddress, accepted: Accepted, failed: Callable[[str], None]) -> MemoryListener:
         listener = MemoryListener(address, accepted, self._listeners)
         self._listeners.append(listener)
         return listener

@@ -186,9 +186,8 @@ class Node:
 
     def check_gates(self) -> None:
         """Nobody has a place who is not there any more, and nobody is banned who did nothing, or is local."""
-        reception: Any = self.network._reception
-        assert not len(reception._admission)
-        assert not reception._strangers
+        acceptor: Any = self.network._acceptor
+        assert not acceptor.strangers
         culprits = {STRANGE_ADDRESS, PEER} if STRANGE_ADDRESS in self.addresses else set()
         assert {ban.who for ban in self.network.bans} <= culprits
 

@@ -15,7 +15,7 @@ from peernet.switch import budget
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, pb, varint
 from tests.integration.meetings import Networks, config, text, undisturbed
-from tests.support import Recorder, scaled, wait_until
+from tests.support import PartsOf, Recorder, scaled, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 PART = pb.DataTransmissionPacket(data=bytes(30 * KIB))
@@ -70,48 +70,53 @@ def leave(guests: list[Attacker]) -> None:
 
 @pytest.mark.parametrize("session", [0, 7], ids=["without a session", "with one"])
 class TestSending:
-    def test_what_is_sent_to_all_together_stays_within_the_budget(self, networks: Networks, session: int) -> None:
+    def test_what_is_sent_to_all_together_stays_within_the_budget(
+        self, networks: Networks, parts_of: PartsOf, session: int
+    ) -> None:
         node = make_node(networks)
         with undisturbed(networks, node):
             guests, channels = deaf_ones(node, 6, session)
             pour(channels)
-            held = sum(channel.held_bytes for channel in channels)
+            held = sum(parts_of(channel).control.held_bytes for channel in channels)
             assert MIB / 2 < held <= MIB + len(channels) * (STEP + 31 * KIB)
             assert {channel.state for channel in channels} == {ChannelState.OPEN}
             leave(guests)
 
-    def test_what_becomes_free_can_be_held_by_others(self, networks: Networks, session: int) -> None:
+    def test_what_becomes_free_can_be_held_by_others(self, networks: Networks, parts_of: PartsOf, session: int) -> None:
         node = make_node(networks, session_ttl=300 if session else 0)
         (first, *guests), channels = deaf_ones(node, 2, session)
+        one, other = (parts_of(channel).control for channel in channels)
         pour(channels[:1])
-        full = channels[1].held_bytes
+        full = other.held_bytes
         pour(channels[1:])
-        little = channels[1].held_bytes - full
-        channels[0].end(Reason.CLOSED)
+        little = other.held_bytes - full
+        one.end(Reason.CLOSED)
         pour(channels[1:])
-        assert channels[1].held_bytes > little + MIB / 2
+        assert other.held_bytes > little + MIB / 2
         leave([first, *guests])
 
-    def test_one_who_waits_goes_on_when_there_is_room(self, networks: Networks, session: int) -> None:
+    def test_one_who_waits_goes_on_when_there_is_room(
+        self, networks: Networks, parts_of: PartsOf, session: int
+    ) -> None:
         node = make_node(networks)
         guests, channels = deaf_ones(node, 2, session)
         pour(channels)
         waiting = gevent.spawn(channels[1].send, PART, timeout=scaled(20))
         gevent.sleep(0.2)
         assert not waiting.ready()
-        channels[0].end(Reason.CLOSED)
+        parts_of(channels[0]).control.end(Reason.CLOSED)
         assert waiting.get(timeout=scaled(5)) is not None
         leave(guests)
 
 
-def test_what_is_sent_to_many_at_once_counts_once(networks: Networks) -> None:
+def test_what_is_sent_to_many_at_once_counts_once(networks: Networks, parts_of: PartsOf) -> None:
     node = make_node(networks, buffer_budget=2 * MIB)
     guests, channels = deaf_ones(node, 5, 7)
     for _ in range(2):
         outcomes = node.broadcast(pb.DataTransmissionPacket(data=bytes(700 * KIB)))
         assert [outcome.error for outcome in outcomes.values()] == [None] * 5
     wait_until(lambda: node._switch.buffers.held < 2 * MIB)
-    assert sum(channel.held_bytes for channel in channels) > 6 * MIB
+    assert sum(parts_of(channel).control.held_bytes for channel in channels) > 6 * MIB
     assert not node.counters["buffers_exceeded"]
     leave(guests)
 
@@ -129,11 +134,11 @@ def answer_much(channel: PeerChannel, packet: object) -> None:
 @pytest.mark.usefixtures("impatient")
 class TestClosing:
     @pytest.fixture
-    def node(self, networks: Networks) -> Iterator[PeerNetwork]:
+    def node(self, networks: Networks, parts_of: PartsOf) -> Iterator[PeerNetwork]:
         node = make_node(networks)
         yield node
         for channel in node.active_peer_channels:
-            channel.end(Reason.CLOSED)
+            parts_of(channel).control.end(Reason.CLOSED)
 
     def ask(self, guest: Attacker, channel: PeerChannel, times: int) -> None:
         """Have the node answer so often, and read none of it."""
@@ -172,7 +177,7 @@ class TestClosing:
         leave([friend, stranger])
 
     def test_a_session_that_waits_for_its_peer_is_closed_as_expired(
-        self, node: PeerNetwork, monkeypatch: pytest.MonkeyPatch
+        self, node: PeerNetwork, parts_of: PartsOf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(budget, "PATIENCE", 2.0)
         removed = node.peer_removed.add(Recorder())
@@ -182,7 +187,7 @@ class TestClosing:
         wait_until(lambda: channel.state is ChannelState.RECONNECTING)
         ((_, reason),) = removed.wait_for(1)
         assert reason is Reason.EXPIRED
-        assert channel.held_bytes < MIB / 4
+        assert parts_of(channel).control.held_bytes < MIB / 4
 
     def test_frames_that_are_not_complete_count_too(self, node: PeerNetwork) -> None:
         guests, channels = deaf_ones(node, 3, 7)

@@ -13,7 +13,7 @@ import gevent
 import pytest
 
 from peernet import IncomingPeerTrustPolicy, InThreadpool
-from peernet.channel.dispatcher import FAILING
+from peernet.channel.callbacks import FAILING
 from peernet.channel.link import LONG
 from peernet.errors import ConfigurationError, WrongThreadError
 from peernet.runtime.log_budget import BYTES_PER_HOUR

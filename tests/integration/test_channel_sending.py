@@ -20,7 +20,7 @@ from peernet.errors import (
 )
 from tests.integration import attackers
 from tests.integration.meetings import CHUNK, Meeting, Networks, config, fill, meet, text, undisturbed
-from tests.support import Recorder, wait_until
+from tests.support import PartsOf, Recorder, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
@@ -65,13 +65,13 @@ def test_send_waits_for_room_and_gives_up_in_time(stuck: Meeting) -> None:
     assert stuck.to_bob.reason is None
 
 
-def test_who_waits_for_room_on_a_broken_connection_lets_others_run(networks: Networks) -> None:
+def test_who_waits_for_room_on_a_broken_connection_lets_others_run(networks: Networks, parts_of: PartsOf) -> None:
     meeting = meet(networks, config=config(outbox_packets=2, session_packets=4))
     done = Flag()
     meeting.alice.handlers["pure_message"] = lambda channel, packet: done.wait()
     meeting.to_alice.send(text("be busy"))
     wait_until(lambda: meeting.to_bob.received)
-    meeting.to_bob._link._transport.abort()  # which nobody notices, because nobody reads
+    parts_of(meeting.to_bob).transport.abort()  # which nobody notices, because nobody reads
     with suppress(OutboxFullError):
         while True:
             meeting.to_bob.try_send(text("of which nothing leaves"))

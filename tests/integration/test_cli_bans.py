@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from peernet.node.failures import ExitCode
-from peernet.state.stores import load_bans, save_bans
+from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban
 from tests.integration import attackers
 from tools.node_process import NodeProcess, command
@@ -30,7 +30,7 @@ def test_bans_outlive_the_node_until_they_are_lifted(tmp_path: Path) -> None:
     home, now, mallory = tmp_path / "home", time.time(), attackers.Credentials.ed25519()
     home.mkdir(mode=0o700)
     bans = [Ban(who, "bad_packet", 100.0, now - 60, now + 3600) for who in (mallory.identifier, STRANGER)]
-    save_bans(home / "bans.json", bans)
+    BANS.save(home / "bans.json", bans)
     with NodeProcess(home, "--network", "test") as node:
         assert farewell(node, mallory) == "DISCONNECT_REASON_BANNED"
         status = node.command("status", "-o", "json").json
@@ -45,7 +45,7 @@ def test_bans_outlive_the_node_until_they_are_lifted(tmp_path: Path) -> None:
         assert (row["allowed"], row["rule"]) == (False, "banned")
         assert node.command("unban", "198.51.100.1").code == ExitCode.ERROR
         assert node.command("unban", mallory.identifier[:10], "-o", "json").json == {"unbanned": [mallory.identifier]}
-        assert [ban.who for ban in load_bans(home / "bans.json")] == [STRANGER]  # kept at once
+        assert [ban.who for ban in BANS.load(home / "bans.json")] == [STRANGER]  # kept at once
         assert farewell(node, mallory) is None
         assert node.terminate() == 0
     assert [row["who"] for row in command(home, "bans", "-o", "json").json] == [STRANGER]
@@ -57,7 +57,7 @@ def test_bans_outlive_the_node_until_they_are_lifted(tmp_path: Path) -> None:
 def test_damaged_bans_are_set_aside_and_the_node_starts(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    save_bans(home / "bans.json", [Ban(STRANGER, "", 0.0, 0.0, 1e10)])
+    BANS.save(home / "bans.json", [Ban(STRANGER, "", 0.0, 0.0, 1e10)])
     (home / "bans.json").write_bytes((home / "bans.json").read_bytes().replace(b"203.", b"204."))
     with NodeProcess(home) as node:
         assert node.command("bans", "-o", "json").json == []

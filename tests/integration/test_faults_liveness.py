@@ -14,6 +14,7 @@ import pytest
 from gevent.event import Event as Flag
 
 from peernet import IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
+from peernet.channel.control import ChannelControl
 from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, dial, pb, varint
@@ -367,11 +368,11 @@ def test_looking_after_many_channels_lets_others_run(networks: Networks, monkeyp
     node.routines["liveness"].stop()
     seen: list[str] = []
 
-    def take_long(channel: PeerChannel, now: float, lag: float) -> None:
+    def take_long(channel: ChannelControl, now: float, lag: float) -> None:
         seen.append("channel")
         time.sleep(0.002)
 
-    monkeypatch.setattr(PeerChannel, "tick", take_long)
+    monkeypatch.setattr(ChannelControl, "tick", take_long)
     gevent.spawn(seen.append, "others")
     node._switch.tick(time.monotonic(), 0.0)
     assert seen == ["channel", "others", "channel", "channel"]

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from peernet import IncomingPeerTrustPolicy, PeerChannel
+from peernet import IncomingPeerTrustPolicy
 from peernet.wire.framing import encode_varint
 from tests.integration.attackers import Attacker, dial, pb, varint
 from tests.integration.meetings import Networks, node_in_use
-from tests.support import Recorder, wait_until
+from tests.support import Parts, PartsOf, Recorder, wait_until
 
 KIB, MIB = 1024, 1024 * 1024
 CONTROL = 64 * KIB
@@ -50,9 +50,9 @@ def stranger_after(node: object, data: bytes) -> Attacker:
     return attacker
 
 
-def buffered(channel: PeerChannel) -> int:
+def buffered(parts: Parts) -> int:
     """Bytes of a frame that is not complete."""
-    return channel._link.connection.decoder.buffered
+    return parts.link.connection.decoder.buffered
 
 
 def guest_of(node: object) -> Attacker:
@@ -86,14 +86,14 @@ def test_a_stranger_who_declares_nothing_has_sent_a_broken_packet(networks: Netw
         attacker.leave()
 
 
-def test_fifty_peers_who_declare_the_most_cost_what_they_have_sent(networks: Networks) -> None:
+def test_fifty_peers_who_declare_the_most_cost_what_they_have_sent(networks: Networks, parts_of: PartsOf) -> None:
     with node_in_use(networks, options={"insecure": True}) as node:
         attackers = [guest_of(node) for _ in range(50)]
         wait_until(lambda: len(node.active_peer_channels) == 51)
         with allocations() as measured:
             for attacker in attackers:
                 attacker.send_bytes(varint(MIB) + b"\xa2")
-            wait_until(lambda: sum(buffered(channel) == 1 for channel in node.active_peer_channels) == 50)
+            wait_until(lambda: sum(buffered(parts_of(channel)) == 1 for channel in node.active_peer_channels) == 50)
         for attacker in attackers:
             attacker.leave()
     assert measured[0] < 50 * 33 * KIB  # a first buffer of 16 KiB each, and change

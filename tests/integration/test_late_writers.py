@@ -15,13 +15,13 @@ from peernet.errors import PeerNetError, TransportError
 from tests.integration import attackers
 from tests.integration.attackers import Attacker
 from tests.integration.meetings import CHUNK, Networks, config, fill
-from tests.support import scaled, wait_until
+from tests.support import Parts, PartsOf, scaled, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
 
-def descriptor_of(channel: PeerChannel) -> int:
-    transport = channel._link._transport
+def descriptor_of(parts: Parts) -> int:
+    transport = parts.transport
     tcp = getattr(transport, "_tcp", transport)
     return int(tcp.socket.fileno())
 
@@ -74,32 +74,33 @@ def deaf_peer(node: PeerNetwork) -> tuple[Attacker, PeerChannel]:
 
 
 @pytest.mark.parametrize("how", ["closed", "ended", "given up by its peer"])
-def test_nothing_reaches_whoever_gets_the_descriptor_next(node: PeerNetwork, how: str) -> None:
+def test_nothing_reaches_whoever_gets_the_descriptor_next(node: PeerNetwork, parts_of: PartsOf, how: str) -> None:
     guest, channel = deaf_peer(node)
+    parts = parts_of(channel)
     fill(channel)  # writes wait for the socket
-    number = descriptor_of(channel)
+    number = descriptor_of(parts)
     waiting = [gevent.spawn(_send, channel) for _ in range(3)]
     gevent.sleep(0.02)
     if how == "closed":
         closing = gevent.spawn(channel.close, timeout=0.05)
     elif how == "ended":
-        channel.end(Reason.CLOSED)
+        parts.control.end(Reason.CLOSED)
     else:
         guest.vanish()
     wait_until(lambda: is_free(number), what="the descriptor to be free")
     with successor(number) as other:
-        link = channel._link
+        link = parts.link
         for late in (
             link.outbox.flush,
             link.abort,
             link.release,
             link.say_no_more,
             channel.close,
-            link.outbox._unblock,
+            link.outbox.on_writable,
         ):
             late()
         with pytest.raises(TransportError):
-            link._transport.send(b"late")
+            parts.transport.send(b"late")
         assert (_send(channel), link.unread, link.ended()) == (True, 0, True)
         gevent.joinall(waiting, timeout=scaled(5))
         assert [one.value for one in waiting] == [True] * 3
@@ -114,17 +115,20 @@ def test_nothing_reaches_whoever_gets_the_descriptor_next(node: PeerNetwork, how
     guest.leave()
 
 
-def test_the_reader_that_waits_is_woken_and_nothing_is_read_or_written_after_it(node: PeerNetwork) -> None:
+def test_the_reader_that_waits_is_woken_and_nothing_is_read_or_written_after_it(
+    node: PeerNetwork, parts_of: PartsOf
+) -> None:
     guest, channel = deaf_peer(node)
-    number, reader = descriptor_of(channel), channel._greenlet
-    channel.end(Reason.CLOSED)
+    parts = parts_of(channel)
+    number, reader = descriptor_of(parts), parts.ownership.greenlet
+    parts.control.end(Reason.CLOSED)
     wait_until(lambda: is_free(number))
     with successor(number) as other:
         other.send(b"for somebody else")
         wait_until(lambda: reader.dead, what="the reader's end")
         assert os.read(number, 100) == b"for somebody else"
         with pytest.raises(TransportError):
-            channel._link._transport.send(b"late")
+            parts.transport.send(b"late")
         assert heard(other) == b""
     guest.leave()
 

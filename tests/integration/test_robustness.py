@@ -13,7 +13,7 @@ from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import PartsOf, Recorder, wait_until
 
 
 def hanging(entered: Flag) -> Any:
@@ -48,15 +48,15 @@ def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
     assert entered.wait(5)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.TIMEOUT
-    wait_until(lambda: not len(meeting.bob._reception.greenlets), what="the end of the greenlet")
+    wait_until(lambda: not len(meeting.bob._acceptor.greenlets), what="the end of the greenlet")
 
 
 def test_a_goodbye_that_is_no_utf8_ends_one_channel_quietly(
-    networks: Networks, caplog: pytest.LogCaptureFixture
+    networks: Networks, parts_of: PartsOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     meeting = meet(networks)
     broken = pb.DisconnectPacket(message="??").SerializeToString().replace(b"??", b"\xff\xfe")
-    link = meeting.to_bob._link
+    link = parts_of(meeting.to_bob).link
     link.outbox.put(bytes([len(broken) + 3]) + b"\x9a\x01" + bytes([len(broken)]), broken)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.BAD_PACKET
@@ -142,7 +142,7 @@ def test_a_socket_that_cannot_be_taken_over_does_not_stop_the_listener(
             raise RuntimeError("a broken policy")
         return IncomingPeerTrustPolicy().admits(peer)
 
-    monkeypatch.setattr(bob._reception, "_admits", admits)
+    monkeypatch.setattr(bob._switch, "admits_address", admits)
     channel = alice.connect(bob.addresses[0], timeout=5)
     assert channel.ping(timeout=5) > 0
     assert "could not be taken over" in caplog.text

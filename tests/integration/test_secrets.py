@@ -19,7 +19,7 @@ from peernet import Identity
 from peernet.errors import PeerNetError
 from tests.integration.attackers import dial
 from tests.integration.meetings import Networks, meet, text
-from tests.support import wait_until
+from tests.support import PartsOf, wait_until
 from tools.node_process import COMMAND, FACTOR, clean_environment, command
 
 
@@ -48,12 +48,14 @@ def test_a_key_would_be_found() -> None:
         assert name in written_in(f"... {form} ...", identity)
 
 
-def test_a_whole_session_at_the_level_debug_logs_no_key(networks: Networks, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_whole_session_at_the_level_debug_logs_no_key(
+    networks: Networks, parts_of: PartsOf, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG, ""):
         meeting = meet(networks)
         meeting.bob.handlers["pure_message"] = lambda channel, packet: {}[meeting.bob.identity]
         meeting.to_bob.send(text("hello")).wait(5)
-        meeting.to_bob.detach("a test cuts it")
+        parts_of(meeting.to_bob).control.detach("a test cuts it")
         wait_until(lambda: meeting.bob.counters["resumed"])
         with pytest.raises(PeerNetError):
             meeting.bob.connect(meeting.bob.addresses[0])

@@ -7,8 +7,9 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet.channel.channel import ChannelState, PeerChannel
+from peernet.channel.channel import PeerChannel
 from peernet.channel.receipts import Receipt
+from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, ConnectTimeout, DeliveryFailed
 from peernet.reasons import Reason

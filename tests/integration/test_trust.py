@@ -13,7 +13,7 @@ from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyErro
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, IdentifierPacket, PureMessagePacket
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import PartsOf, Recorder, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 DATA = DataTransmissionPacket(data=b"important")
@@ -131,11 +131,13 @@ def test_trust_given_to_a_channel_ends_with_it(networks: Networks) -> None:
     assert not wait_until(lambda: meeting.bob.active_peer_channels)[0].trusted
 
 
-def test_trust_outlives_a_connection_that_is_resumed_with_the_same_key_and_not_the_session(networks: Networks) -> None:
+def test_trust_outlives_a_connection_that_is_resumed_with_the_same_key_and_not_the_session(
+    networks: Networks, parts_of: PartsOf
+) -> None:
     meeting = meet(networks)
     heard = meeting.bob.handlers["data_transmission"] = Recorder()
     meeting.to_alice.trust()
-    meeting.to_alice.detach("cut by the test")
+    parts_of(meeting.to_alice).control.detach("cut by the test")
     meeting.to_bob.send(DATA)
     heard.wait_for(1)  # over another connection, whose key is the same
     assert meeting.to_alice.trusted

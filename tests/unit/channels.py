@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
+from gevent.event import Event as Flag
 from gevent.pool import Group
 from google.protobuf.message import Message
 
 from peernet.channel.acknowledger import AcknowledgeTimer
+from peernet.channel.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.channel.link import Link
+from peernet.channel.receipts import Receipt
 from peernet.channel.state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
+from peernet.connections.handshake import HandshakeResult
 from peernet.reasons import Reason
 from peernet.runtime.events import Event
 from peernet.runtime.threads import CallbackThreads
@@ -23,13 +27,15 @@ from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
-from peernet.wire.framing import FrameDecoder
+from peernet.wire.framing import FrameDecoder, encode_varint
 from peernet.wire.packets import KINDS, decode, encode_envelope, encode_frame
 from peernet.wire.session import Session
 from tests.support import scaled, wait_until
 from tests.unit.sample_peers import peer_at
 
 OURS, THEIRS = 11, 22  # the numbers of the two sides of a session
+# A frame with a body that only newer peers know: field 100.
+FROM_THE_FUTURE = encode_varint(4) + b"\xa2\x06\x01x"
 
 
 def open_connection(config: NetworkConfig | None = None) -> Connection:
@@ -141,10 +147,13 @@ class Owner:
 class Setup:
     """An open channel that reads, and the far end of its connection.
 
+    ``parts`` are those of the channel; ``near`` is this end of the present connection.
+
     Args:
         session: whether the two sides keep one.
         max_frame: what the far end says that it takes; 0 says nothing.
         policy: the default one, if not given.
+        opened: whether the channel is open; else it is pending, and nobody reads.
         run: whether to begin to read.
         limits: of the channel's network.
     """
@@ -155,6 +164,7 @@ class Setup:
         session: bool = True,
         max_frame: int = 0,
         policy: IncomingPeerTrustPolicy | None = None,
+        opened: bool = True,
         run: bool = True,
         **limits: Any,
     ) -> None:
@@ -163,31 +173,36 @@ class Setup:
         self.owner = Owner(self.config, policy)
         self.heard: list[str] = []  # by the callback for texts
         self.owner.handlers["pure_message"] = lambda channel, packet: self.heard.append(packet.pure_message.message)
-        near, far = memory_pair()
-        self.far = FarEnd(far)
-        self.far_ends = [self.far]
-        theirs = pb.HelloPacket(session_id=THEIRS if session else 0, max_frame=max_frame)
-        self.channel = PeerChannel(
-            self.owner,
-            peer_at(),
-            near,
-            open_connection(self.config),
-            theirs,
-            dialled=True,
-            ours=pb.HelloPacket(session_id=OURS if session else 0),
+        self.far_ends: list[FarEnd] = []
+        result = self._connect(
+            pb.HelloPacket(session_id=OURS if session else 0),
+            pb.HelloPacket(session_id=THEIRS if session else 0, max_frame=max_frame),
         )
-        self.channel.open()
-        if run:
+        self.parts = Assembly(self.owner, result, dialled=True)
+        self.channel, self.control = self.parts.channel, self.parts.control
+        self.running: gevent.Greenlet[..., Any] | None = None
+        if opened:
+            self.control.open()
+        if opened and run:
             self.run()
 
     def run(self) -> None:
         """Begin to read."""
-        self.running = self.channel.start()
+        assert self.running is None
+        self.running = self.control.start()
         gevent.sleep(0)
 
-    def hold(self) -> None:
-        """Let the calling greenlet be the one that holds the channel, as it is for whoever connects."""
-        self.channel._greenlet = gevent.getcurrent()
+    def _connect(self, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> HandshakeResult:
+        """Another connection with the far end, through its handshake."""
+        self.near, far = memory_pair()
+        self.far = FarEnd(far)
+        self.far_ends.append(self.far)
+        return HandshakeResult(peer_at(), self.near, open_connection(self.config), theirs, ours)
+
+    @property
+    def link(self) -> Link:
+        """The channel's present one."""
+        return self.parts.attachment.link
 
     @property
     def session(self) -> Session:
@@ -205,9 +220,6 @@ class Setup:
         self, *, received: int = 0, acknowledged: int = 0, ours: pb.HelloPacket | None = None, max_frame: int = 0
     ) -> bool:
         """Hand the channel another connection, on which the far end says that it has received so much."""
-        near, far = memory_pair()
-        self.far = FarEnd(far)
-        self.far_ends.append(self.far)
         theirs = pb.HelloPacket(
             session_id=THEIRS,
             peer_session_id=OURS,
@@ -215,7 +227,11 @@ class Setup:
             last_acknowledgement_received=acknowledged,
             max_frame=max_frame,
         )
-        return self.channel.attach(near, open_connection(self.config), ours or self.hello(), theirs)
+        return self.control.attach(self._connect(ours or self.hello(), theirs))
+
+    def send(self, message: str = "from this side") -> Receipt:
+        """Send a text."""
+        return self.channel.send(pb.PureMessagePacket(message=message))
 
     def lose(self) -> None:
         """Cut the connection, and wait until the channel has noticed."""
@@ -224,7 +240,28 @@ class Setup:
 
     def lose_unread(self) -> None:
         """Lose the connection, while nobody may be reading from it."""
-        self.channel.detach("lost")
+        self.control.detach("lost")
+
+    def is_served(self) -> bool:
+        """Whether the channel goes on."""
+        self.far.send(text("still there?"))
+        wait_until(lambda: self.heard[-1:] == ["still there?"])
+        return self.channel.state is ChannelState.OPEN
+
+    def goodbye(self) -> pb.DisconnectPacket:
+        """What the far end is told when the channel ends."""
+        return self.far.wait_for("disconnect")[0].disconnect
+
+    def ends(self) -> bool:
+        """Wait until the channel's own greenlet has ended. Returns whether it has."""
+        assert self.running is not None
+        self.running.join(timeout=scaled(5))
+        return bool(self.running.dead)
+
+    def kill(self) -> None:
+        """Kill the channel's own greenlet."""
+        assert self.running is not None
+        self.running.kill()
 
     def refused(self) -> list[tuple[int, int]]:
         """The refusals that have arrived at the far end."""
@@ -240,12 +277,39 @@ class Setup:
 
     def end(self) -> None:
         """Leave nothing behind."""
-        self.channel.end(Reason.CLOSED)
+        self.control.end(Reason.CLOSED)
         for far in self.far_ends:
             far.transport.close()
-        self.running.join(timeout=scaled(5))
+        if self.running is None:
+            self.control.release()
+        else:
+            self.running.join(timeout=scaled(5))
         self.owner.greenlets.join(timeout=scaled(5))
         self.owner.threads.stop()
+
+
+class Busy:
+    """A callback for texts that waits until the test lets it go on, and then does something more."""
+
+    def __init__(self, setup: Setup, then: Callable[[PeerChannel], object] = lambda channel: None) -> None:
+        self._setup = setup
+        self._then = then
+        self._busy, self._go_on = Flag(), Flag()
+        setup.owner.handlers["pure_message"] = self
+
+    def __call__(self, channel: PeerChannel, packet: pb.Packet) -> None:
+        self._setup.heard.append(packet.pure_message.message)
+        self._busy.set()
+        self._go_on.wait()
+        self._then(channel)
+
+    def begin(self, *frames: bytes) -> None:
+        """Have the channel call it."""
+        self._setup.far.send(*frames or [text("one")])
+        assert self._busy.wait(scaled(5))
+
+    def go_on(self) -> None:
+        self._go_on.set()
 
 
 class Linked:

@@ -13,7 +13,8 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 
-from peernet.channel.channel import ChannelState, PeerChannel
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.network import PeerNetwork
 from peernet.peers.address import PeerAddress

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand
-from peernet.cli.output import ago, short
+from peernet.cli.output import ago
 from peernet.cli.session import Session, pass_session
 from peernet.errors import AddressError
 from peernet.node.control import client
 from peernet.node.directory import check_peer
 from peernet.node.failures import NotRunningError
+from peernet.runtime.text import short
 
 COLUMNS = {"name": "WHO", "reason": "WHY", "score": "SCORE", "begun": "SINCE", "left": "EXPIRES", "manual": "BY HAND"}
 

@@ -10,13 +10,13 @@ import click
 
 from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
 from peernet.cli.lines import formatter
-from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
 from peernet.errors import PacketTooBigError
 from peernet.node.control import client
 from peernet.node.failures import ControlTimeout, TimeIsUp
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
+from peernet.runtime.text import short
 
 EVENTS = (
     "peer_added",

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeGroup, check_peer_argument
-from peernet.cli.output import ago, short
+from peernet.cli.output import ago
 from peernet.cli.session import Session, pass_session
 from peernet.node.control import client
+from peernet.runtime.text import short
 
 COLUMNS = {"short": "PEER", "packets": "PACKETS", "bytes": "BYTES", "since": "OLDEST"}
 PACKET_COLUMNS = {"short": "PEER", "packet_id": "PACKET", "kind": "KIND", "bytes": "BYTES", "since": "STORED"}

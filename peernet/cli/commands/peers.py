@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand, peer_argument, timeout_option
-from peernet.cli.output import ago, short, shortened
+from peernet.cli.output import ago, shortened
 from peernet.cli.session import Session, pass_session
 from peernet.node.control import client
 from peernet.node.failures import NotRunningError
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
+from peernet.runtime.text import short
 
 COLUMNS = {
     "short": "PEER",

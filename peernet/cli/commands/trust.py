@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand, check_entry, peer_argument
-from peernet.cli.output import short
 from peernet.cli.session import Session, pass_session
 from peernet.node.control import client
 from peernet.node.failures import NotRunningError
-from peernet.runtime.text import printable
+from peernet.runtime.text import printable, short
 
 COLUMNS = {"about": "ABOUT", "allowed": "ALLOWED", "rule": "RULE", "why": "WHY"}
 

@@ -1,13 +1,7 @@
-"""Talking to the node that runs on a home folder: lines of JSON over its control socket.
-
-A request is ``{"command": ..., "arguments": {...}}``. The answer is ``{"result": ...}`` or
-``{"error": "a sentence", "exit_code": n}``; after the answer to ``listen`` follows one line
-for each event. Only the standard library is used, so that commands start quickly.
-"""
+"""The command's end of the control socket. Only the standard library is used, so that commands start quickly."""
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +9,11 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from peernet.errors import HomeInUseError
+from peernet.node.control.protocol import decode, encode
 from peernet.node.failures import ControlTimeout, NodeFailure, NotRunningError, TimeIsUp
 from peernet.runtime.deadline import Deadline
 from peernet.state.home import Home
 
-# A frame of 1 MiB is 1.4 MiB in base64, and limits can be raised.
-MAX_LINE = 64 * 1024 * 1024
 # How long the node may take for what needs no waiting. Seconds.
 ANSWER_TIMEOUT = 5.0
 # How much longer than the node the command waits: the node's answer says more than "too late". Seconds.
@@ -31,23 +24,6 @@ PATIENCE = 5.0
 LEAST_TIME = 0.001
 
 Result = TypeVar("Result")
-
-
-def encode(message: dict[str, Any]) -> bytes:
-    """A message as a line."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
-
-
-def decode(line: bytes) -> dict[str, Any]:
-    """The message in a line.
-
-    Raises:
-        ValueError: it is none.
-    """
-    message = json.loads(line)
-    if not isinstance(message, dict):
-        raise ValueError("not a JSON object")
-    return message
 
 
 def call(home: Home, command: str, timeout: float = ANSWER_TIMEOUT, arguments: dict[str, Any] | None = None) -> Any:

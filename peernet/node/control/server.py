@@ -12,7 +12,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from peernet.errors import ConfigurationError, HomeError, PeerNetError
-from peernet.node.control.client import MAX_LINE, decode, encode
+from peernet.node.control.protocol import MAX_LINE, decode, encode
 from peernet.node.failures import ExitCode, exit_code_of
 from peernet.runtime.logs import get_logger
 from peernet.state.home import Home

@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet.channel.link import Link
+from peernet.channel.link import BYTES_PER_TURN, Link
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from peernet.runtime import clock
@@ -135,6 +135,55 @@ def test_everybody_else_gets_a_turn_after_some_time(setup: Setup) -> None:
     setup.link.read(setup, handle)
     watching.get(timeout=scaled(5))
     assert sorted(set(turns) - {0}) == [1, 2, 3, 4]
+
+
+class Hurried:
+    """A transport whose other end sends so fast that the reader never has to wait."""
+
+    remote, drained = ("192.0.2.1", 4000), False
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def recv(self) -> bytes:
+        data, self._data = self._data[:4096], self._data[4096:]
+        return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        data, self._data = self._data[: len(buffer)], self._data[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: 0
+
+
+@pytest.mark.parametrize("setup", [{"seconds_per_turn": 60}], indirect=True)
+def test_everybody_else_gets_a_turn_in_the_middle_of_a_large_frame(setup: Setup) -> None:
+    link = Link(Hurried(framed(bytes(2 * MIB - 1), b"stop")), setup.link.connection, setup.config)  # type: ignore[arg-type]
+    seen: set[int] = set()
+
+    def watch() -> None:
+        while not setup.frames:
+            seen.add(link.received_bytes)
+            gevent.sleep(0)
+
+    watching = gevent.spawn(watch)
+    gevent.sleep(0)
+    assert link.read(setup, setup.handle) is False
+    watching.get(timeout=scaled(5))
+    assert len(seen) >= 2 * MIB // (2 * BYTES_PER_TURN)
+
+
+@pytest.mark.parametrize("setup", [{"frames_per_turn": 3, "seconds_per_turn": 60}], indirect=True)
+def test_who_has_waited_for_bytes_has_given_everybody_else_a_turn(setup: Setup) -> None:
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    for number in range(9):
+        setup.far.send(framed(b"x"))
+        wait_until(lambda: len(setup.frames) == number + 1)  # noqa: B023  # is asked at once
+    setup.far.send(framed(b"stop"))
+    assert reading.get(timeout=scaled(5)) is False
+    assert "end_turn" not in setup.told
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 1, "outbox_packets": 1}], indirect=True)
@@ -287,10 +336,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.paced: list[int] = []
+        self.bytes = 0
 
-    def pace(self, frames: int, goes_on: Any) -> None:
+    def pace(self, frames: int, size: int, goes_on: Any) -> None:
         assert goes_on()
         self.paced.append(frames)
+        self.bytes += size
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 5, "seconds_per_turn": 60}], indirect=True)
@@ -301,16 +352,28 @@ def test_what_was_read_is_counted_once_a_turn(setup: Setup) -> None:
     assert throttle.paced == [5, 5]
 
 
-@pytest.mark.parametrize("setup", [{"seconds_per_turn": 0.0001}], indirect=True)
-def test_a_peer_that_sends_now_and_then_is_counted_too(setup: Setup) -> None:
+def test_a_peer_that_sends_now_and_then_is_counted_with_the_next_bytes(setup: Setup) -> None:
     throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
     reading = gevent.spawn(setup.link.read, setup, setup.handle)
     for number in range(1, 4):
-        gevent.sleep(0.001)  # longer than a turn
         setup.far.send(framed(b"x"))
-        wait_until(lambda number=number: sum(throttle.paced) == number)
+        wait_until(lambda number=number: len(setup.frames) == number)
+        assert sum(throttle.paced) == number - 1
     setup.far.finish_writing()
     reading.get(timeout=scaled(5))
+
+
+def test_large_frames_of_a_stranger_count_by_their_bytes(setup: Setup) -> None:
+    throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
+    sent = framed(b"one", bytes(1 * MIB), *[b"x"] * 200)
+    sending = gevent.spawn(lambda: send_all(setup.far, sent))
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    sending.get(timeout=scaled(5))
+    wait_until(lambda: len(setup.frames) == 202)
+    setup.far.send(framed(b"stop"))  # with these bytes the last turn is counted
+    reading.get(timeout=scaled(5))
+    assert sum(throttle.paced) == 202
+    assert throttle.bytes >= len(sent)
 
 
 # Frames that do not end.

@@ -73,16 +73,16 @@ def acknowledge(setup: Setup, number: int) -> None:
 class TestRefusals:
     @pytest.mark.parametrize("state", [ChannelState.PENDING, ChannelState.CLOSING, ChannelState.CLOSED])
     def test_a_channel_that_is_not_open_takes_nothing_and_says_why(self, setups: Setups, state: ChannelState) -> None:
-        setup = setups()
+        setup = setups(opened=state is not ChannelState.PENDING)
         if state is not ChannelState.PENDING:
-            setup.channel._move(ChannelState.CLOSING)
-        setup.channel.state, setup.channel.reason = state, Reason.SHUTDOWN
+            setup.parts.lifecycle.begin_closing(Reason.SHUTDOWN, "")
+        if state is ChannelState.CLOSED:
+            setup.parts.closing.conclude()
+        assert setup.channel.state is state
         expected = LocalProtocolError if state is ChannelState.PENDING else ChannelClosedError
-        setup.channel._sender.attached = False
         with pytest.raises(expected, match="pending" if state is ChannelState.PENDING else "The node is stopping"):
             setup.channel.send(message())
         assert setup.session.sent == 0
-        setup.channel.state = ChannelState.CLOSED
 
     @pytest.mark.parametrize(
         "body",
@@ -144,8 +144,8 @@ class TestFrames:
     def test_the_content_of_a_large_one_is_not_copied(self, setups: Setups) -> None:
         setup = setups()
         kind, prefix, content = encode_body(message(2 * LARGE))
-        setup.channel.send_encoded((kind, prefix, content), None)
-        assert [one is content for one in (setup.session._contents or {}).values()] == [True]
+        setup.control.send_encoded((kind, prefix, content), None)
+        assert [one is content for one in setup.session.contents] == [True]
         (header,) = setup.session.kept
         assert len(header) < 20
 
@@ -233,8 +233,8 @@ class TestWithoutASession:
     def test_a_link_that_is_broken_takes_nothing_even_before_the_channel_knows(self, setups: Setups) -> None:
         setup = setups(session=False, outbox_packets=1)
         stop_reading(setup)
-        setup.channel._link.outbox.close()
-        setup.channel._link.outbox.packets = 1
+        setup.link.outbox.close()
+        setup.link.outbox.packets = 1
         with pytest.raises(ChannelClosedError):
             setup.channel.send(message())
 
@@ -249,9 +249,9 @@ def catch(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def stop_reading(setup: Setup) -> None:
     """Let the far end read no more, and fill what is between it and the outbox, and that one by a packet."""
-    fill(setup.channel._link._transport)
+    fill(setup.near)
     for _ in range(2):
-        setup.channel._link.outbox.put_frame(b"x")
+        setup.link.outbox.put_frame(b"x")
 
 
 class TestRoom:
@@ -347,7 +347,7 @@ class TestRoom:
         """What waits to be written is kept as well, so that the limits of the session hold for both."""
         limits = {"outbox_packets": 2, "outbox_reserve_packets": 2}
         setup = setups(session_packets=10, session_reserve_packets=10, **limits)
-        fill(setup.channel._link._transport)
+        fill(setup.near)
         outcomes: list[Any] = []
 
         def answer(channel: PeerChannel, packet: pb.Packet) -> None:
@@ -362,7 +362,7 @@ class TestRoom:
         self.fill(setup)
         sending = [gevent.spawn(catch, setup.channel.send, message(), timeout=scaled(60)) for _ in range(2)]
         gevent.sleep(0)
-        setup.channel.end(Reason.SHUTDOWN)
+        setup.control.end(Reason.SHUTDOWN)
         for one in sending:
             assert one.get(timeout=scaled(5)).reason is Reason.SHUTDOWN
         assert setup.session.sent == 4

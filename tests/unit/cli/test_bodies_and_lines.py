@@ -13,7 +13,7 @@ from peernet.cli.lines import formatter, line_of
 from peernet.cli.output import ago, to_json
 from peernet.network import PeerNetwork
 from peernet.node import bodies, events, status
-from peernet.node.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS, body_of
+from peernet.node.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS
 from peernet.node.events import MAX_WAITING, Subscription, make_event
 from peernet.peers.identity import Identity
 from peernet.trust.bans import Ban
@@ -26,34 +26,34 @@ SOMEBODY = "a" * 52
 
 def test_a_message() -> None:
     packet = pb.Packet(pure_message=pb.PureMessagePacket(message="hi"))
-    assert body_of("pure_message", packet) == {"message": "hi"}
+    assert bodies.to_json("pure_message", packet) == {"message": "hi"}
 
 
 def test_small_data_is_shown_and_big_data_described() -> None:
     small = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * MAX_SHOWN_DATA, name="n" * 999, format=1))
-    body = body_of("data_transmission", small)
+    body = bodies.to_json("data_transmission", small)
     assert base64.b64decode(body["data"]) == b"x" * MAX_SHOWN_DATA
     assert (body["format"], len(body["name"])) == ("file", 255)
     big = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * (MAX_SHOWN_DATA + 1), format=99))  # type: ignore[arg-type]
-    body = body_of("data_transmission", big)
+    body = bodies.to_json("data_transmission", big)
     assert "data" not in body
     assert (body["size"], len(body["sha256"]), body["format"]) == (MAX_SHOWN_DATA + 1, 64, "unspecified")
 
 
 def test_lists_are_cut() -> None:
     entries = [pb.PeerEntry(identifier=SOMEBODY, addresses=["h:1"] * 20)] * (MAX_SHOWN_PEERS + 5)
-    body = body_of("collection_share", pb.Packet(collection_share=pb.CollectionSharePacket(peers=entries)))
+    body = bodies.to_json("collection_share", pb.Packet(collection_share=pb.CollectionSharePacket(peers=entries)))
     assert (body["count"], len(body["peers"]), len(body["peers"][0]["addresses"])) == (
         MAX_SHOWN_PEERS + 5,
         MAX_SHOWN_PEERS,
         8,
     )
     packet = pb.Packet(identifier=pb.IdentifierPacket(message="x", listen_addresses=["h:1"] * 20))
-    assert len(body_of("identifier", packet)["listen_addresses"]) == 8
+    assert len(bodies.to_json("identifier", packet)["listen_addresses"]) == 8
 
 
 def test_a_kind_without_a_body() -> None:
-    assert body_of("heartbeat", pb.Packet()) == {}
+    assert bodies.to_json("heartbeat", pb.Packet()) == {}
 
 
 def test_json_is_one_line_of_ascii_whatever_a_peer_wrote() -> None:
@@ -191,7 +191,7 @@ def test_large_data_is_hashed_while_others_go_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bodies, "_digest", digest)
     for size in (MAX_HASHED_HERE, MAX_HASHED_HERE + 1):
         packet = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * size))
-        assert body_of("data_transmission", packet)["sha256"] == "hash"
+        assert bodies.to_json("data_transmission", packet)["sha256"] == "hash"
     assert threads[0] == get_ident() != threads[1]
 
 

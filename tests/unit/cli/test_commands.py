@@ -22,7 +22,7 @@ from peernet.cli import cli
 from peernet.node.failures import ExitCode
 from peernet.node.settings import DEFAULTS, variable_of
 from peernet.state.home import Home, default_folder
-from peernet.state.stores import save_bans
+from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban
 from tests.unit.denial import deny_access_below
 
@@ -274,7 +274,7 @@ def test_looking_leaves_damaged_files_where_they_are(run: Run, tmp_path: Path, c
 
 def keep_bans(home: Path, *bans: Ban) -> None:
     home.mkdir(mode=0o700)
-    save_bans(home / "bans.json", bans)
+    BANS.save(home / "bans.json", bans)
 
 
 def test_bans_that_are_kept_are_listed_and_lifted(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Receptions with real sockets, and handshakes that do what a test wants."""
+"""Acceptors with real sockets, and handshakes that do what a test wants."""
 
 from __future__ import annotations
 
@@ -13,36 +13,44 @@ from gevent import socket
 from gevent.event import Event as Flag
 
 from peernet.config import NetworkConfig
-from peernet.connections import descriptors
 from peernet.connections.acceptor import Acceptor
 from peernet.errors import TransportError
+from peernet.peers.peer import GenericPeer
 from peernet.runtime import rng
 from peernet.transport.tcp import TcpTransport
-from peernet.trust.policy import IncomingPeerTrustPolicy
+from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from tests.support import wait_until
 
 
 class Door:
-    """A reception and those who come to it. Handshakes go on until their stranger leaves."""
+    """An acceptor and those who come to it. Handshakes go on until their stranger leaves.
+
+    It is its own gate, which asks the policy for the address.
+    """
 
     def __init__(self, **limits: Any) -> None:
         self.counters: Counter[str] = Counter()
         self.policy = IncomingPeerTrustPolicy()
         self.begun = 0
-        self.reception = Acceptor(
+        self.take_over: Callable[..., TcpTransport] = TcpTransport
+        self.shake_hands: Callable[[TcpTransport], Any] = self._wait_for_the_end
+        self.acceptor = Acceptor(
             NetworkConfig(**limits),
+            self,  # type: ignore[arg-type]  # handshakes that are never done ask nothing else
+            lambda sock, remote: self.take_over(sock, remote),
+            lambda tcp: self.shake_hands(tcp),
             self.counters,
-            lambda peer: self.policy.admits(peer),
-            TcpTransport,
-            self._introduce,
-            lambda introduced: None,
-            lambda peer, reason: None,
-            lambda identifier: False,
         )
         self._server = socket.create_server(("127.0.0.1", 0))
         self._near: list[socket.socket] = []
 
-    def _introduce(self, tcp: TcpTransport) -> Any:
+    def admits_address(self, peer: GenericPeer) -> Decision:
+        return self.policy.admits(peer)
+
+    def blame(self, peer: GenericPeer, reason: str) -> None:
+        """Nobody is banned here."""
+
+    def _wait_for_the_end(self, tcp: TcpTransport) -> Any:
         self.begun += 1
         while tcp.recv():
             continue
@@ -53,15 +61,15 @@ class Door:
         near = socket.create_connection(self._server.getsockname())
         self._near.append(near)
         far, _ = self._server.accept()
-        self.reception.accepted(far, (host, 4000 + len(self._near)))
+        self.acceptor.accepted(far, (host, 4000 + len(self._near)))
         return near
 
     @property
     def strangers(self) -> int:
-        return len(self.reception._admission)
+        return len(self.acceptor.strangers)
 
     def shut(self) -> None:
-        self.reception.greenlets.kill()
+        self.acceptor.greenlets.kill()
         for sock in (self._server, *self._near):
             sock.close()
 
@@ -142,25 +150,14 @@ def test_early_drops_are_a_matter_of_chance(doors: Doors, monkeypatch: pytest.Mo
     assert door.counters == {"refused_early_drop": 1}
 
 
-def test_nobody_is_let_in_when_descriptors_are_scarce(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
-    door = doors()
-    monkeypatch.setattr(descriptors, "soft_limit", lambda: 0)
-    assert is_hung_up_on(door.come())
-    assert door.counters == {"refused_no_descriptors": 1}
-    monkeypatch.undo()
-    door.come()
-    assert door.strangers == 1
-
-
 @pytest.mark.parametrize("begun", [True, False], ids=["in the handshake", "before it began"])
 def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bool) -> None:
     door = doors()
     near = door.come()
     if begun:
         wait_until(lambda: door.begun == 1)
-    door.reception.greenlets.kill()
+    door.acceptor.greenlets.kill()
     wait_until(lambda: not door.strangers)
-    assert not door.reception._strangers
     assert is_hung_up_on(near)
 
 
@@ -170,7 +167,7 @@ def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
     def fail(*arguments: object) -> None:
         raise OSError("the connection was reset")
 
-    door.reception._take_over = fail  # type: ignore[method-assign]
+    door.take_over = fail  # type: ignore[assignment]
     with pytest.raises(OSError, match="reset"):
         door.come()
     assert not door.strangers
@@ -178,7 +175,7 @@ def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
 
 def test_a_handshake_that_takes_too_long_gives_its_place_back(doors: Doors) -> None:
     door, hanging = doors(handshake_timeout=0.1), Flag()
-    door.reception._introduce = lambda tcp: hanging.wait()  # type: ignore[method-assign]
+    door.shake_hands = lambda tcp: hanging.wait()
     near = door.come()
     assert is_hung_up_on(near)
     assert door.counters == {"handshake_timeout": 1}
@@ -192,10 +189,9 @@ def test_many_resets_leave_nothing_behind(doors: Doors) -> None:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         near.close()
     wait_until(lambda: not door.strangers)
-    assert not door.reception._strangers
 
 
 def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:
     door = doors()
-    door.reception.not_accepted()
+    door.acceptor.not_accepted("accept_failed")
     assert door.counters == {"accept_failed": 1}

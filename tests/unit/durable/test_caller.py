@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.lock import BoundedSemaphore
 
 from peernet.config import NetworkConfig
 from peernet.durable.caller import Caller
@@ -26,7 +27,8 @@ class World:
         self.errors: list[PeerNetError | None] = []  # of the next dials
         self.dialled: list[str] = []
         self.wanted = True
-        self.calling = Caller(CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted)
+        self.turns = BoundedSemaphore(CONFIG.max_redials)
+        self.calling = Caller(CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted, self.turns)
 
     def _dial(self, peer: str, address: str) -> None:
         self.dialled.append(address)
@@ -139,3 +141,14 @@ def test_the_time_that_the_peer_has_asked_for_is_respected(world: World) -> None
     gevent.sleep(0.05)
     assert world.dialled == []
     assert world.busy
+
+
+def test_those_who_dial_share_their_turns(world: World) -> None:
+    for _ in range(CONFIG.max_redials):
+        world.turns.acquire()
+    world.calling.call("peer")
+    gevent.sleep(0.01)
+    assert world.dialled == []
+    world.turns.release()
+    wait_until(lambda: not world.busy)
+    assert world.dialled == ["one:1"]

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet.channel.channel import ChannelState
+from peernet.channel.state import ChannelState
 from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.store import StoredPacket
 from peernet.errors import ChannelClosedError, PeerNetError, PingTimeout, SendTimeout
@@ -33,9 +33,10 @@ class Receipt:
 
 
 class Channel:
-    """A channel that fails as it is told: ``failures`` are those of the next calls."""
+    """A channel, and its control, that fails as it is told: ``failures`` are those of the next calls."""
 
     def __init__(self, *failures: PeerNetError) -> None:
+        self.channel = self
         self.state = ChannelState.OPEN
         self.failures = list(failures)
         self.sent: list[Receipt] = []

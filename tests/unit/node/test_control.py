@@ -14,7 +14,8 @@ import gevent.socket
 import pytest
 
 from peernet.errors import ConnectTimeout, HomeInUseError
-from peernet.node.control import client
+from peernet.node.control import client as control
+from peernet.node.control import protocol
 from peernet.node.control import server as server_module
 from peernet.node.control.server import ControlServer, Streaming
 from peernet.node.failures import ControlTimeout, ExitCode, NodeFailure, NotRunningError, TimeIsUp
@@ -30,7 +31,7 @@ def home(tmp_path: Path) -> Home:
 def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Start a server in this process; the client, which uses plain sockets, is made cooperative."""
     monkeypatch.setattr(socket, "socket", gevent.socket.socket)
-    monkeypatch.setattr(client.time, "sleep", gevent.sleep)
+    monkeypatch.setattr(control.time, "sleep", gevent.sleep)
     servers = []
 
     def start(answer: Callable[[str, dict[str, Any]], Any]) -> None:
@@ -45,8 +46,8 @@ def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
 
 def test_a_question_and_its_answer(home: Home, serve: Callable[..., None]) -> None:
     serve(lambda command, arguments: {"command": command, **arguments})
-    assert client.call(home, "greet", arguments={"name": "x" * 200_000})["name"] == "x" * 200_000
-    assert client.call(home, "greet") == {"command": "greet"}
+    assert control.call(home, "greet", arguments={"name": "x" * 200_000})["name"] == "x" * 200_000
+    assert control.call(home, "greet") == {"command": "greet"}
 
 
 def test_only_the_owner_can_connect(home: Home, serve: Callable[..., None]) -> None:
@@ -60,7 +61,7 @@ def test_errors_keep_their_sentence_and_exit_code(home: Home, serve: Callable[..
 
     serve(answer)
     with pytest.raises(NodeFailure, match="nobody there") as caught:
-        client.call(home, "connect")
+        control.call(home, "connect")
     assert caught.value.exit_code == ExitCode.TIMEOUT
 
 
@@ -70,8 +71,8 @@ def test_nonsense_is_answered_and_does_no_harm(home: Home, serve: Callable[..., 
     with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
         client.connect(address)
         client.sendall(line)
-        assert "does not understand" in client.decode(client.recv(65536))["error"]
-    assert client.call(home, "x") == {}
+        assert "does not understand" in protocol.decode(client.recv(65536))["error"]
+    assert control.call(home, "x") == {}
 
 
 def ask_raw(home: Home, request: bytes) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def ask_raw(home: Home, request: bytes) -> dict[str, Any]:
         client.connect(address)
         client.sendall(request)
         client.shutdown(socket.SHUT_WR)
-        return client.decode(client.makefile("rb").readline())
+        return protocol.decode(client.makefile("rb").readline())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_whatever_fails_inside_a_request_is_answered_and_logged(
 
     serve(answer)
     with caplog.at_level(logging.ERROR), pytest.raises(NodeFailure, match="failed at this request") as caught:
-        client.call(home, "x")
+        control.call(home, "x")
     assert caught.value.exit_code == ExitCode.ERROR
     assert "a control request failed" in caplog.text
     assert "Traceback" not in capfd.readouterr().err
@@ -106,7 +107,7 @@ def test_whatever_fails_inside_a_request_is_answered_and_logged(
 def test_an_answer_that_is_no_json_is_an_error(home: Home, serve: Callable[..., None]) -> None:
     serve(lambda command, arguments: {"what": object()})
     with pytest.raises(NodeFailure):
-        client.call(home, "x")
+        control.call(home, "x")
 
 
 def test_a_request_that_is_too_long_is_told_so(
@@ -130,7 +131,7 @@ def test_a_stream_that_breaks_down_is_logged(
         raise RuntimeError("no more")
 
     serve(lambda command, arguments: Streaming(None, lines()))
-    assert list(client.stream(home, "listen", 5)) == [{}]
+    assert list(control.stream(home, "listen", 5)) == [{}]
     assert "cannot be told more" in caplog.text
     assert "Traceback" not in capfd.readouterr().err
 
@@ -140,12 +141,12 @@ def test_whoever_hangs_up_does_no_harm(home: Home, serve: Callable[..., None]) -
     with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as client:
         client.connect(address)
         client.sendall(b'{"comm')
-    assert client.call(home, "x") == "fine"
+    assert control.call(home, "x") == "fine"
 
 
 def test_a_stream(home: Home, serve: Callable[..., None]) -> None:
-    serve(lambda command, arguments: Streaming(None, (client.encode({"n": number}) for number in range(3))))
-    assert list(client.stream(home, "listen", 5)) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    serve(lambda command, arguments: Streaming(None, (protocol.encode({"n": number}) for number in range(3))))
+    assert list(control.stream(home, "listen", 5)) == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_a_stream_ends_when_the_time_is_up_and_the_server_notices(home: Home, serve: Callable[..., None]) -> None:
@@ -160,40 +161,40 @@ def test_a_stream_ends_when_the_time_is_up_and_the_server_notices(home: Home, se
 
     serve(lambda command, arguments: Streaming(None, lines()))
     with pytest.raises(TimeIsUp):
-        list(client.stream(home, "listen", 0.02))
+        list(control.stream(home, "listen", 0.02))
     assert ended.wait(5)
 
 
 def test_no_node(home: Home) -> None:
     with pytest.raises(NotRunningError, match=r"no node is running on .*; start one with"):
-        client.call(home, "status")
+        control.call(home, "status")
 
 
 def test_a_socket_left_by_a_node_that_was_killed(home: Home, serve: Callable[..., None]) -> None:
     with home.socket_address() as address, gevent.socket.socket(socket.AF_UNIX) as dead:
         dead.bind(address)
     with pytest.raises(NotRunningError):
-        client.call(home, "status")
+        control.call(home, "status")
     serve(lambda command, arguments: "alive")
-    assert client.call(home, "status") == "alive"
+    assert control.call(home, "status") == "alive"
 
 
 def test_a_node_that_does_not_answer(home: Home, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.02)
+    monkeypatch.setattr(control, "GRACE", 0.02)
     serve(lambda command, arguments: gevent.event.Event().wait(5))
     with pytest.raises(ControlTimeout, match="did not answer in time"):
-        client.call(home, "status", 0.01)
+        control.call(home, "status", 0.01)
 
 
 def test_without_a_node_it_is_done_here_alone(home: Home) -> None:
-    assert client.ask_or(home, home.holder, "x", 1, {}) is not None
+    assert control.ask_or(home, home.holder, "x", 1, {}) is not None
     assert home.holder() is None
 
 
 def test_the_time_for_waiting_counts_too(home: Home) -> None:
     began = time.monotonic()
     with home.locked(), pytest.raises(HomeInUseError):
-        client.ask_or(home, lambda: "here", "x", 0.1, {})
+        control.ask_or(home, lambda: "here", "x", 0.1, {})
     assert time.monotonic() - began < 1
 
 
@@ -202,5 +203,5 @@ def test_while_somebody_else_uses_the_home_it_waits(
 ) -> None:
     with home.locked():
         starting = gevent.spawn_later(0.05, serve, lambda command, arguments: "by the node")
-        assert client.ask_or(home, lambda: "here", "x", 1, {}) == "by the node"
+        assert control.ask_or(home, lambda: "here", "x", 1, {}) == "by the node"
         starting.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peernet.errors import AddressError, ConfigurationError
-from peernet.node.directory import Directory, check_peer, network_of
+from peernet.node.directory import Directory, check_peer, ip_network_of
 
 ANNA = "anna" + "a" * 48
 ANNE = "anne" + "a" * 48
@@ -55,10 +55,10 @@ def test_what_can_be_no_peer(text: str) -> None:
 
 
 def test_networks() -> None:
-    assert network_of("10.0.0.0/8") == "10.0.0.0/8"
-    assert network_of("10.0.0.1") == "10.0.0.1/32"
-    assert network_of("2001:db8::/32") == "2001:db8::/32"
-    assert network_of("abc") is None
-    assert network_of(f"peer://{ANNA}@10.0.0.1:5") is None
+    assert ip_network_of("10.0.0.0/8") == "10.0.0.0/8"
+    assert ip_network_of("10.0.0.1") == "10.0.0.1/32"
+    assert ip_network_of("2001:db8::/32") == "2001:db8::/32"
+    assert ip_network_of("abc") is None
+    assert ip_network_of(f"peer://{ANNA}@10.0.0.1:5") is None
     with pytest.raises(ConfigurationError, match="not a network"):
-        network_of("10.0.0.1/8")
+        ip_network_of("10.0.0.1/8")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from typing import Any
@@ -10,8 +9,7 @@ import pytest
 from peernet.config import NetworkConfig
 from peernet.peers.address_book import KnownPeer, KnownPeers
 from peernet.runtime import clock
-from peernet.switch.table import ChannelTable
-from tests.unit.sample_peers import ALICE, BOB, CAROL, FakeChannel, peer_at
+from tests.unit.sample_peers import ALICE, BOB, CAROL, peer_at
 
 
 def book(**limits: Any) -> KnownPeers:
@@ -226,82 +224,3 @@ def test_a_known_peer_can_be_told_as_json() -> None:
         "source": "192.0.0.0/16",
         "kept": False,
     }
-
-
-# Channels.
-
-
-def channel(identifier: str = BOB, *, dialled: bool = True) -> Any:
-    return FakeChannel(peer=peer_at(identifier=identifier), dialled=dialled)
-
-
-def test_a_channel_is_found_by_the_identifier_of_its_peer() -> None:
-    table, one = ChannelTable(ALICE), channel()
-    assert table.add(one) is None
-    assert (table.get(BOB), table.get(CAROL), len(table), list(table)) == (one, None, 1, [one])
-
-
-def test_a_second_channel_to_a_peer_replaces_the_first() -> None:
-    table, first, second = ChannelTable(ALICE), channel(), channel()
-    table.add(first)
-    assert table.add(second) is first
-    assert list(table) == [second]
-    assert not table.remove(first)
-    assert table.remove(second)
-    assert not table.remove(second)
-
-
-def test_inbound_channels_are_counted() -> None:
-    table = ChannelTable(ALICE)
-    inbound, dialled = channel(BOB, dialled=False), channel(CAROL)
-    counts = []
-    for change in (table.add, table.remove):
-        for one in (inbound, dialled):
-            change(one)
-            counts.append(table.inbound)
-    assert counts == [1, 1, 0, 0]
-
-
-def test_replacing_an_inbound_channel_keeps_the_count_right() -> None:
-    table = ChannelTable(ALICE)
-    table.add(channel(dialled=False))
-    table.add(channel(dialled=False))
-    assert table.inbound == 1
-    table.add(channel(dialled=True))
-    assert table.inbound == 0
-
-
-def test_the_first_connection_with_a_peer_gives_way_to_nothing() -> None:
-    assert not ChannelTable(ALICE).keeps_existing(BOB, dialled=True)
-
-
-# Me, the peer, who dialled the channel that exists -> whether it stays when the other side's one comes.
-@pytest.mark.parametrize(
-    ("me", "peer", "dialled", "kept"),
-    [(ALICE, BOB, True, True), (ALICE, BOB, False, False), (BOB, ALICE, True, False), (BOB, ALICE, False, True)],
-)
-def test_of_two_that_were_dialled_crosswise_the_smaller_identifiers_one_is_kept(
-    me: str, peer: str, dialled: bool, kept: bool
-) -> None:
-    table = ChannelTable(me)
-    table.add(channel(peer, dialled=dialled))
-    assert table.keeps_existing(peer, dialled=not dialled) is kept
-
-
-@pytest.mark.parametrize("dialled", [True, False])
-def test_of_two_that_one_side_dialled_the_older_one_is_kept(dialled: bool) -> None:
-    table = ChannelTable(ALICE)
-    table.add(channel(BOB, dialled=dialled))
-    assert table.keeps_existing(BOB, dialled=dialled)
-
-
-def test_both_sides_keep_the_same_connection() -> None:
-    """Whatever order the two connections come in at either side."""
-    for first_at_alice, first_at_bob in itertools.product([ALICE, BOB], repeat=2):
-        kept = []
-        for me, peer, first in ((ALICE, BOB, first_at_alice), (BOB, ALICE, first_at_bob)):
-            table = ChannelTable(me)
-            table.add(channel(peer, dialled=first == me))
-            second = peer if first == me else me
-            kept.append(first if table.keeps_existing(peer, dialled=second == me) else second)
-        assert kept == [ALICE, ALICE]

@@ -14,9 +14,10 @@ from peernet.errors import HomeError
 from peernet.network import PeerNetwork
 from peernet.peers.address_book import KnownPeer, KnownPeers
 from peernet.peers.identity import Identity
+from peernet.peers.peer import GenericPeer
 from peernet.state.home import Home
-from peernet.state.savers import AddressBookFile, BansFile, KeptFile
-from peernet.state.stores import load_bans, load_peers, save_peers
+from peernet.state.savers import FollowingFile, KeptFile
+from peernet.switch.stores import BANS, PEERS, address_book_file, bans_file
 from tests.support import wait_until
 
 
@@ -97,35 +98,50 @@ def network() -> PeerNetwork:
     return PeerNetwork(identity=Identity.generate())
 
 
+class Book:
+    """An address book with one peer, and the file that follows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.known = KnownPeers(NetworkConfig())
+        self.known.restore([KnownPeer("a" * 52, True, [], 5.0)])
+        self.write = PEERS.save
+        self.file: FollowingFile[list[KnownPeer]] = FollowingFile(
+            "known peers",
+            folder / "peers.json",
+            lambda path, peers: self.write(path, peers),
+            lambda: list(self.known),
+            lambda: self.known.revision,
+        )
+        self.save = self.file.save
+
+    def change(self) -> None:
+        """The same peer is met again."""
+        self.known.note(GenericPeer("a" * 52, "192.0.2.1", 4000), dialled=False)
+
+
 @pytest.fixture
-def book(tmp_path: Path, network: PeerNetwork) -> AddressBookFile:
-    known = KnownPeers(NetworkConfig())
-    known.restore([KnownPeer("a" * 52, True, [], 5.0)])
-    book = AddressBookFile(Home(tmp_path), known)
-    book.start(network)
-    return book
+def book(tmp_path: Path) -> Book:
+    return Book(tmp_path)
 
 
-def test_the_address_book_is_written_when_it_has_changed(
-    tmp_path: Path, network: PeerNetwork, book: AddressBookFile
-) -> None:
+def test_the_address_book_is_written_when_it_has_changed(tmp_path: Path, book: Book) -> None:
     file = tmp_path / "peers.json"
     book.save()
     assert not file.exists()
-    network.peer_added.fire(None)
+    book.change()
     book.save()
-    assert [peer.identifier for peer in load_peers(file)] == ["a" * 52]
+    assert [peer.identifier for peer in PEERS.load(file)] == ["a" * 52]
     file.unlink()
     book.save()
     assert not file.exists()
 
 
 def test_an_address_book_that_could_not_be_written_is_written_the_next_time(
-    tmp_path: Path, network: PeerNetwork, book: AddressBookFile, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "peers.json"
     file.mkdir()
-    network.peer_added.fire(None)
+    book.change()
     book.save()
     assert "the known peers are not saved" in caplog.text
     file.rmdir()
@@ -134,53 +150,63 @@ def test_an_address_book_that_could_not_be_written_is_written_the_next_time(
 
 
 def test_the_last_save_waits_for_that_of_the_routine(
-    tmp_path: Path, network: PeerNetwork, book: AddressBookFile, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = slow_down_saves(monkeypatch, book)
-    network.peer_added.fire(None)
+    book.change()
     routine = gevent.spawn(book.save)
     gevent.sleep(0.02)
     routine.kill()  # as stopping the network does
     gevent.spawn_later(0.05, go)
     book.save()
-    assert load_peers(tmp_path / "peers.json")
+    assert PEERS.load(tmp_path / "peers.json")
 
 
-def slow_down_saves(monkeypatch: pytest.MonkeyPatch, book: AddressBookFile) -> Callable[[], None]:
+def slow_down_saves(monkeypatch: pytest.MonkeyPatch, book: Book) -> Callable[[], None]:
     may = threading.Event()
 
     def slowly(path: Path, peers: list[KnownPeer]) -> None:
         assert may.wait(10)
-        save_peers(path, peers)
+        PEERS.save(path, peers)
 
-    monkeypatch.setattr(book, "_write", slowly)
+    monkeypatch.setattr(book, "write", slowly)
     return may.set
 
 
 def test_bans_are_written_when_they_have_changed(tmp_path: Path, network: PeerNetwork) -> None:
     home = Home(tmp_path)
     network.bans.ban("a" * 52)
-    bans = BansFile(home, network.bans)  # as they were restored
+    bans = bans_file(home, network.bans)  # as they were restored
     bans.save()
     assert not home.bans_file.exists()
     network.bans.ban("203.0.113.7")
     bans.save()
-    assert [ban.who for ban in load_bans(home.bans_file)] == ["a" * 52, "203.0.113.7"]
+    assert [ban.who for ban in BANS.load(home.bans_file)] == ["a" * 52, "203.0.113.7"]
     network.bans.clear()
     bans.save_now()
-    assert load_bans(home.bans_file) == []
+    assert BANS.load(home.bans_file) == []
 
 
 def test_what_changes_during_a_save_is_written_by_the_next_one(
-    tmp_path: Path, network: PeerNetwork, book: AddressBookFile, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = slow_down_saves(monkeypatch, book)
-    network.peer_added.fire(None)
+    book.change()
     first = gevent.spawn(book.save)
     gevent.sleep(0.02)
-    network.peer_added.fire(None)
+    book.change()
     go()
     first.join()
     (tmp_path / "peers.json").unlink()
     book.save()
-    assert load_peers(tmp_path / "peers.json")
+    assert PEERS.load(tmp_path / "peers.json")
+
+
+def test_a_peer_that_was_asked_for_is_saved_although_it_was_there_before(tmp_path: Path) -> None:
+    home, known = Home(tmp_path), KnownPeers(NetworkConfig())
+    peer = GenericPeer("a" * 52, "192.0.2.1", 4000)
+    known.note(peer, dialled=True)
+    book = address_book_file(home, known)
+    known.note(peer, dialled=True, kept=True)  # as connect() does, when the channel is there
+    book.save()
+    assert [one.kept for one in PEERS.load(home.peers_file)] == [True]

@@ -45,7 +45,7 @@ class World:
         self.setups = [Setup(**options) for _ in range(count)]
         self.counters: Counter[str] = Counter()
         config = NetworkConfig(buffer_budget=limit)
-        self.buffers = MemoryGuard(config, self.counters, lambda: [setup.channel for setup in self.setups])
+        self.buffers = MemoryGuard(config, self.counters, lambda: [setup.control for setup in self.setups])
         self.asked: list[int] = []
         for setup in self.setups:
             setup.owner.may_hold = self.may_hold  # type: ignore[method-assign]
@@ -56,12 +56,12 @@ class World:
 
     def fill(self, index: int) -> int:
         """Send until no more is taken. Returns the bytes that are held then."""
-        channel = self.setups[index].channel
+        setup = self.setups[index]
         try:
             while True:
-                channel.try_send(PART)
+                setup.channel.try_send(PART)
         except OutboxFullError:
-            return channel.held_bytes
+            return setup.control.held_bytes
 
     def acknowledge(self, index: int) -> None:
         """The far end reads and handles all that was sent."""
@@ -85,7 +85,6 @@ def worlds() -> Iterator[Callable[..., World]]:
     yield make
     for world in made:
         for setup in world.setups:
-            setup.channel.end(Reason.CLOSED)
             setup.end()
 
 
@@ -143,16 +142,16 @@ def test_what_was_allowed_and_is_not_needed_any_more_is_taken_back(worlds: Calla
 def test_too_much_is_told_once_and_slows_the_reading_of_the_largest(worlds: Callable[..., World], later: Clock) -> None:
     world = worlds(1 * MIB, session=True)
     world.buffers.grant = lambda size, contents: True  # type: ignore[method-assign]
-    large, small = (setup.channel for setup in world.setups)
+    large, small = world.setups
     world.fill(0)
-    small.send(PART)
+    small.channel.send(PART)
     for _ in range(2):
         world.buffers.look_after(later.now)
     assert world.counters == {"buffers_exceeded": 1}
-    assert (large._link.crowding, small._link.crowding) == (True, False)
+    assert (large.link.crowding, small.link.crowding) == (True, False)
     world.acknowledge(0)
     world.buffers.look_after(later.now)
-    assert not large._link.crowding
+    assert not large.link.crowding
 
 
 def test_far_too_much_for_some_time_closes_the_largest(worlds: Callable[..., World], later: Clock) -> None:

@@ -1,25 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
 import pytest
 
 from peernet.errors import ConfigurationError
-from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.switch import pending
 from peernet.switch.pending import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from tests.support import scaled
-from tests.unit.sample_peers import ALICE, BOB, peer_at
+from tests.unit.sample_peers import ALICE, BOB, FakeChannel, peer_at
 
 
 @dataclass
-class PendingChannel:
-    """A channel whose peer waits, and may leave."""
+class PendingControl:
+    """The control of a channel whose peer waits, and may leave."""
 
-    peer: GenericPeer = field(default_factory=peer_at)
+    channel: FakeChannel
     lost: bool = False
 
     def lost_while_pending(self) -> bool:
@@ -27,7 +26,8 @@ class PendingChannel:
 
 
 def attempt_of(identifier: str = ALICE) -> Any:
-    return IncomingPeerConnectionAttempt(PendingChannel(peer_at(identifier=identifier)))  # type: ignore[arg-type]
+    control: Any = PendingControl(FakeChannel(peer=peer_at(identifier=identifier)))
+    return IncomingPeerConnectionAttempt(control)
 
 
 def outcome(attempt: IncomingPeerConnectionAttempt) -> tuple[bool | None, Reason, str]:
@@ -98,7 +98,7 @@ def test_a_peer_that_leaves_while_it_waits_is_noticed(monkeypatch: pytest.Monkey
     attempt = attempt_of()
     waiting = gevent.spawn(attempt.wait, 60)
     gevent.sleep(0)
-    attempt.channel.lost = True
+    attempt.control.lost = True
     assert waiting.get(timeout=scaled(1)) is False
     assert attempt.reason is Reason.CONNECTION_LOST
 

@@ -1,15 +1,20 @@
-"""KeptConnections: dialled for ever, unless that makes no sense."""
+"""PersistentPeers: dialled for ever, unless that makes no sense."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
 
 import gevent.event
 import pytest
 
 from peernet.config import NetworkConfig
 from peernet.errors import AddressError, ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
-from peernet.network import PeerNetwork
 from peernet.reasons import Reason
-from peernet.switch.persistent import PersistentPeers, backoff
+from peernet.runtime import clock
+from peernet.switch import persistent
+from peernet.switch.persistent import PersistentPeers
+from tests.support import wait_until
 
 CONFIG = NetworkConfig(backoff_base=0.01, backoff_cap=0.02)
 
@@ -28,16 +33,14 @@ class Failures:
             self.enough.set()
 
 
-def keep(monkeypatch: pytest.MonkeyPatch, error: PeerNetError, wanted: int) -> list[float | None]:
+def keep(error: PeerNetError, wanted: int) -> list[float | None]:
     """The pauses that follow when every attempt fails with `error`."""
-    network = PeerNetwork(config=CONFIG)
 
-    def connect(address: str, *, attempts: int) -> None:
+    def connect(address: str) -> Any:
         raise error
 
-    monkeypatch.setattr(network, "connect", connect)
     failures = Failures(wanted)
-    kept = PersistentPeers(network, failures)
+    kept = PersistentPeers(CONFIG, connect, failures)
     kept.keep("127.0.0.1:1")
     assert failures.enough.wait(5)
     gevent.sleep(0)
@@ -45,8 +48,8 @@ def keep(monkeypatch: pytest.MonkeyPatch, error: PeerNetError, wanted: int) -> l
     return failures.pauses
 
 
-def test_it_tries_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses = keep(monkeypatch, ConnectError("nobody"), 5)
+def test_it_tries_again_and_again() -> None:
+    pauses = keep(ConnectError("nobody"), 5)
     assert all(pause is not None and 0 <= pause <= CONFIG.backoff_cap for pause in pauses)
 
 
@@ -59,18 +62,80 @@ def test_it_tries_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
         RefusedByPeerError("never again", Reason.REJECTED, do_not_redial=True),
     ],
 )
-def test_it_gives_up_what_makes_no_sense(monkeypatch: pytest.MonkeyPatch, error: PeerNetError) -> None:
-    assert keep(monkeypatch, error, 1) == [None]
+def test_it_gives_up_what_makes_no_sense(error: PeerNetError) -> None:
+    assert keep(error, 1) == [None]
 
 
-def test_it_waits_as_long_as_the_peer_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    (pause,) = keep(monkeypatch, RefusedByPeerError("busy", Reason.BUSY, retry_after=7.0), 1)
+def test_it_waits_as_long_as_the_peer_asks() -> None:
+    (pause,) = keep(RefusedByPeerError("busy", Reason.BUSY, retry_after=7.0), 1)
     assert pause == 7.0
 
 
-def test_pauses_grow_up_to_the_limit() -> None:
-    config = NetworkConfig(backoff_base=1, backoff_cap=4)
-    pauses = [[backoff(config, failures) for _ in range(200)] for failures in (0, 1, 100)]
-    assert [max(each) <= longest for each, longest in zip(pauses, (2, 4, 4), strict=True)] == [True] * 3
-    assert min(map(min, pauses)) >= 1
-    assert max(pauses[2]) > 2
+class Channels:
+    """Channels that end at once, as if they had been open for some seconds; and the pauses that follow."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, seconds_open: float = 0.0, **state: Any) -> None:
+        usual = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 0.0}
+        self.state = usual | {"opened_at": clock.monotonic() - seconds_open} | state
+        self.failures: list[int] = []
+        self.asked: list[float] = []
+        monkeypatch.setattr(persistent, "backoff", self._backoff)
+        self.kept = PersistentPeers(CONFIG, self._connect, Failures(1))
+
+    def run(self, wanted: int) -> None:
+        self.kept.keep("127.0.0.1:1")
+        wait_until(lambda: len(self.failures) >= wanted)
+        self.kept.stop()
+
+    def _connect(self, address: str) -> Any:
+        return SimpleNamespace(wait_closed=lambda: True, **self.state)
+
+    def _backoff(self, config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
+        self.failures.append(failures)
+        self.asked.append(asked)
+        return 0.0
+
+
+def test_channels_that_end_soon_make_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, seconds_open=CONFIG.healthy_after - 1)
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
+
+
+def test_a_channel_that_was_healthy_makes_them_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, seconds_open=CONFIG.healthy_after)
+    channels.run(3)
+    assert channels.failures[:3] == [0, 0, 0]
+
+
+def test_a_failure_that_took_its_time_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, failures = [0.0], []
+
+    def connect(address: str) -> Any:
+        now[0] += CONFIG.healthy_after + 1
+        raise ConnectError("nobody answers")
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(persistent, "backoff", lambda config, count, asked=0.0: failures.append(count) or 0.0)
+    kept = PersistentPeers(CONFIG, connect, lambda *told: None)
+    kept.keep("127.0.0.1:1")
+    wait_until(lambda: len(failures) >= 3)
+    kept.stop()
+    assert failures[:3] == [0, 1, 2]
+
+
+def test_a_peer_that_leaves_may_ask_for_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = Channels(monkeypatch, ended_by_peer=True, retry_after=9.0)
+    channels.run(1)
+    assert channels.asked[0] == 9.0
+
+
+@pytest.mark.parametrize("state", [{"reason": Reason.CLOSED}, {"ended_by_peer": True, "do_not_redial": True}])
+def test_who_is_not_wanted_any_more_or_does_not_want_us_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]
+) -> None:
+    channels = Channels(monkeypatch, **state)
+    channels.kept.keep("127.0.0.1:1")
+    gevent.sleep(0)
+    channels.kept.stop()
+    assert channels.failures == []

@@ -10,9 +10,11 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
+from peernet.connections.retry import FINAL
 from peernet.errors import (
     ConnectError,
     ConnectTimeout,
@@ -27,7 +29,7 @@ from peernet.peers.address import PeerAddress
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.switch.redialler import FINAL, Redialler
+from peernet.switch.redialler import Redialler
 from tests.support import scaled, wait_until
 from tests.unit.sample_peers import ALICE, peer_at
 
@@ -44,7 +46,7 @@ class LostChannel:
     state: ChannelState = ChannelState.RECONNECTING
     ended: tuple[Reason, str] | None = None
 
-    def end(self, reason: Reason, text: str) -> None:
+    def close(self, reason: Reason, text: str) -> None:
         self.state, self.ended = ChannelState.CLOSED, (reason, text)
 
 
@@ -57,7 +59,7 @@ class World:
         self.dials: list[float] = []
         self.addresses: list[PeerAddress] = []
         self.channels: list[LostChannel] = []
-        self.redialler = Redialler(self.config, self.dial)
+        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials))
 
     def dial(self, address: PeerAddress, timeout: float) -> None:
         assert timeout == self.config.connect_timeout

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from peernet.channel.channel import ChannelState, PeerChannel
+from peernet.channel.channel import PeerChannel
+from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
@@ -14,10 +15,11 @@ from peernet.testing import SimulatedNetwork
 from peernet.transport.memory import memory_pair
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
+from tests.support import PartsOf
 
 
 @pytest.fixture
-def world() -> Iterator[SimulatedNetwork]:
+def world(parts_of: PartsOf) -> Iterator[SimulatedNetwork]:
     with SimulatedNetwork(2) as world:
         world.connect_all()
         yield world
@@ -49,7 +51,7 @@ def test_a_connection_of_an_older_session_is_refused_and_the_channel_of_the_new_
 
 
 def test_a_listener_that_is_interrupted_when_a_channel_resumes_leaves_it_its_connection(
-    world: SimulatedNetwork,
+    world: SimulatedNetwork, parts_of: PartsOf
 ) -> None:
     """Else the connection would be closed under the greenlet that reads from it."""
     channel, (near, far) = world.channel(0, 1), memory_pair()
@@ -62,7 +64,7 @@ def test_a_listener_that_is_interrupted_when_a_channel_resumes_leaves_it_its_con
         raise gevent.Timeout(0)
 
     world.nodes[0].channel_resumed.add(be_interrupted)
-    channel.detach("cut")
+    parts_of(channel).control.detach("cut")
     ours = pb.HelloPacket()
     channel.session.introduce(ours)
     theirs = pb.HelloPacket(session_id=ours.peer_session_id, peer_session_id=ours.session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from gevent import socket
 
 from peernet.peers.address import PeerAddress
-from peernet.transport import listener
+from peernet.transport import descriptors, listener
 from peernet.transport.listener import Listener
 from tests.support import wait_until
 
@@ -22,7 +23,7 @@ class Guests:
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
-        self.failures = 0
+        self.failures: Counter[str] = Counter()
         self.raises: Exception | None = None
 
     def accepted(self, sock: socket.socket, remote: tuple[str, int]) -> None:
@@ -30,8 +31,8 @@ class Guests:
         if self.raises is not None:
             raise self.raises
 
-    def failed(self) -> None:
-        self.failures += 1
+    def failed(self, why: str) -> None:
+        self.failures[why] += 1
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_without_descriptors_it_waits_longer_and_longer(
     connect(listening).close()
     wait_until(lambda: len(guests.sockets) == 2)
     assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 0.64, 0.64]
-    assert guests.failures == 9
+    assert guests.failures == {"accept_failed": 9}
 
 
 def test_it_waits_less_than_a_second_so_that_it_is_back_within_one() -> None:
@@ -111,7 +112,7 @@ def test_an_error_of_one_connection_makes_nobody_wait(
     for _ in range(2):
         connect(listening).close()
     wait_until(lambda: len(guests.sockets) == 2)
-    assert guests.failures == 3
+    assert guests.failures == {"accept_failed": 3}
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOTCONN, "gone"), RuntimeError("a mistake")])
@@ -125,3 +126,17 @@ def test_what_cannot_be_taken_over_is_closed_and_the_next_one_is_accepted(
     guests.raises = None
     connect(listening).close()
     wait_until(lambda: len(guests.sockets) == 2)
+
+
+def test_who_comes_when_descriptors_are_scarce_is_hung_up_on(
+    listening: Listener, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptors, "soft_limit", lambda: 0)
+    near = connect(listening)
+    assert near.recv(1) == b""
+    near.close()
+    assert guests.failures == {"refused_no_descriptors": 1}
+    assert not guests.sockets
+    monkeypatch.undo()
+    connect(listening).close()
+    wait_until(lambda: len(guests.sockets) == 1)

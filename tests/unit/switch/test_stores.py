@@ -16,7 +16,7 @@ import pytest
 from peernet.errors import HomeError
 from peernet.peers.address_book import KnownPeer
 from peernet.state.files import VERSION, remove_leftovers, write_atomically
-from peernet.state.stores import load_bans, load_peers, load_trust, save_bans, save_peers, save_trust
+from peernet.switch.stores import BANS, PEERS, TRUST
 from peernet.trust.bans import Ban
 from peernet.trust.policy import IncomingPeerTrustPolicy
 
@@ -27,26 +27,26 @@ def test_lists_are_kept(tmp_path: Path) -> None:
     policy = IncomingPeerTrustPolicy(
         trusted_identifiers=frozenset({SOMEBODY}), blocked_networks=frozenset({"10.0.0.0/8"})
     )
-    save_trust(tmp_path / "trust.json", policy)
-    assert load_trust(tmp_path / "trust.json") == policy
+    TRUST.save(tmp_path / "trust.json", policy)
+    assert TRUST.load(tmp_path / "trust.json") == policy
 
 
 def test_known_peers_are_kept_in_order(tmp_path: Path) -> None:
     peers = [KnownPeer("b" * 52, True, ["[::1]:7400"], 5.0), KnownPeer(SOMEBODY, False, [], 6.5)]
-    save_peers(tmp_path / "peers.json", peers)
-    assert load_peers(tmp_path / "peers.json") == peers
+    PEERS.save(tmp_path / "peers.json", peers)
+    assert PEERS.load(tmp_path / "peers.json") == peers
 
 
 def test_no_file_means_defaults(tmp_path: Path) -> None:
-    assert load_trust(tmp_path / "trust.json") == IncomingPeerTrustPolicy()
-    assert load_peers(tmp_path / "peers.json") == []
-    assert load_bans(tmp_path / "bans.json") == []
+    assert TRUST.load(tmp_path / "trust.json") == IncomingPeerTrustPolicy()
+    assert PEERS.load(tmp_path / "peers.json") == []
+    assert BANS.load(tmp_path / "bans.json") == []
 
 
 def test_bans_are_kept(tmp_path: Path) -> None:
     bans = [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5), Ban("2001:db8::/56", "noise", 0.0, 5.0, 6.5, manual=True)]
-    save_bans(tmp_path / "bans.json", bans)
-    assert load_bans(tmp_path / "bans.json") == bans
+    BANS.save(tmp_path / "bans.json", bans)
+    assert BANS.load(tmp_path / "bans.json") == bans
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_set_aside_with_a_warning(
     file = tmp_path / "trust.json"
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert load_trust(file) == IncomingPeerTrustPolicy()
+        assert TRUST.load(file) == IncomingPeerTrustPolicy()
     (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("trust.json.damaged-")
     assert kept.read_bytes() == content
@@ -98,7 +98,7 @@ NO_TIMES = ["x", None, [], 10**400, float("nan"), float("inf")]
 def test_a_damaged_address_book_is_set_aside(tmp_path: Path, entry: object) -> None:
     file = tmp_path / "peers.json"
     file.write_text(json.dumps({"version": 1, "peers": [PEER, entry]}))
-    assert load_peers(file) == []
+    assert PEERS.load(file) == []
     assert not file.exists()
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_address_book_is_set_aside(tmp_path: Path, entry: object) -> N
 def test_damaged_bans_are_set_aside(tmp_path: Path, entry: object) -> None:
     file = tmp_path / "bans.json"
     file.write_text(json.dumps({"version": 1, "bans": [BAN, entry]}))
-    assert load_bans(file) == []
+    assert BANS.load(file) == []
     assert not file.exists()
 
 
@@ -123,16 +123,19 @@ class Kind:
     empty: Any
 
 
-PEERS = [KnownPeer("b" * 52, True, ["[::1]:7400"], 5.0, "2001:db8::/32", True), KnownPeer(SOMEBODY, False, [], 6.5)]
+SOME_PEERS = [
+    KnownPeer("b" * 52, True, ["[::1]:7400"], 5.0, "2001:db8::/32", True),
+    KnownPeer(SOMEBODY, False, [], 6.5),
+]
 KINDS = {
     "trust": Kind(
-        save_trust,
-        load_trust,
+        TRUST.save,
+        TRUST.load,
         IncomingPeerTrustPolicy(trusted_identifiers=frozenset({SOMEBODY}), blocked_networks=frozenset({"10.0.0.0/8"})),
         IncomingPeerTrustPolicy(),
     ),
-    "peers": Kind(save_peers, load_peers, PEERS, []),
-    "bans": Kind(save_bans, load_bans, [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5)], []),
+    "peers": Kind(PEERS.save, PEERS.load, SOME_PEERS, []),
+    "bans": Kind(BANS.save, BANS.load, [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5)], []),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -201,9 +204,9 @@ def test_the_layout_of_a_file_does_not_matter(tmp_path: Path, kind: Kind) -> Non
 def test_files_from_before_there_were_checksums_are_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text(json.dumps({"version": 1, "trusted_identifiers": [SOMEBODY]}))
-    assert load_trust(file).trusted_identifiers == {SOMEBODY}
+    assert TRUST.load(file).trusted_identifiers == {SOMEBODY}
     file.write_text(json.dumps({"version": 1, "peers": [PEER]}))
-    assert load_peers(file) == [KnownPeer(SOMEBODY, True, ["[::1]:7400"], 0.0, "", False)]
+    assert PEERS.load(file) == [KnownPeer(SOMEBODY, True, ["[::1]:7400"], 0.0, "", False)]
 
 
 def test_what_saves_have_left_that_were_ended_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_a_file_of_a_newer_version_is_refused_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "trust.json"
     file.write_text(json.dumps({"version": VERSION + 1}))
     with pytest.raises(HomeError, match="newer peernet"):
-        load_trust(file)
+        TRUST.load(file)
     assert file.exists()
 
 

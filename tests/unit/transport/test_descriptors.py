@@ -5,8 +5,8 @@ import resource
 
 import pytest
 
-from peernet.connections import descriptors
-from peernet.connections.descriptors import are_scarce, soft_limit
+from peernet.transport import descriptors
+from peernet.transport.descriptors import are_scarce, soft_limit
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""Callbacks: calling back, and what is done about callbacks that fail, or that let nobody else run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gevent
+
+from peernet.channel.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
+from peernet.channel.reporter import ChannelOwner, Reporter
+from peernet.runtime import clock
+from peernet.runtime.logs import get_logger
+from peernet.v1 import packet_pb2 as pb
+
+logger = get_logger(__name__)
+
+# A failing or a blocking callback is logged at most this often per channel. Seconds.
+LOG_EVERY = 60.0
+# So many failures of a callback in a row on a channel are no accident.
+FAILING = 20
+# A callback that let nobody else run for this long is named in the log. Seconds.
+BLOCKING = 0.1
+# How far the two clocks that are compared for that may be apart. Seconds.
+CLOCKS_APART = 0.02
+
+
+class Callbacks:
+    """Calls back for one channel.
+
+    Args:
+        owner: its network.
+        reporter: knows the channel that callbacks are given, and counts.
+
+    Attributes:
+        handlers: callbacks of this channel only, if there are any.
+        received: how many packets have reached their callback.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_failing",
+        "_failures_logged_at",
+        "_owner",
+        "_packet_received",
+        "_reporter",
+        "_slowness_logged_at",
+        "handlers",
+        "received",
+    )
+
+    def __init__(self, owner: ChannelOwner, reporter: Reporter) -> None:
+        self._owner = owner
+        self._packet_received = owner.packet_received
+        self._reporter = reporter
+        self._callback: Callback | None = None  # the one called last
+        self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
+        self._failures_logged_at = self._slowness_logged_at = float("-inf")
+        self.handlers: PacketHandleProtocol | None = None
+        self.received = 0
+
+    def call(self, kind: str, packet: pb.Packet) -> bool:
+        """Call back. What the callback raises is counted and logged. Returns whether there is one."""
+        self.received += 1
+        channel = self._reporter.channel
+        if self._packet_received.listeners:
+            self._packet_received.fire(channel, packet)
+        self._callback = callback = find_callback(kind, self.handlers, self._owner.handlers)
+        if callback is None:
+            return False
+        try:
+            if type(callback) is InThreadpool:
+                self._owner.threads.run(callback, channel, packet)
+            else:
+                callback(channel, packet)
+        except (Exception, gevent.Timeout) as error:
+            self._note_failure(kind, error)
+        else:
+            if self._failing:
+                self._failing.pop(kind, None)
+        return True
+
+    def took_long(self, seconds: float) -> None:
+        """The callbacks of the last ``seconds`` took their time: name the latest, if nothing else could run."""
+        blocked = clock.wall() - gevent.get_hub().loop.now()
+        now = clock.monotonic()
+        if blocked >= BLOCKING and now - self._slowness_logged_at >= LOG_EVERY:
+            self._slowness_logged_at = now
+            # If the loop has polled since, the callback has waited, and whatever ran then may have been it.
+            doubt = ", or what ran while it waited," if blocked < seconds - CLOCKS_APART else ""
+            logger.warning(
+                "the callback %s on %r%s let nothing else run for %.1f s; callbacks that take long belong "
+                "into threads: see InThreadpool",
+                _name(self._callback),
+                self._reporter.channel,
+                doubt,
+                min(blocked, seconds),
+            )
+
+    def _note_failure(self, kind: str, error: BaseException) -> None:
+        """Count it, and log it now and then: a million failures must not fill a disk."""
+        self._reporter.count("callback_failed")
+        self._count_in_a_row(kind, error)
+        now = clock.monotonic()
+        if now - self._failures_logged_at >= LOG_EVERY:
+            self._failures_logged_at = now
+            failures, channel = self._reporter.counters["callback_failed"], self._reporter.channel
+            logger.error("the callback for %s failed (%d so far on %r)", kind, failures, channel, exc_info=error)
+
+    def _count_in_a_row(self, kind: str, error: BaseException) -> None:
+        self._failing = self._failing or {}
+        self._failing[kind] = in_a_row = self._failing.get(kind, 0) + 1
+        if in_a_row == FAILING:
+            self._reporter.count("handler_failing")
+            self._reporter.handler_failing(kind, error)
+
+
+def _name(callback: Callable[..., object] | None) -> str:
+    if isinstance(callback, InThreadpool):
+        callback = callback.callback
+    return f"{getattr(callback, '__module__', '?')}.{getattr(callback, '__qualname__', repr(callback))}"

@@ -1,0 +1,92 @@
+"""Retry: what a failed dial means, and how long to wait before the next one. All who dial more than once ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peernet.config import NetworkConfig
+from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.reasons import Reason
+from peernet.runtime import rng
+
+# With these a peer refuses the next dial of a session as well; only somebody's decision changes that.
+FINAL = frozenset(
+    {
+        Reason.BLOCKED,
+        Reason.NOT_ALLOWED,
+        Reason.REJECTED,
+        Reason.WRONG_NETWORK,
+        Reason.WRONG_VERSION,
+        Reason.SELF_CONNECTION,
+        Reason.BANNED,
+    }
+)
+# Our own rules that say that another connection is there, or that this node is going. All others are decisions.
+PASSING_RULES = frozenset({Reason.DUPLICATE, Reason.SHUTDOWN})
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a failed dial means.
+
+    Attributes:
+        passes_soon: whether the same attempt may succeed a moment later, for whoever waits in ``connect()``.
+        ends_session: with which reason a session that waits for a connection ends; ``None`` if it goes on waiting.
+        hopeless: whether no dial to this address makes sense, until somebody asks for it again.
+        retry_after: the seconds that the peer asks to be left alone.
+    """
+
+    passes_soon: bool = False
+    ends_session: Reason | None = None
+    hopeless: bool = False
+    retry_after: float = 0.0
+
+
+def judge(error: PeerNetError) -> Judgement:
+    """What a failed dial means.
+
+    Somebody who is refused may be let in later: an operator unblocks, a rule changes. A session does not wait for
+    that, because its packets would; whoever wants the peer for ever does.
+    """
+    if isinstance(error, RefusedByPeerError):
+        return _judge_refusal(error)
+    if isinstance(error, SelfConnectionError):
+        return Judgement(ends_session=Reason.SELF_CONNECTION, hopeless=True)
+    if isinstance(error, RefusedByPolicyError) and error.rule not in PASSING_RULES:
+        blocked = error.rule.startswith("blocked")
+        return Judgement(ends_session=Reason.BLOCKED if blocked else Reason.NOT_ALLOWED)
+    if not isinstance(error, ConnectError):  # not a failed dial at all: the address, or this program, is wrong
+        return Judgement(ends_session=Reason.SESSION_LOST, hopeless=True)
+    return Judgement(passes_soon=type(error) is ConnectError)
+
+
+def _judge_refusal(error: RefusedByPeerError) -> Judgement:
+    final = error.do_not_redial or error.reason in FINAL
+    return Judgement(
+        passes_soon=error.reason == Reason.BUSY and not error.do_not_redial,
+        ends_session=error.reason if final else None,
+        hopeless=error.do_not_redial or error.reason == Reason.SELF_CONNECTION,
+        retry_after=error.retry_after,
+    )
+
+
+def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
+    """How long to wait after so many failures before the one just seen, in seconds.
+
+    Random up to a limit that doubles each time (full jitter), never less than ``backoff_base``, and never less than
+    the peer has ``asked`` for.
+    """
+    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1)))
+
+
+def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
+    """The same for a peer that was connected ``away`` seconds ago.
+
+    It may be 0, and is never longer than the peer has been away: a short absence must not become a long one.
+    """
+    return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
+
+
+def _doubled(config: NetworkConfig, times: int) -> float:
+    # From 2 ** 32 on every cap is reached; larger powers would overflow.
+    return min(config.backoff_cap, config.backoff_base * 2.0 ** min(times, 32))

@@ -1,0 +1,82 @@
+"""What failed dials mean, and the pauses between them."""
+
+from __future__ import annotations
+
+import pytest
+
+from peernet.config import NetworkConfig
+from peernet.connections.retry import FINAL, Judgement, backoff, backoff_while_away, judge
+from peernet.errors import (
+    AddressError,
+    ConnectError,
+    ConnectTimeout,
+    IdentityMismatchError,
+    PeerNetError,
+    RefusedByPeerError,
+    RefusedByPolicyError,
+    SelfConnectionError,
+)
+from peernet.reasons import Reason
+from peernet.runtime import rng
+
+CONFIG = NetworkConfig(backoff_base=1, backoff_cap=4)
+
+
+@pytest.mark.parametrize(
+    ("error", "judgement"),
+    [
+        (ConnectError("nobody is there"), Judgement(passes_soon=True)),
+        (ConnectTimeout("nobody answers"), Judgement()),
+        (IdentityMismatchError("somebody else"), Judgement()),
+        (RefusedByPeerError("full", Reason.BUSY, 3.0), Judgement(passes_soon=True, retry_after=3.0)),
+        (
+            RefusedByPeerError("full", Reason.BUSY, do_not_redial=True),
+            Judgement(ends_session=Reason.BUSY, hopeless=True),
+        ),
+        (RefusedByPeerError("again?", Reason.DUPLICATE), Judgement()),
+        (RefusedByPeerError("no", Reason.REJECTED), Judgement(ends_session=Reason.REJECTED)),
+        (
+            RefusedByPeerError("that is me", Reason.SELF_CONNECTION),
+            Judgement(ends_session=Reason.SELF_CONNECTION, hopeless=True),
+        ),
+        (RefusedByPolicyError("no", "blocked_networks"), Judgement(ends_session=Reason.BLOCKED)),
+        (RefusedByPolicyError("no", "allowed_identifiers"), Judgement(ends_session=Reason.NOT_ALLOWED)),
+        (RefusedByPolicyError("we have one", Reason.DUPLICATE), Judgement()),
+        (RefusedByPolicyError("we are leaving", Reason.SHUTDOWN), Judgement()),
+        (SelfConnectionError("that is me"), Judgement(ends_session=Reason.SELF_CONNECTION, hopeless=True)),
+        (AddressError("no address"), Judgement(ends_session=Reason.SESSION_LOST, hopeless=True)),
+    ],
+    ids=lambda value: str(value) if isinstance(value, PeerNetError) else "",
+)
+def test_what_a_failed_dial_means(error: PeerNetError, judgement: Judgement) -> None:
+    assert judge(error) == judgement
+
+
+@pytest.mark.parametrize("reason", sorted(FINAL))
+def test_a_final_refusal_ends_a_session_with_its_reason(reason: Reason) -> None:
+    assert judge(RefusedByPeerError("go away", reason)).ends_session is reason
+
+
+def test_pauses_grow_up_to_the_limit() -> None:
+    pauses = [[backoff(CONFIG, failures) for _ in range(200)] for failures in (0, 1, 100)]
+    assert [max(each) <= longest for each, longest in zip(pauses, (2, 4, 4), strict=True)] == [True] * 3
+    assert min(map(min, pauses)) >= 1
+    assert max(pauses[2]) > 2
+
+
+def test_no_pause_is_shorter_than_the_peer_has_asked_for() -> None:
+    assert backoff(CONFIG, 0, 30.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("failures", "away", "longest"), [(1, 100.0, 2), (2, 100.0, 4), (9, 100.0, 4), (9, 2.5, 2.5), (9, 0.1, 1)]
+)
+def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence(
+    failures: int, away: float, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rng, "uniform", lambda least, most: (least, most))
+    assert backoff_while_away(CONFIG, failures, away) == (0, longest)
+
+
+def test_failures_without_end_do_not_overflow() -> None:
+    assert backoff(CONFIG, 100_000) <= 4
