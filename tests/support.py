@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.event import Event as Flag
 
 from peernet.channel.assembly import Assembly
 from peernet.channel.channel import PeerChannel
@@ -44,6 +45,11 @@ def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "
             raise AssertionError(f"waited {scaled(timeout)} s in vain for {what or predicate!r}")
         gevent.sleep(pause)
         pause = min(pause + 0.001, 0.02)
+
+
+def stay(*args: object) -> None:
+    """A callback, a listener or a server that comes back only if it is killed."""
+    Flag().wait()
 
 
 def make_network(**options: Any) -> PeerNetwork:

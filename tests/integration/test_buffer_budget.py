@@ -24,7 +24,7 @@ STEP = 64 * KIB
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "PATIENCE", 0.3)
+    monkeypatch.setattr(budget, "PATIENCE", 0.2)
 
 
 def make_node(networks: Networks, **limits: Any) -> PeerNetwork:
@@ -179,14 +179,14 @@ class TestClosing:
         self.ask(friend, to_friend, 25)
         self.ask(stranger, to_stranger, 20)
         removed.wait_for(1, 10)
-        gevent.sleep(1)
+        gevent.sleep(2 * budget.PATIENCE)
         assert [channel for channel, _ in removed.calls] == [to_stranger]
         leave([friend, stranger])
 
     def test_a_session_that_waits_for_its_peer_is_closed_as_expired(
         self, node: PeerNetwork, parts_of: PartsOf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(budget, "PATIENCE", 2.0)
+        monkeypatch.setattr(budget, "PATIENCE", 1.0)
         removed = node.peer_removed.add(Recorder())
         (guest,), (channel,) = deaf_ones(node, 1, 7)
         self.ask(guest, channel, 60)

@@ -199,7 +199,7 @@ def test_a_peer_that_cannot_send_because_a_callback_leaves_its_bytes_unread_is_a
     meeting.to_bob.send(text("take your time"))
     assert busy.wait(5)
     fill(meeting.to_bob, text("x" * 60_000))
-    gevent.sleep(3 * MORTAL["dead_after"])
+    gevent.sleep(2 * MORTAL["dead_after"])
     assert meeting.bob.counters["reconnecting"] == meeting.alice.counters["reconnecting"] == 0
     done.set()
 

@@ -21,7 +21,7 @@ from peernet.errors import (
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, Credentials, pb, serving
 from tests.integration.meetings import Networks, config, node_in_use
-from tests.support import Recorder, scaled, wait_until
+from tests.support import Recorder, scaled, stay, wait_until
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "plain"])
@@ -83,14 +83,14 @@ def test_a_name_that_nobody_knows_is_a_connect_error(node: PeerNetwork, monkeypa
 
 def test_who_accepts_and_stays_silent_is_a_timeout(node: PeerNetwork) -> None:
     with (
-        serving(lambda attacker: gevent.sleep(60), plain=True) as address,
+        serving(stay, plain=True) as address,
         pytest.raises(ConnectTimeout, match="in time"),
     ):
         node.connect(address, timeout=0.2)
 
 
 def test_who_is_silent_after_tls_is_a_timeout(tls_node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60)) as address, pytest.raises(ConnectTimeout, match="in time"):
+    with serving(stay) as address, pytest.raises(ConnectTimeout, match="in time"):
         tls_node.connect(address, timeout=0.3)
 
 
@@ -112,12 +112,12 @@ def test_a_backlog_that_is_full_is_a_timeout(node: PeerNetwork) -> None:
 
 def test_the_time_to_connect_is_that_of_the_configuration_if_none_is_given(networks: Networks) -> None:
     node = networks(config=config(connect_timeout=0.1))
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address, pytest.raises(ConnectTimeout):
+    with serving(stay, plain=True) as address, pytest.raises(ConnectTimeout):
         node.connect(address)
 
 
 def test_a_dial_that_is_killed_leaves_nothing(node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address:
+    with serving(stay, plain=True) as address:
         dialling = gevent.spawn(node.connect, address)
         gevent.sleep(0.01)
         dialling.kill()
@@ -208,7 +208,7 @@ def test_a_listener_whose_hello_does_not_fit_is_refused_and_told(
 def test_a_server_of_another_kind_is_no_peer(tls_node: PeerNetwork, garbage: bytes) -> None:
     def answer(attacker: Attacker) -> None:
         attacker.send_bytes(garbage)
-        gevent.sleep(60)
+        stay()
 
     with serving(answer, plain=True) as address, pytest.raises(ConnectError, match="TLS handshake failed"):
         tls_node.connect(address)

@@ -9,6 +9,7 @@ import pytest
 
 from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ConnectError
+from peernet.runtime import clock
 from peernet.testing import FaultProxy
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, Credentials, dial, pb, varint
@@ -34,15 +35,17 @@ def test_this_machine_is_an_address_like_any_other(networks: Networks) -> None:
         stranger.leave()
 
 
-def test_an_address_that_comes_too_often_is_hung_up_on_until_it_may_come_again(networks: Networks) -> None:
-    node = networks(config=config(allow_loopback_burst=False, accept_burst=3, accept_rate=5))
+def test_an_address_that_comes_too_often_is_hung_up_on_until_it_may_come_again(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = networks(config=config(allow_loopback_burst=False, accept_burst=3, accept_rate=0.5))
     for _ in range(3):
         silent(node).leave()
     refused = silent(node)
     assert refused.is_hung_up_on()
     refused.leave()
     assert node.counters["refused_accept_rate"] == 1
-    gevent.sleep(0.25)
+    monkeypatch.setattr(clock, "monotonic", lambda: time.monotonic() + 2.1)
     guest = dial(node.addresses[0])
     guest.greet()
     guest.leave()

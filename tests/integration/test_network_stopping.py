@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 
 import gevent
@@ -202,10 +203,13 @@ def test_stop_ends_the_pause_between_two_dials(networks: Networks) -> None:
     node = networks(config=config(backoff_base=50, backoff_cap=60))
     with listen(PeerAddress("127.0.0.1", 0)) as hasty:
         dialling = gevent.spawn(_try_to_connect, node, endpoint(*hasty.getsockname()), timeout=600)
-        hasty.accept()[0].close()
-        gevent.sleep(0.1)
+        accepted, _ = hasty.accept()
+        accepted.shutdown(socket.SHUT_WR)
+        while accepted.recv(65536):
+            continue  # until the node gives this dial up
         node.stop()
         assert "stopping" in dialling.get(timeout=scaled(5))
+        accepted.close()
 
 
 def _try_to_connect(node: PeerNetwork, address: str, timeout: float | None = None) -> str:

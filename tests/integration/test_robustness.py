@@ -13,7 +13,7 @@ from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import PartsOf, Recorder, stay, wait_until
 
 
 def hanging(entered: Flag) -> Any:
@@ -74,17 +74,19 @@ def test_a_listener_that_hangs_keeps_nobody_else_from_living(networks: Networks)
     brisk = config(dead_after=0.4, heartbeat_interval=0.1, session_ttl=0)
     hub = networks(config=brisk)
     mute, lively = networks(config=brisk), networks(config=brisk)
-    hub.peer_removed.add(lambda channel, reason: gevent.sleep(1.5))
+    go_on = Flag()
+    hub.peer_removed.add(lambda channel, reason: go_on.wait())
     channels = [node.connect(hub.addresses[0]) for node in (mute, lively)]
     mute.routines["liveness"].stop()
     assert channels[0].wait_closed(5)
     wait_until(lambda: channels[1].last_received > channels[0].last_received + 0.6, what="heartbeats after that")
     assert channels[1].ping(timeout=5) > 0
+    go_on.set()
 
 
 def test_an_interrupted_connect_leaves_no_channel_that_nobody_reads(networks: Networks) -> None:
     alice, bob = networks(config=config()), networks(config=config())
-    alice.peer_added.add(lambda channel: gevent.sleep(30))
+    alice.peer_added.add(stay)
     with gevent.Timeout(0.5, False):
         alice.connect(bob.addresses[0])
     channel = alice.channel_to(bob.identifier)

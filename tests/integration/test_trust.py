@@ -13,7 +13,7 @@ from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyErro
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, IdentifierPacket, PureMessagePacket
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import PartsOf, Recorder, stay, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 DATA = DataTransmissionPacket(data=b"important")
@@ -451,7 +451,7 @@ def test_a_timeout_that_a_callback_lets_through_is_a_failure_like_others(network
     @meeting.bob.handlers.on("pure_message")
     def wait_too_long(channel: PeerChannel, packet: object) -> None:
         with gevent.Timeout(0.01):
-            gevent.sleep(60)
+            stay()
 
     meeting.to_bob.send(text("hello"))
     assert meeting.to_bob.ping() > 0
