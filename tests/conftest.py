@@ -16,10 +16,13 @@ import pytest
 from greenlet import greenlet
 from hypothesis import HealthCheck, settings
 
+from peernet import network
+from peernet.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.network import PeerNetwork
+from peernet.runtime.services import Services
 from peernet.switch import switch
-from tests.support import Parts, PartsOf, make_network, scaled, wait_until
+from tests.support import AssemblyOf, Parts, PartsOf, make_network, scaled, wait_until
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
@@ -85,12 +88,25 @@ def networks() -> Iterator[Callable[..., PeerNetwork]]:
     made: list[PeerNetwork] = []
 
     def make(**options: Any) -> PeerNetwork:
-        network = make_network(**options)
-        made.append(network)
-        return network
+        made.append(make_network(**options))
+        return made[-1]
 
     yield make
-    gevent.joinall([gevent.spawn(network.stop, 2) for network in made])
+    gevent.joinall([gevent.spawn(one.stop, 2) for one in made])
+
+
+@pytest.fixture
+def assembly_of(monkeypatch: pytest.MonkeyPatch) -> AssemblyOf:
+    """The parts of a network, if the test had this fixture when the network was made."""
+    made: dict[Services, Assembly] = {}
+
+    def assemble(*args: Any, **options: Any) -> Assembly:
+        assembly = Assembly(*args, **options)
+        made[assembly.services] = assembly
+        return assembly
+
+    monkeypatch.setattr(network, "Assembly", assemble)
+    return lambda node: made[node.services]
 
 
 @pytest.fixture

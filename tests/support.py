@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 from gevent.event import Event as Flag
 
+from peernet.assembly import Assembly as NetworkAssembly
 from peernet.channel.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.channel.link import Link
@@ -78,6 +79,7 @@ class Parts(Assembly):
         return self.attachment.link
 
 
+AssemblyOf = Callable[[PeerNetwork], NetworkAssembly]
 PartsOf = Callable[[PeerChannel], Parts]
 
 

@@ -15,7 +15,7 @@ from peernet.switch import budget
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, pb, varint
 from tests.integration.meetings import Networks, config, text, undisturbed
-from tests.support import PartsOf, Recorder, scaled, wait_until
+from tests.support import AssemblyOf, PartsOf, Recorder, scaled, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 PART = pb.DataTransmissionPacket(data=bytes(30 * KIB))
@@ -116,13 +116,15 @@ class TestSending:
         leave(guests)
 
 
-def test_what_is_sent_to_many_at_once_counts_once(networks: Networks, parts_of: PartsOf) -> None:
+def test_what_is_sent_to_many_at_once_counts_once(
+    networks: Networks, assembly_of: AssemblyOf, parts_of: PartsOf
+) -> None:
     node = make_node(networks, buffer_budget=2 * MIB)
     guests, channels = deaf_ones(node, 5, 7)
     for _ in range(2):
         outcomes = node.broadcast(pb.DataTransmissionPacket(data=bytes(700 * KIB)))
         assert [outcome.error for outcome in outcomes.values()] == [None] * 5
-    wait_until(lambda: node._switch.buffers.held < 2 * MIB)
+    wait_until(lambda: assembly_of(node).switch.memory.held < 2 * MIB)
     assert sum(parts_of(channel).control.held_bytes for channel in channels) > 6 * MIB
     assert not node.counters["buffers_exceeded"]
     leave(guests)
