@@ -32,7 +32,7 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package and of the tools
+types: $(VENV)/.dev ## Check the types of the package, the tests and the tools
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
 

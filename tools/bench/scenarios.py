@@ -43,15 +43,15 @@ def _field(name: str) -> Callable[[Result], float]:
 
 
 def _rate(result: Result) -> float:
-    return result["count"] / result["seconds"]
+    return float(result["count"] / result["seconds"])
 
 
 def _megabytes(result: Result) -> float:
-    return result["count"] * BULK_BYTES / 1e6 / result["seconds"]
+    return float(result["count"] * BULK_BYTES / 1e6 / result["seconds"])
 
 
 def _broadcast(result: Result) -> float:
-    return median(result["ms"])
+    return float(median(result["ms"]))
 
 
 _ALL = (

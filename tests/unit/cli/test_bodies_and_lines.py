@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import time
 
 import gevent
 import pytest
@@ -30,7 +32,11 @@ def test_a_message() -> None:
 
 
 def test_small_data_is_shown_and_big_data_described() -> None:
-    small = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * MAX_SHOWN_DATA, name="n" * 999, format=1))
+    small = pb.Packet(
+        data_transmission=pb.DataTransmissionPacket(
+            data=b"x" * MAX_SHOWN_DATA, name="n" * 999, format=pb.DATA_PAYLOAD_FORMAT_FILE
+        )
+    )
     body = bodies.to_json("data_transmission", small)
     assert base64.b64decode(body["data"]) == b"x" * MAX_SHOWN_DATA
     assert (body["format"], len(body["name"])) == ("file", 255)
@@ -166,7 +172,12 @@ def test_an_event_larger_than_the_queue_is_still_told() -> None:
 
 def test_an_event_is_encoded_once_for_all_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[object] = []
-    monkeypatch.setattr(events, "encode", lambda event: encoded.append(event) or b"line")
+
+    def encode(event: object) -> bytes:
+        encoded.append(event)
+        return b"line"
+
+    monkeypatch.setattr(events, "encode", encode)
     network = PeerNetwork(identity=Identity.generate())
     log = events.EventLog(network, lambda event: None, lambda: None)
     log.begin(make_event("ready"))
@@ -196,10 +207,15 @@ def test_large_data_is_hashed_while_others_go_on(monkeypatch: pytest.MonkeyPatch
 
 
 def test_greenlets_are_counted_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    walks = []
+    walks: list[int] = []
     now = [100.0]
-    monkeypatch.setattr(status.gc, "get_objects", lambda: walks.append(1) or [gevent.getcurrent()])
-    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+
+    def get_objects() -> list[object]:
+        walks.append(1)
+        return [gevent.getcurrent()]
+
+    monkeypatch.setattr(gc, "get_objects", get_objects)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     count = status.GreenletCount()
     assert [count.latest, count.latest, len(walks)] == [1, 1, 1]
     now[0] += status.COUNT_INTERVAL

@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Home:
 def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Start a server in this process; the client, which uses plain sockets, is made cooperative."""
     monkeypatch.setattr(socket, "socket", gevent.socket.socket)
-    monkeypatch.setattr(control.time, "sleep", gevent.sleep)
+    monkeypatch.setattr(time, "sleep", gevent.sleep)
     servers = []
 
     def start(answer: Callable[[str, dict[str, Any]], Any]) -> None:

@@ -30,20 +30,24 @@ def test_a_channel_is_found_by_the_identifier_of_its_peer() -> None:
 
 
 def test_the_control_of_a_channel_is_found_while_the_channel_is_the_one_to_its_peer() -> None:
-    table, first, second = ChannelTable(), control(), control()
+    first, second = control(), control()
+    channel = first.channel
+    table = ChannelTable()
     assert table.control_of(first.channel) is None
     table.add(first)
     assert table.control_of(first.channel) is first
     table.add(second)
-    assert (table.control_of(first.channel), table.control_of(second.channel)) == (None, second)
+    assert (table.control_of(channel), table.control_of(second.channel)) == (None, second)
 
 
 def test_a_second_channel_to_a_peer_replaces_the_first() -> None:
-    table, first, second = ChannelTable(), control(), control()
+    first, second = control(), control()
+    channel = first.channel
+    table = ChannelTable()
     table.add(first)
     assert table.add(second) is first
     assert list(table) == [second]
-    assert not table.remove(first.channel)
+    assert not table.remove(channel)
     assert table.remove(second.channel)
     assert not table.remove(second.channel)
 
