@@ -72,8 +72,10 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
     it runs, nothing more is read from that peer. ``packet`` is the whole ``Packet``.
     A callback that blocks is set as :class:`InThreadpool`, or with ``on(kind, threadpool=True)``.
 
-    Kinds that have no default and no callback of yours are counted as ``unhandled``
-    and dropped; set a kind to a callback to handle it, delete it to stop.
+    A packet is *handled* when its callback has returned: only then its sender hears that it is delivered. A callback
+    that raises has not handled it, and the sender is told ``handler_failed``. Kinds without a callback are counted as
+    ``unhandled``, which the sender is told too; set a kind to a callback to handle it, delete it to stop.
+    ``identifier`` and ``disconnect`` have default callbacks. A listener of ``packet_received`` handles nothing.
 
     However a callback is set, it is looked at first. ``ConfigurationError`` is raised if there is no such kind of
     packet, if it cannot be called with two positional arguments, or if it is a coroutine or generator function,
@@ -187,7 +189,7 @@ class HasPeer(Protocol):
 
 
 def ignore(channel: HasPeer, packet: Packet) -> None:
-    """Default for kinds that need no answer: the ``packet_received`` event has told of it already."""
+    """For kinds that need no answer: the ``packet_received`` event has told of it already."""
 
 
 def remember_addresses(channel: HasPeer, packet: Packet) -> None:
@@ -196,7 +198,6 @@ def remember_addresses(channel: HasPeer, packet: Packet) -> None:
 
 
 DEFAULTS: dict[PacketKind, Callback] = {
-    "pure_message": ignore,
     "identifier": remember_addresses,
     "disconnect": ignore,
 }

@@ -237,8 +237,8 @@ class Handshake:
 
 
 def shake_hands(
-    tcp: Transport,
-    tls: Security | None,
+    raw: Transport,
+    security: Security | None,
     config: NetworkConfig,
     hello: pb.HelloPacket,
     admit: Callable[[GenericPeer], None],
@@ -248,13 +248,13 @@ def shake_hands(
     complete: Complete | None = None,
     approach: Callable[[GenericPeer], None] | None = None,
 ) -> HandshakeResult:
-    """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
+    """The whole handshake over a connected transport: TLS unless ``security`` is ``None``, then the hellos.
 
     Raises:
         IdentityError: the other side's key is of a type that peers do not use.
         As :meth:`Handshake.as_dialler` and :meth:`Handshake.as_listener`.
     """
-    transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
+    transport = security.wrap(raw, dialled=dialled) if security else raw
     handshake = Handshake(transport, config, hello, complete)
     try:
         return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from peernet.runtime.callables import check_callable
+from peernet.runtime.greenlets import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -24,8 +25,8 @@ Returned = TypeVar("Returned")
 class Event(Generic[Parameters]):
     """A named event. Listeners run in the order they were added, in the greenlet that fires.
 
-    A listener that raises is logged and the next one runs; ``GreenletExit`` and
-    ``gevent.Timeout`` pass through, because they are addressed to the greenlet.
+    A listener that raises is logged and the next one runs, whatever it raises. Only what is addressed to the
+    greenlet passes through; see :func:`~peernet.runtime.greenlets.is_addressed_here`.
 
     For type checkers an event is generic in what its listeners are called with:
     ``Event[[PeerChannel, Reason]]`` has listeners ``(channel, reason)``.
@@ -65,7 +66,10 @@ class Event(Generic[Parameters]):
         for listener in self.listeners:
             try:
                 listener(*args, **kwargs)
-            except Exception:
+            except BaseException as error:
+                if is_addressed_here(error):
+                    raise
                 logger.exception("a listener of %s failed", self.name)
+                raise_in_main(error)
                 well = False
         return well

@@ -36,7 +36,7 @@ def test_every_member_travels_unless_it_is_this_sides_own_finding() -> None:
     assert {reason for reason in Reason if f"DISCONNECT_REASON_{reason.name}" not in NUMBERS} == OWN_FINDINGS
 
 
-@pytest.mark.parametrize("reason", OWN_FINDINGS)
+@pytest.mark.parametrize("reason", sorted(OWN_FINDINGS))
 def test_what_never_travels_would_travel_as_unspecified(reason: Reason) -> None:
     assert reason.number == pb.DISCONNECT_REASON_UNSPECIFIED
 
