@@ -32,9 +32,10 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package and of the tools
+types: $(VENV)/.dev ## Check the types of the package, of the tools, and of the programs in the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+	$(BIN)/python tools/check_documents
 
 proto: ## Generate peernet/v1 from proto/
 	$(PYTHON) tools/gen_proto
