@@ -32,9 +32,10 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package, the tests and the tools
+types: $(VENV)/.dev ## Check the types of the package, the tests, the tools, and the programs in the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+	$(BIN)/python tools/check_documents
 
 proto: ## Generate peernet/v1 from proto/
 	$(PYTHON) tools/gen_proto
