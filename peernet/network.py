@@ -18,10 +18,10 @@ from peernet.channel.broadcast import Outcome, broadcast
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.channel.receipts import Receipt
-from peernet.config import NetworkConfig
+from peernet.config import NetworkConfig, check_network_name
 from peernet.connections.acceptor import Acceptor
 from peernet.connections.dialler import Dialler
-from peernet.connections.handshaker import Handshaker, check_network_name
+from peernet.connections.handshaker import Handshaker
 from peernet.environment import require_fast_protobuf
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError
 from peernet.peers.address import PeerAddress

@@ -13,11 +13,15 @@ import click
 
 from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
+from peernet.config import check_network_name
 from peernet.errors import AddressError, ConfigurationError, PeerNetError
 from peernet.node.directory import check_listen, check_peer, ip_network_of
 from peernet.node.failures import CheckFailedError, ExitCode, exit_code_of
 from peernet.peers.address import PeerAddress
+from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
+
+logger = get_logger(__name__)
 
 # An error may quote what a peer has written. Characters.
 MAX_SENTENCE = 1000
@@ -58,12 +62,17 @@ class NodeGroup(click.Group):
     group_class = type
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        with _system_errors_told():
+        with _unexpected_told():
             return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _silent_when_interrupted():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _silent_when_interrupted():
+                return super().invoke(ctx)
         except PeerNetError as error:
             for mistake in error.mistakes if isinstance(error, CheckFailedError) else (str(error),):
                 click.echo(f"Error: {printable(mistake, MAX_SENTENCE)}", err=True)
@@ -71,19 +80,35 @@ class NodeGroup(click.Group):
 
 
 @contextmanager
-def _system_errors_told() -> Iterator[None]:
-    """Where the errors of the system end that no command expects, such as those of writing to stdout."""
+def _silent_when_interrupted() -> Iterator[None]:
+    """Where Ctrl-C ends, before click makes a message of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def _unexpected_told() -> Iterator[None]:
+    """Where errors end that no command expects: those of the system, such as a full disk, and those of peernet."""
     try:
         yield
     except OSError as error:
-        _fail(error)
+        _fail(_sentence_of(error))
+    except Exception as error:
+        logger.info("how the error came about", exc_info=True)
+        what = printable(f"{type(error).__name__}: {error}", MAX_SENTENCE)
+        _fail(f"this is a mistake in peernet ({what}); `peernet-node -v` tells more, please report it")
 
 
-def _fail(error: OSError) -> NoReturn:
+def _sentence_of(error: OSError) -> str:
     what = f"{error.filename}: {error.strerror}" if error.filename else f"cannot write to stdout ({error.strerror})"
-    advice = "; make room" if error.errno == errno.ENOSPC else ""
+    return f"{what}; make room" if error.errno == errno.ENOSPC else what
+
+
+def _fail(sentence: str) -> NoReturn:
     with suppress(OSError):  # stderr may be as full
-        click.echo(f"Error: {what}{advice}", err=True)
+        click.echo(f"Error: {sentence}", err=True)
     _discard_output()
     sys.exit(ExitCode.ERROR)
 
@@ -145,6 +170,24 @@ def check_text(_: click.Context, __: click.Parameter, value: str | None) -> str 
     """Callback for text that is sent: bytes that are no UTF-8 arrive here as characters that cannot be."""
     if value is not None and not is_sendable(value):
         raise click.BadParameter("it is not UTF-8 text.")
+    return value
+
+
+def network_option(text: str) -> Any:
+    """The option ``--network``.
+
+    Args:
+        text: its help.
+    """
+    return click.option("-n", "--network", metavar="NAME", callback=_check_network, help=text)
+
+
+def _check_network(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if check_text(context, parameter, value) is not None:
+        try:
+            check_network_name(value)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error)) from error
     return value
 
 

@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     REFUSED = 4
     TIMEOUT = 5
     CHECK_FAILED = 6
+    INTERRUPTED = 130  # by Ctrl-C; what shells report of a program that the signal has ended
 
 
 class NotRunningError(PeerNetError):

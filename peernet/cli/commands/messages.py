@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
+from peernet.cli.base import NodeCommand, check_text, is_sendable, network_option, peer_argument, timeout_option
 from peernet.cli.lines import formatter
 from peernet.cli.session import Session, pass_session
 from peernet.errors import PacketTooBigError
@@ -38,9 +38,7 @@ EVENTS = (
 @click.argument("text", required=False, callback=check_text)
 @click.option("-d", "--data", type=click.File("rb"), help="Send this file as a data_transmission; - is stdin.")
 @click.option("--name", callback=check_text, help="What to call the data; by default the file's name.")
-@click.option(
-    "-n", "--network", metavar="NAME", callback=check_text, help="Without a running node: the network to join."
-)
+@network_option("Without a running node: the network to join.")
 @click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
 @click.option(
     "--durable", is_flag=True, help="Store it, and have the node send it until PEER has acknowledged it, even if away."

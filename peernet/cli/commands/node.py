@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, check_text, timeout_option
+from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, network_option, timeout_option
 from peernet.cli.session import Session, pass_session
 from peernet.config import PROFILES
 from peernet.node.control import client
@@ -31,9 +31,7 @@ from peernet.state.home import PATIENCE
     callback=check_addresses,
     help="Keep a connection to this peer.",
 )
-@click.option(
-    "-n", "--network", metavar="NAME", callback=check_text, help="Talk only to peers that give the same name."
-)
+@network_option("Talk only to peers that give the same name.")
 @click.option("--insecure", is_flag=True, default=None, help="Plain TCP, where nobody can prove who they are.")
 @click.option(
     "--placement", type=click.Choice(PLACEMENTS), help="Inbound peers: let them in, or hold them until `accept`."

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import platformdirs
 import pytest
 from click.testing import CliRunner
 
@@ -201,3 +202,50 @@ def test_a_home_that_is_a_file(run: Run, tmp_path: Path) -> None:
         result = run(*command, home=tmp_path / "file")
         assert result.exit_code == ExitCode.ERROR
         assert "is a file, not a folder; choose another" in result.stderr
+
+
+def test_a_mistake_of_ours_is_one_sentence_and_told_in_full_only_if_that_is_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh\x1b dear")
+
+    monkeypatch.setattr(Home, "create", fail)
+    result = run("init")
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stderr.startswith("Error: this is a mistake in peernet (ZeroDivisionError: oh\\x1b dear)")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" in run("-v", "init").stderr
+
+
+def test_ctrl_c_is_silent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Home, "create", interrupt)
+    result = run("init")
+    assert (result.exit_code, result.output) == (ExitCode.INTERRUPTED, "")
+
+
+@pytest.mark.parametrize("command", ["init", "run", "status", "doctor", "peers"])
+def test_a_user_without_a_home_folder_is_told_to_name_one(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_knows(*_: object, **__: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_data_dir", nobody_knows)
+    result = CliRunner().invoke(cli, [command])
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stderr == "Error: this user has no home folder (HOME is not set); name a folder with --home\n"
+
+
+def test_a_process_whose_user_is_unknown_to_the_system_is_told_so_too() -> None:
+    script = (
+        "import pwd, sys; pwd.getpwuid = {}.__getitem__; sys.argv[1:] = ['init']; "
+        "from peernet.__main__ import main; main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.ERROR
+    assert done.stderr == "Error: this user has no home folder (HOME is not set); name a folder with --home\n"

@@ -76,3 +76,32 @@ def test_config_validate(run: Run) -> None:
     ):
         assert line.startswith("Error: ")
         assert mistake in line
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (f'[node]\nnetwork = "{"a" * 300}"', "config.toml: network: network_name must be a text of 1 to 255 bytes"),
+        (f"[limits]\nmax_inbound = {'9' * 4301}", "config.toml is not valid TOML: a number in it has too many digits"),
+        (f"[limits]\nmax_inbound = 0x{'9' * 9999}", "max_inbound must be a finite number of channels, not such a long"),
+        (f"[limits]\nmax_redials = {10**18}", "max_redials must be at most 1048576 connections"),
+        (f"[node]\ninsecure = 0x{'9' * 9999}", "config.toml: insecure: it must be true or false, not such a long"),
+        (f"[node]\nlisten = {'[' * 20_000}", "config.toml is not valid TOML: it is nested too deeply"),
+    ],
+    ids=["name", "digits", "hexadecimal", "too many for the system", "switch", "brackets"],
+)
+def test_what_cannot_work_is_one_sentence_and_the_same_from_every_command(run: Run, text: str, mistake: str) -> None:
+    made = json.loads(run("init", "-o", "json").output)
+    Path(made["settings"]).write_text(text)
+    validated, ran, shown = run("config", "validate"), run("run"), run("config", "show")
+    assert (validated.exit_code, ran.exit_code) == (ExitCode.CHECK_FAILED, ExitCode.ERROR)
+    assert mistake in validated.stderr
+    assert validated.stderr.count("\n") == 1
+    assert validated.stderr == ran.stderr == shown.stderr
+
+
+def test_a_network_name_that_is_too_long_is_wrong_usage(run: Run) -> None:
+    for command in (("run",), ("send", "127.0.0.1:1", "hi")):
+        result = run(*command, "--network", "a" * 256)
+        assert result.exit_code == ExitCode.USAGE
+        assert "1 to 255 bytes" in result.stderr
