@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import TextIO
 
 import gevent
 
@@ -20,7 +21,6 @@ from peernet.node.settings import Settings
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import tell_dropped
 
-STDOUT, STDERR = 1, 2
 # How long the last lines may take when the node has ended. Seconds.
 FLUSH_TIMEOUT = 2.0
 
@@ -32,8 +32,8 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
         PeerNetError: it cannot start.
     """
     line_of = formatter(session.output_format)
-    out = LineWriter(STDOUT, lambda count: line_of(make_event("dropped", count=count)))
-    log = LineWriter(STDERR, lambda count: f"{count} lines could not be logged, because they were not read fast enough")
+    out = LineWriter(_descriptor(sys.__stdout__), "stdout", lambda count: line_of(make_event("dropped", count=count)))
+    log = LineWriter(_descriptor(sys.__stderr__), "stderr", "{} lines of the log could not be written".format)
     try:
         with redirect_stderr(log):  # gevent and the interpreter write there too, and the hub must not wait
             session.log_to(log)
@@ -48,6 +48,12 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
         if not all(greenlet.get() for greenlet in closing):
             # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
             os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.ERROR)
+
+
+def _descriptor(stream: TextIO | None) -> int:
+    """Where a stream of the process leads to, whatever stands for it now."""
+    assert stream is not None  # the command has opened what was closed
+    return stream.fileno()
 
 
 @contextmanager
