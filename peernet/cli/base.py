@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -173,7 +173,7 @@ def check_text(_: click.Context, __: click.Parameter, value: str | None) -> str 
     return value
 
 
-def network_option(text: str) -> Any:
+def network_option(text: str) -> Callable[[Any], Any]:
     """The option ``--network``.
 
     Args:

@@ -43,6 +43,17 @@ class TimeIsUp(ControlTimeout):
     """Events were listened to for as long as was asked."""
 
 
+class RequestError(PeerNetError):
+    """A request to the running node that is none: it does not parse, or its arguments are wrong."""
+
+    def __str__(self) -> str:
+        return f"the node does not understand the request: {super().__str__()}"
+
+
+class NodeBusyError(ControlTimeout):
+    """The running node serves as many commands as it can."""
+
+
 class CheckFailedError(PeerNetError):
     """A check found something wrong.
 
@@ -76,6 +87,8 @@ CODES: dict[type[PeerNetError], ExitCode] = {
     ControlTimeout: ExitCode.TIMEOUT,
     PingTimeout: ExitCode.TIMEOUT,
     SendTimeout: ExitCode.TIMEOUT,
+    NodeBusyError: ExitCode.TIMEOUT,
+    RequestError: ExitCode.USAGE,
     CheckFailedError: ExitCode.CHECK_FAILED,
 }
 

@@ -66,19 +66,20 @@ def say(
     Args:
         network: the node that sends.
         peer: who gets it.
-        message: ``text``, or ``data`` as bytes with ``name`` and ``format``.
+        message: as :func:`~peernet.node.bodies.from_json` takes it.
         timeout: seconds for all of it.
         confirm: wait for the peer.
         deadline: when these seconds end, if they have begun already.
 
     Raises:
+        RequestError: this is no message.
         ConnectError, ChannelError: it could not be sent.
         PingTimeout: it was sent, and the peer has not dealt with it in time.
         DeliveryFailed: the peer has refused it, or the session has ended.
     """
     deadline = deadline or Deadline(timeout)
-    channel = reach(network, peer, deadline.cap(timeout))
     body = bodies.from_json(message)
+    channel = reach(network, peer, deadline.cap(timeout))
     with _told_why(channel):
         receipt = channel.send(body, timeout=deadline.remaining)
         if confirm and receipt.reason is Reason.NO_SESSION:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +11,12 @@ from peernet.channel.channel import PeerChannel
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 from peernet.network import PeerNetwork
 from peernet.node.ban_lists import chosen
+from peernet.node.control.arguments import check_arguments
 from peernet.node.control.server import Streaming
 from peernet.node.events import EventLog
 from peernet.node.messaging import directory_of, ping, reach, say
 from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
-from peernet.node.trust_lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
+from peernet.node.trust_lists import changed, described_peer, entry_of, explanation, known_row, unprovable
 from peernet.runtime.text import duration, short
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.trust.bans import Ban
@@ -63,14 +63,12 @@ class Requests:
         Raises:
             PeerNetError: it cannot be done.
         """
-        if command in CHANGES:
-            return self._change_list(command, **arguments)
-        try:
-            method = COMMANDS[command]
-        except KeyError:
+        method = COMMANDS.get(command)
+        if method is None:
             raise ConfigurationError(
                 f"the running node does not know {command!r}; it may be older than this command: restart it"
-            ) from None
+            )
+        check_arguments(method, arguments)
         return method(self, **arguments)
 
     def status(self) -> Arguments:
@@ -101,13 +99,9 @@ class Requests:
         return {"disconnected": True, "peer": identifier}
 
     def send(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
-        if "data" in message:
-            message["data"] = base64.b64decode(message["data"])
         return say(self._network, peer, message, timeout, confirm)
 
     def send_durable(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
-        if "data" in message:
-            message["data"] = base64.b64decode(message["data"])
         return say_durably(self._network, peer, message, timeout, confirm)
 
     def outbox_list(self, packets: bool) -> list[Arguments]:
@@ -158,6 +152,24 @@ class Requests:
             self._network.bans.unban(one)
         _keep(self._bans.save_now)
         return {"unbanned": unbanned}
+
+    def trust(self, entry: str) -> Arguments:
+        return self._change_list("trust", entry)
+
+    def untrust(self, entry: str) -> Arguments:
+        return self._change_list("untrust", entry)
+
+    def allow(self, entry: str) -> Arguments:
+        return self._change_list("allow", entry)
+
+    def disallow(self, entry: str) -> Arguments:
+        return self._change_list("disallow", entry)
+
+    def block(self, entry: str) -> Arguments:
+        return self._change_list("block", entry)
+
+    def unblock(self, entry: str) -> Arguments:
+        return self._change_list("unblock", entry)
 
     def _change_list(self, command: str, entry: str) -> Arguments:
         entry = entry_of(command, entry, directory_of(self._network))
@@ -233,4 +245,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explain": Requests.explain,
     "bans": Requests.bans,
     "unban": Requests.unban,
+    "trust": Requests.trust,
+    "untrust": Requests.untrust,
+    "allow": Requests.allow,
+    "disallow": Requests.disallow,
+    "block": Requests.block,
+    "unblock": Requests.unblock,
 }

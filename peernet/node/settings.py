@@ -231,12 +231,14 @@ def _texts(value: Any) -> list[str]:
 
 
 def _network(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"it must be a text, not {brief(value)}")
     try:
-        str(value).encode()
+        value.encode()
     except UnicodeEncodeError as error:  # from the environment, which may hold any bytes
         raise ConfigurationError("it is not UTF-8 text") from error
     check_network_name(value)
-    return str(value)
+    return value
 
 
 def _switch(value: Any) -> bool:

@@ -78,7 +78,7 @@ def send(
 
         return send_once(session.home, settings, peer, message, timeout, confirm, deadline)
 
-    arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
+    arguments = {"peer": peer, "message": message, "timeout": timeout, "confirm": confirm}
     result = client.ask_or(session.home, otherwise, "send_durable" if durable else "send", timeout, arguments)
     done = "stored for" if durable and not confirm else "sent to"
     session.output.done(f"{done} {short(result['peer'])}", result)
@@ -132,17 +132,10 @@ def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
         if not is_sendable(name):
             raise click.UsageError("the file's name is not UTF-8 text; give the data another with --name.")
     return {
-        "data": data,
+        "data": base64.b64encode(data).decode(),
         "name": name,
         "format": "file" if from_file else "misc_data",
     }
-
-
-def _portable(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as JSON can hold it."""
-    if "data" not in message:
-        return message
-    return {**message, "data": base64.b64encode(message["data"]).decode()}
 
 
 COMMANDS: tuple[click.Command, ...] = (send, listen)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gevent.monkey import get_original
 
 from peernet.node import bodies
 from peernet.node.bodies import MAX_HASHED_HERE, MAX_SHOWN_DATA, MAX_SHOWN_PEERS
+from peernet.node.failures import RequestError
 from peernet.v1 import packet_pb2 as pb
 
 get_ident = get_original("_thread", "get_ident")
@@ -61,3 +63,27 @@ def test_large_data_is_hashed_while_others_go_on(monkeypatch: pytest.MonkeyPatch
         packet = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * size))
         assert bodies.to_json("data_transmission", packet)["sha256"] == "hash"
     assert threads[0] == get_ident() != threads[1]
+
+
+def test_messages_that_are_sent() -> None:
+    assert bodies.from_json({"text": "hi"}) == pb.PureMessagePacket(message="hi")
+    data = {"data": base64.b64encode(b"x").decode(), "name": "n", "format": "file"}
+    assert bodies.from_json(data) == pb.DataTransmissionPacket(data=b"x", name="n", format=pb.DATA_PAYLOAD_FORMAT_FILE)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"text": ["hi"]},
+        {"text": None},
+        {"data": "*", "name": "", "format": "file"},
+        {"data": "", "name": 5, "format": "file"},
+        {"data": "", "name": "", "format": "party"},
+        {"data": "", "name": "", "format": {}},
+    ],
+    ids=repr,
+)
+def test_messages_that_are_none(message: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        bodies.from_json(message)
