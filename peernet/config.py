@@ -194,6 +194,12 @@ class NetworkConfig:
         if self.buffer_budget < self.max_frame:
             raise ConfigurationError("buffer_budget must hold a frame of max_frame bytes")
 
+    @property
+    def tick_interval(self) -> float:
+        """Seconds between two looks at every channel: each timeout is noticed within a quarter of it, or a second."""
+        shortest = min(self.heartbeat_interval, self.dead_after, self.write_timeout, self.session_ttl or 4.0)
+        return min(1.0, shortest / 4)
+
     @classmethod
     def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:
         """A configuration from a mapping such as a TOML table.

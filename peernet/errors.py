@@ -33,7 +33,8 @@
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
         ├── WrongThreadError          a native thread other than the network's
-        └── DeliveryFailed            a packet was not delivered, and why
+        ├── DeliveryFailed            a packet was not delivered, and why
+        └── PacketRefusedError        raised by a callback that does not want a packet
 
 ``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
 says what to do.
@@ -218,6 +219,20 @@ class WrongThreadError(ChannelError):
 
 class DeliveryFailed(ChannelError):
     """A packet that was accepted was not delivered, or nobody will know; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PacketRefusedError(ChannelError):
+    """Raise it in a callback to refuse the packet: its sender is told ``reason``, and nothing is logged.
+
+    Any other exception that a callback lets escape tells the sender ``Reason.HANDLER_FAILED``.
+
+    Attributes:
+        reason: ``Reason.UNHANDLED``, ``TOO_BIG``, ``NOT_PERMITTED`` or ``HANDLER_FAILED``.
+    """
 
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 
+from peernet.assembly import Assembly as NetworkAssembly
 from peernet.channel.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.channel.link import Link
@@ -72,6 +73,7 @@ class Parts(Assembly):
         return self.attachment.link
 
 
+AssemblyOf = Callable[[PeerNetwork], NetworkAssembly]
 PartsOf = Callable[[PeerChannel], Parts]
 
 

@@ -1,12 +1,13 @@
 """Directives that make tables from the code, so that the documentation cannot drift from it.
 
-``connection-states``, ``channel-states``, ``rooms`` and ``limits`` take neither arguments nor content.
+The directives take neither arguments nor content: ``connection-states``, ``channel-states``, ``network-states``,
+``rooms``, ``limits`` and ``profiles``.
 """
 
 from __future__ import annotations
 
 import runpy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from docutils.statemachine import StringList
 
 from peernet.channel.state import TRANSITIONS as CHANNEL_TRANSITIONS
 from peernet.config import PROFILES, NetworkConfig, limits
+from peernet.runtime.services import TRANSITIONS as NETWORK_TRANSITIONS
 from peernet.wire.connection import TRANSITIONS as CONNECTION_TRANSITIONS
 from peernet.wire.connection import ConnectionState, Direction
 
@@ -44,9 +46,18 @@ def _state_name(state: ConnectionState | None) -> str:
 
 def channel_states() -> Iterator[Row]:
     """One row per state."""
+    return _following(CHANNEL_TRANSITIONS)
+
+
+def network_states() -> Iterator[Row]:
+    """One row per state."""
+    return _following(NETWORK_TRANSITIONS)
+
+
+def _following(transitions: Mapping[Any, frozenset[Any]]) -> Iterator[Row]:
     yield ("state", "may become")
-    for state, following in CHANNEL_TRANSITIONS.items():
-        names = [f"``{after.name}``" for after in CHANNEL_TRANSITIONS if after in following]
+    for state, following in transitions.items():
+        names = [f"``{after.name}``" for after in transitions if after in following]
         yield (f"``{state.name}``", ", ".join(names) or "nothing: it has ended")
 
 
@@ -97,6 +108,7 @@ class TableDirective(Directive):
 TABLES = {
     "connection-states": connection_states,
     "channel-states": channel_states,
+    "network-states": network_states,
     "rooms": rooms,
     "limits": limit_rows,
     "profiles": profile_rows,

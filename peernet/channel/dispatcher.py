@@ -111,17 +111,27 @@ class Dispatcher:
 
     def rest(self) -> None:
         """No frame is there for now."""
+        if self._callbacks.ends_program:
+            self._tell_now()
         if self._acknowledger is not None:
             self._acknowledger.rest()
 
     def end_turn(self) -> None:
         """Others have their turn now."""
+        if self._callbacks.ends_program:
+            self._tell_now()
         if self._acknowledger is not None:
             self._acknowledger.end_turn()
 
     def took_long(self, seconds: float) -> None:
         """The frame handled last has taken long, and others could last run ``seconds`` ago."""
         self._callbacks.took_long(seconds)
+
+    def _tell_now(self) -> None:
+        """The program ends as soon as others run: the peer hears before what became of its packets."""
+        self._callbacks.ends_program = False
+        if self._acknowledger is not None:
+            self._acknowledger.acknowledge()
 
     # The gates.
 
@@ -170,8 +180,9 @@ class Dispatcher:
     def _deliver(self, kind: Kind, packet: pb.Packet) -> None:
         if packet.source_origin_identifier:
             check_origin(kind.name, packet.source_origin_identifier, self._lifecycle.peer.identifier)
-        if not self._callbacks.call(kind.name, packet):
-            self._refuse("unhandled", Reason.UNHANDLED)
+        reason = self._callbacks.call(kind.name, packet)
+        if reason is not None and self._session is not None:
+            self._session.refuse(reason)
 
     def _turn_away(self, kind: Kind) -> None:
         if kind is UNKNOWN:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from peernet.errors import ConfigurationError
 from peernet.peers.address import listen_hints
+from peernet.runtime.callables import check_callable
 from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import KINDS
 
@@ -39,8 +40,10 @@ class PacketHandleProtocol(dict[str, Callback]):
     it runs, nothing more is read from that peer. ``packet`` is the whole ``Packet``.
     A callback that blocks is set as :class:`InThreadpool`, or with ``on(kind, threadpool=True)``.
 
-    Kinds that have no default and no callback of yours are counted as ``unhandled``
-    and dropped; set a kind to a callback to handle it, delete it to stop.
+    A packet is *handled* when its callback has returned: only then its sender hears that it is delivered. A callback
+    that raises has not handled it, and the sender is told ``handler_failed``. Kinds without a callback are counted as
+    ``unhandled``, which the sender is told too; set a kind to a callback to handle it, delete it to stop.
+    ``identifier`` and ``disconnect`` have default callbacks. A listener of ``packet_received`` handles nothing.
 
     Args:
         defaults: install the default callbacks. Pass ``False`` for the overrides of one channel.
@@ -57,9 +60,19 @@ class PacketHandleProtocol(dict[str, Callback]):
         """
         if kind not in KINDS:
             raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
-        if not callable(callback):
-            raise ConfigurationError(f"the callback for {kind} must be callable, not {callback!r}")
+        called = callback.callback if isinstance(callback, InThreadpool) else callback
+        check_callable(called, ["channel", "packet"], f"the callback for {kind}")
         super().__setitem__(kind, callback)
+
+    def setdefault(self, kind: str, callback: Callback) -> Callback:
+        """As of any dict, with the checks of setting one kind."""
+        if kind not in self:
+            self[kind] = callback
+        return self[kind]
+
+    def __ior__(self, others: Any) -> PacketHandleProtocol:  # type: ignore[override,misc]
+        self.update(others)
+        return self
 
     def update(self, *args: Any, **callbacks: Callback) -> None:
         """As of any dict, with the checks of setting one kind."""
@@ -75,7 +88,9 @@ class PacketHandleProtocol(dict[str, Callback]):
         """
 
         def install(callback: AnyCallback) -> AnyCallback:
-            self[kind] = InThreadpool(callback) if threadpool else callback
+            self[kind] = callback  # which checks it
+            if threadpool:
+                self[kind] = InThreadpool(callback)
             return callback
 
         return install
@@ -88,7 +103,7 @@ class HasPeer(Protocol):
 
 
 def ignore(channel: HasPeer, packet: Packet) -> None:
-    """Default for kinds that need no answer: the ``packet_received`` event has told of it already."""
+    """For kinds that need no answer: the ``packet_received`` event has told of it already."""
 
 
 def remember_addresses(channel: HasPeer, packet: Packet) -> None:
@@ -97,7 +112,6 @@ def remember_addresses(channel: HasPeer, packet: Packet) -> None:
 
 
 DEFAULTS: dict[str, Callback] = {
-    "pure_message": ignore,
     "identifier": remember_addresses,
     "disconnect": ignore,
 }

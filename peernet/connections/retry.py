@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
@@ -70,6 +71,28 @@ def _judge_refusal(error: RefusedByPeerError) -> Judgement:
     )
 
 
+class EndedChannel(Protocol):
+    """How a channel has ended; see :class:`~peernet.channel.channel.PeerChannel`."""
+
+    @property
+    def reason(self) -> Reason | None: ...
+
+    @property
+    def ended_by_peer(self) -> bool: ...
+
+    @property
+    def retry_after(self) -> float: ...
+
+    @property
+    def do_not_redial(self) -> bool: ...
+
+
+def judge_end(channel: EndedChannel) -> Judgement:
+    """What the end of a channel means for whoever wants to have the peer back."""
+    closed_here = channel.reason is Reason.CLOSED and not channel.ended_by_peer
+    return Judgement(hopeless=closed_here or channel.do_not_redial, retry_after=channel.retry_after)
+
+
 def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
     """How long to wait after so many failures before the one just seen, in seconds.
 
@@ -82,7 +105,8 @@ def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
     """The same for a peer that was connected ``away`` seconds ago.
 
-    It may be 0, and is never longer than the peer has been away: a short absence must not become a long one.
+    It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
+    absence must not become a long one.
     """
     return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
 

@@ -9,10 +9,8 @@ from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import backoff, judge
+from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.reasons import Reason
-from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 
 # Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
@@ -59,18 +57,16 @@ class PersistentPeers:
                 failures += 1
             else:
                 channel.wait_closed()
-                if _ended_by_user(channel) or channel.do_not_redial:
+                judgement = judge_end(channel)
+                if judgement.hopeless:
                     return
                 failures = 0 if self._was_healthy(channel) else failures + 1
-                pause = backoff(self._config, failures, channel.retry_after)
+                pause = backoff(self._config, failures, judgement.retry_after)
             gevent.sleep(pause)
 
     def _was_healthy(self, channel: PeerChannel) -> bool:
-        """Whether the channel was open for so long that earlier failures count no more."""
-        opened = channel.opened_at
-        return opened is not None and clock.monotonic() - opened >= self._config.healthy_after
+        """Whether the last connection has worked for so long that earlier failures count no more.
 
-
-def _ended_by_user(channel: PeerChannel) -> bool:
-    """Whether this node's own user ended the channel, and does not want it back."""
-    return channel.reason is Reason.CLOSED and not channel.ended_by_peer
+        Up to the last sign of life: the channel may have been reconnecting in vain for minutes since.
+        """
+        return channel.last_received - channel.connected_at >= self._config.healthy_after

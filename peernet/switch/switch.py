@@ -24,10 +24,10 @@ from peernet.peers.address_book import KnownPeers
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.events import Event
-from peernet.runtime.greenlets import let_others_run, spawn
+from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import CallbackThreads
+from peernet.switch.events import NetworkEvents
 from peernet.switch.memory import MemoryGuard
 from peernet.switch.pending import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.switch.placement import Placement
@@ -55,30 +55,31 @@ class Switch:
         config: limits and timeouts.
         policy: whom to let in and what to take from them.
         handlers: callbacks by kind of packet.
+        events: fired when something happens.
+
+    Attributes:
+        closing: whether nobody is let in any more, or nobody yet.
     """
 
     def __init__(
-        self, identifier: str, config: NetworkConfig, policy: IncomingPeerTrustPolicy, handlers: PacketHandleProtocol
+        self,
+        identifier: str,
+        config: NetworkConfig,
+        policy: IncomingPeerTrustPolicy,
+        handlers: PacketHandleProtocol,
+        events: NetworkEvents,
     ) -> None:
         self.identifier = identifier
         self.config = config
         self.handlers = handlers
+        self.events = events
+        self.packet_received = events.packet_received  # channels ask for it with each packet
         self.counters: Counter[str] = Counter()
         self.channels = ChannelTable(identifier)
         self.known_peers = KnownPeers(config)
         self.queue = InboundConnectingPeersQueue()
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
-        self.closing = False  # the node stops: nobody is let in any more
-        self.incoming_peer_connection_attempt = Event("incoming_peer_connection_attempt")
-        self.peer_pending = Event("peer_pending")
-        self.peer_added = Event("peer_added")
-        self.peer_removed = Event("peer_removed")
-        self.packet_received = Event("packet_received")
-        self.packet_refused = Event("packet_refused")
-        self.handler_failing = Event("handler_failing")
-        self.trust_changed = Event("trust_changed")
-        self.channel_reconnecting = Event("channel_reconnecting")
-        self.channel_resumed = Event("channel_resumed")
+        self.closing = True  # nobody is let in
         self.claims = TieBreak(identifier)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
@@ -88,10 +89,8 @@ class Switch:
             config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
         )
         self.bans.banned.add(self._on_banned)
-        self._placement = Placement(
-            config, self.queue, self.incoming_peer_connection_attempt, self.peer_pending, lambda: self._policy
-        )
-        self.buffers = MemoryGuard(config, self.counters, lambda: self.channels)
+        self._placement = Placement(config, self.queue, events, lambda: self._policy)
+        self.memory = MemoryGuard(config, self.counters, lambda: self.channels)
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
@@ -304,7 +303,7 @@ class Switch:
             raise Refusal(Reason.SESSION_LOST)
         self.counters["resumed"] += 1
         # Last: a listener may be interrupted, and the connection is the channel's.
-        self.channel_resumed.fire(control.channel)
+        self.events.channel_resumed.fire(control.channel)
         return control.channel
 
     def _send_away(self, introduced: HandshakeResult, error: RemoteProtocolError) -> None:
@@ -326,41 +325,31 @@ class Switch:
             return self.channels.get(peer.identifier) is not None
         return self.channels.keeps_existing(peer.identifier, dialled=False)
 
-    def tick(self, now: float, lag: float) -> None:
-        """Look after memory, and let every channel look after its liveness.
+    def control_to(self, identifier: str) -> ChannelControl | None:
+        """The control of the channel to a peer, if there is one."""
+        return self.channels.get(identifier)
 
-        See :meth:`~peernet.channel.control.ChannelControl.tick`. It takes some 10 µs for each, so others have their
-        turns in between. ``now`` stays what it was: if one of them blocks the process, that is not the peers'
-        silence, and the next call knows of it.
-        """
-        self.buffers.look_after(now)
-        turn_ends = clock.monotonic() + self.config.seconds_per_turn
-        for control in [*self.channels, *(attempt.control for attempt in self.queue)]:
-            if clock.monotonic() >= turn_ends:
-                let_others_run()
-                turn_ends = clock.monotonic() + self.config.seconds_per_turn
-            try:
-                control.tick(now, lag)
-            except Exception:
-                logger.exception("the liveness of %r could not be looked after", control.channel)
+    def controls(self) -> list[ChannelControl]:
+        """Those of all channels, the pending ones included."""
+        return [*self.channels, *(attempt.control for attempt in self.queue)]
 
     # What channels ask and tell their network (ChannelOwner).
 
     def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:
-        return self.buffers.grant(size, contents)
+        return self.memory.grant(size, contents)
 
     def on_refused(self, channel: PeerChannel, kind: str, decision: Decision) -> None:
-        self.packet_refused.fire(channel, kind, decision)
+        self.events.packet_refused.fire(channel, kind, decision)
 
     def on_handler_failing(self, channel: PeerChannel, kind: str, error: BaseException) -> None:
-        self.handler_failing.fire(channel, kind, error)
+        self.events.handler_failing.fire(channel, kind, error)
 
     def on_trust_changed(self, channel: PeerChannel) -> None:
-        self.trust_changed.fire(channel)
+        self.events.trust_changed.fire(channel)
 
     def on_reconnecting(self, channel: PeerChannel) -> None:
         self.counters["reconnecting"] += 1
-        self.channel_reconnecting.fire(channel)
+        self.events.channel_reconnecting.fire(channel)
 
     def on_closed(self, channel: PeerChannel) -> None:
         self.channels.remove(channel)
@@ -368,7 +357,7 @@ class Switch:
             self.bans.blame(channel.peer, channel.reason, dialled=channel.dialled)
         if channel.opened_at is not None:
             self.known_peers.note(channel.peer, dialled=channel.dialled)
-            self.peer_removed.fire(channel, channel.reason)
+            self.events.peer_removed.fire(channel, channel.reason or Reason.CLOSED)
 
     def _on_banned(self, ban: Ban) -> None:
         logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
@@ -378,6 +367,7 @@ class Switch:
             self.greenlets.add(spawn("ban", close))
         if ban.who in self.queue:
             self.queue[ban.who].reject(reason=Reason.BANNED)
+        self.events.peer_banned.fire(ban)
 
     def _is_pending(self, identifier: str) -> bool:
         if identifier not in self.queue:
@@ -395,7 +385,7 @@ class Switch:
         if replaced is not None:
             replaced.supersede()
         self.known_peers.note(channel.peer, dialled=channel.dialled)
-        self.peer_added.fire(channel)
+        self.events.peer_added.fire(channel)
         if self.trust_protocol is not None and self._policy.run_default_trust_protocol:
             channel.spawn(self.trust_protocol, channel)
 

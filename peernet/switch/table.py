@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
 from peernet.channel.state import ChannelState
+from peernet.peers.address import PeerAddress
 
 
 class ChannelTable:
@@ -41,6 +42,22 @@ class ChannelTable:
         """The channel to a peer, if there is one."""
         control = self._channels.get(identifier)
         return None if control is None else control.channel
+
+    def find(self, where: PeerAddress, *, claimed: bool = False) -> PeerChannel | None:
+        """The channel to the peer that an address names; if it names none, the one that was dialled there.
+
+        Args:
+            where: the address.
+            claimed: whether a peer without TLS that only says it listens there will do, if nobody else is found.
+        """
+        if where.identifier is not None:
+            return self.channel_to(where.identifier)
+        channels, wanted = [control.channel for control in self], (where.host, where.port)
+        for channel in channels:
+            if channel.dialled and (channel.peer.address, channel.peer.port) == wanted:
+                return channel
+        claimants = (one for one in channels if not one.peer.proven and where.endpoint in one.peer.listen_addresses)
+        return next(claimants, None) if claimed else None
 
     def control_of(self, channel: PeerChannel) -> ChannelControl | None:
         """The control of a channel, if that is the one to its peer: not once it has ended."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.hostile import floods, idle, words
 from tests.hostile.conftest import Victims
 from tests.hostile.node import Program
+
+pytestmark = pytest.mark.stress
 
 MB = 1.0
 NO_RATE = {"untrusted_frame_rate": 0}

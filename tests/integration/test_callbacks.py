@@ -84,10 +84,11 @@ class TestFailing:
         send_and_wait(meeting, *[text("bad"), IdentifierPacket()] * FAILING)
         assert len(failing) == 1
 
+    @pytest.mark.stress
     def test_a_hundred_thousand_failures_cost_neither_the_channel_nor_the_disk(
         self, networks: Networks, caplog: pytest.LogCaptureFixture
     ) -> None:
-        meeting = meet(networks)
+        meeting = meet(networks, config=config(untrusted_frame_rate=0))  # as fast as they can
         meeting.bob.handlers["pure_message"] = fail_on_bad
         with caplog.at_level(logging.DEBUG):
             bad = text("bad")

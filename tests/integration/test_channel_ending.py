@@ -11,7 +11,7 @@ from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, fill, meet, text, undisturbed
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import AssemblyOf, PartsOf, Recorder, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -56,14 +56,14 @@ def test_close_is_idempotent_and_the_first_reason_counts(networks: Networks) -> 
 
 
 def test_a_channel_that_is_ended_while_it_closes_is_not_taken_for_one_that_hangs(
-    networks: Networks, parts_of: PartsOf, caplog: pytest.LogCaptureFixture
+    networks: Networks, assembly_of: AssemblyOf, parts_of: PartsOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     meeting = meet(networks, config=config(close_timeout=0.2))
     closing = gevent.spawn(meeting.to_bob.close)
     wait_until(lambda: meeting.to_bob.state is ChannelState.CLOSING)
     parts_of(meeting.to_bob).control.end(Reason.SESSION_LOST)
     closing.get(timeout=5)
-    wait_until(lambda: not meeting.alice._switch.greenlets)
+    wait_until(lambda: not assembly_of(meeting.alice).switch.greenlets)
     assert "still runs" not in caplog.text
 
 
@@ -252,7 +252,7 @@ def test_a_reason_from_the_future_counts_as_unspecified(networks: Networks) -> N
 
 
 def test_acknowledgements_that_come_after_the_end_are_let_pass(
-    networks: Networks, caplog: pytest.LogCaptureFixture
+    networks: Networks, assembly_of: AssemblyOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = networks(config=config(frames_per_turn=1))
     attacker = attackers.dial(node.addresses[0])
@@ -265,7 +265,7 @@ def test_acknowledgements_that_come_after_the_end_are_let_pass(
     contents = [packet.SerializeToString() for packet in packets]
     attacker.send_bytes(b"".join(attackers.varint(len(content)) + content for content in contents))
     assert channel.wait_closed(5)
-    wait_until(lambda: not len(node._acceptor.greenlets), what="the end of the channel's greenlet")
+    wait_until(lambda: not len(assembly_of(node).acceptor.greenlets), what="the end of the channel's greenlet")
     attacker.leave()
     assert receipt.reason is Reason.CLOSED
     assert "Traceback" not in caplog.text

@@ -17,6 +17,8 @@ from tests.integration.meetings import Networks
 from tests.support import scaled, wait_until
 from tools.chaos import cuts
 
+pytestmark = pytest.mark.stress
+
 # Redials without long pauses; the long form measures those.
 QUICK = NetworkConfig(backoff_base=0.02, backoff_cap=0.2, redial_interval=0.01)
 

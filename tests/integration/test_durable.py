@@ -108,6 +108,35 @@ def test_a_connected_peer_gets_a_packet_with_its_id_at_once(pair: Pair) -> None:
     pair.is_empty()
 
 
+def test_what_is_acknowledged_is_neither_counted_nor_in_the_file(pair: Pair) -> None:
+    pair.bring_bob()
+    outbox, receipt = pair.alice.durable_outbox, pair.send("hello")
+    assert outbox is not None
+    assert receipt.wait(5)
+    assert (receipt.stored, outbox.packets, outbox.bytes, outbox.peers) == (False, 0, 0, [])
+    assert pair.stored == 0
+
+
+def test_what_is_acknowledged_but_cannot_be_removed_stays_stored_and_is_settled_later(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(DurableStore, "remove", fail)
+    first = pair.bring_bob()
+    receipt = pair.send("hello")
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    outbox = pair.alice.durable_outbox
+    assert outbox is not None
+    assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
+    monkeypatch.undo()
+    first.stop()
+    pair.bring_bob()
+    assert receipt.wait(5)
+    assert outbox.packets == 0
+
+
 def test_packets_wait_for_a_peer_that_is_away_and_arrive_in_order(pair: Pair) -> None:
     receipts = [pair.send(str(number)) for number in range(20)]
     assert pair.stored == 20

@@ -19,7 +19,7 @@ from peernet.errors import ChannelClosedError
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, dial, pb, varint
 from tests.integration.meetings import Networks, config, fill, meet, node_in_use, text, undisturbed
-from tests.support import Recorder, wait_until
+from tests.support import AssemblyOf, Recorder, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 # Death comes soon in these tests, and heartbeats often enough.
@@ -359,7 +359,9 @@ def _ignoring_errors(function: object) -> None:
         return  # cut off, as the test expects
 
 
-def test_looking_after_many_channels_lets_others_run(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_after_many_channels_lets_others_run(
+    networks: Networks, assembly_of: AssemblyOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = networks(config=config(seconds_per_turn=0.001))
     guests = [dial(node.addresses[0]) for _ in range(3)]
     for guest in guests:
@@ -368,13 +370,13 @@ def test_looking_after_many_channels_lets_others_run(networks: Networks, monkeyp
     node.routines["liveness"].stop()
     seen: list[str] = []
 
-    def take_long(channel: ChannelControl, now: float, lag: float) -> None:
+    def take_long(control: ChannelControl, now: float, lag: float) -> None:
         seen.append("channel")
         time.sleep(0.002)
 
     monkeypatch.setattr(ChannelControl, "tick", take_long)
     gevent.spawn(seen.append, "others")
-    node._switch.tick(time.monotonic(), 0.0)
+    assembly_of(node).ticker.tick()
     assert seen == ["channel", "others", "channel", "channel"]
     for guest in guests:
         guest.leave()

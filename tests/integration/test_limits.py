@@ -6,6 +6,7 @@ import time
 
 import gevent
 import pytest
+from gevent.event import Event as Flag
 
 from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ConnectError
@@ -13,7 +14,7 @@ from peernet.testing import FaultProxy
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, Credentials, dial, pb, varint
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, scaled, wait_until
+from tests.support import PartsOf, Recorder, scaled, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 
@@ -92,6 +93,27 @@ def test_many_dials_to_one_peer_are_one(networks: Networks) -> None:
     dialling = [gevent.spawn(dial_unasked, node, other) for _ in range(5)]
     gevent.joinall(dialling, timeout=scaled(10))
     assert len({id(one.value) for one in dialling}) == 1
+
+
+@pytest.mark.parametrize("state", [ChannelState.CLOSING, ChannelState.RECONNECTING])
+def test_a_dial_in_place_of_a_channel_that_the_peer_had_dialled_counts_too(
+    networks: Networks, parts_of: PartsOf, state: ChannelState
+) -> None:
+    node = networks(config=config(max_outbound=1, close_timeout=0.1))
+    dial_unasked(node, networks())
+    other, go_on = networks(), Flag()
+    other.handlers["pure_message"] = lambda channel, packet: go_on.wait()
+    other.connect(node.addresses[0])
+    inbound = wait_until(lambda: node.channel_to(other.identifier))
+    inbound.send(text("wait"))
+    if state is ChannelState.CLOSING:
+        gevent.spawn(inbound.close)
+    else:
+        parts_of(inbound).control.detach("cut")
+    wait_until(lambda: inbound.state is state)
+    with pytest.raises(ConnectError, match="1 peers already, as many as max_outbound"):
+        dial_unasked(node, other)
+    go_on.set()
 
 
 def dial_unasked(node: PeerNetwork, other: PeerNetwork) -> PeerChannel:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet import Identity, PeerAddress, PeerNetwork, Reason
+from peernet import Event, Identity, PeerAddress, PeerNetwork, Reason
 from peernet.errors import (
     AddressError,
     ConfigurationError,
@@ -300,6 +302,34 @@ def test_events_name_their_channel_and_a_listener_can_be_removed(networks: Netwo
     meeting.to_bob.send(text("two"))
     meeting.to_bob.ping()
     assert len(received) == 1
+
+
+EVENTS = {
+    name: tuple(parameters.split(", "))
+    for name, parameters in re.findall(
+        r"^ +(\w+): event, ``listener\((.+?)\)``", PeerNetwork.__doc__ or "", re.MULTILINE
+    )
+}
+
+
+def test_the_network_documents_every_event_that_it_has_and_what_listeners_are_called_with() -> None:
+    network = PeerNetwork()
+    events = {name: one for name, one in vars(network).items() if isinstance(one, Event)}
+    assert {name: one.parameters for name, one in events.items()} == EVENTS
+    assert {name: one.name for name, one in events.items()} == {name: name for name in EVENTS}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_event_refuses_listeners_that_take_another_number_of_arguments(name: str) -> None:
+    event, number = getattr(PeerNetwork(), name), len(EVENTS[name])
+    names = ["first", "second", "third", "fourth"]
+    for count in range(len(names) + 1):
+        listener = eval(f"lambda {', '.join(names[:count])}: None")
+        if count == number:
+            assert event.add(listener) is listener
+        else:
+            with pytest.raises(ConfigurationError, match=f"a listener of {name} is called with {number} positional"):
+                event.add(listener)
 
 
 def test_a_listener_that_raises_hurts_nobody(networks: Networks, caplog: pytest.LogCaptureFixture) -> None:

@@ -118,7 +118,7 @@ def test_both_sides_know_who_and_where_the_other_is(networks: Networks, options:
 
 @tls_and_plain
 def test_ten_thousand_small_messages_arrive_in_order(networks: Networks, insecure: bool) -> None:
-    meeting = meet(networks, insecure=insecure)
+    meeting = meet(networks, insecure=insecure, config=config(untrusted_frame_rate=0))  # as fast as they can
     heard = meeting.bob.handlers["pure_message"] = Recorder()
     for number in range(10_000):
         meeting.to_bob.send(text(str(number)))

@@ -13,7 +13,7 @@ from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import AssemblyOf, PartsOf, Recorder, wait_until
 
 
 def hanging(entered: Flag) -> Any:
@@ -39,7 +39,9 @@ def test_close_ends_in_time_although_a_callback_hangs(networks: Networks) -> Non
     # The leak check of this test sees that the greenlet of the callback ends as well.
 
 
-def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(networks: Networks) -> None:
+def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
+    networks: Networks, assembly_of: AssemblyOf
+) -> None:
     brisk = config(dead_after=0.3, heartbeat_interval=0.2, close_timeout=0.2, session_ttl=0)
     meeting, entered = meet(networks, config=brisk), Flag()
     meeting.bob.handlers["pure_message"] = hanging(entered)
@@ -48,7 +50,7 @@ def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
     assert entered.wait(5)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.TIMEOUT
-    wait_until(lambda: not len(meeting.bob._acceptor.greenlets), what="the end of the greenlet")
+    wait_until(lambda: not len(assembly_of(meeting.bob).acceptor.greenlets), what="the end of the greenlet")
 
 
 def test_a_goodbye_that_is_no_utf8_ends_one_channel_quietly(
@@ -131,7 +133,7 @@ def test_nothing_can_be_spawned_on_a_closed_channel(networks: Networks) -> None:
 
 
 def test_a_socket_that_cannot_be_taken_over_does_not_stop_the_listener(
-    networks: Networks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    networks: Networks, assembly_of: AssemblyOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     alice, bob = networks(config=config()), networks(config=config())
     refuse = Flag()
@@ -142,7 +144,7 @@ def test_a_socket_that_cannot_be_taken_over_does_not_stop_the_listener(
             raise RuntimeError("a broken policy")
         return IncomingPeerTrustPolicy().admits(peer)
 
-    monkeypatch.setattr(bob._switch, "admits_address", admits)
+    monkeypatch.setattr(assembly_of(bob).switch, "admits_address", admits)
     channel = alice.connect(bob.addresses[0], timeout=5)
     assert channel.ping(timeout=5) > 0
     assert "could not be taken over" in caplog.text

@@ -193,7 +193,7 @@ class TestReceipts:
         assert handled.acknowledged
 
     def test_a_blocked_peer_fails_what_is_open(self, pairs: Callable[..., Pair]) -> None:
-        pair = pairs()
+        pair = pairs(config=replace(QUICK, close_timeout=0.1))
         pair.proxy.freeze()
         receipt = pair.channel.send(text("hello"))
         pair.alice.policy = IncomingPeerTrustPolicy(blocked_identifiers=[pair.bob.identifier])
@@ -409,7 +409,7 @@ class TestPairs:
             assert second.state is back.state is OPEN
 
     def test_a_twin_of_a_living_peer_is_refused(self, pairs: Callable[..., Pair], networks: Networks) -> None:
-        pair = pairs()
+        pair = pairs(config=replace(QUICK, duplicate_patience=0.3))
         twin = networks(identity=pair.alice.identity, listen=[], config=replace(QUICK, connect_attempts=1))
         with pytest.raises(Exception, match="Another connection"):
             twin.connect(pair.bob.addresses[0])

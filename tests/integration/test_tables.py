@@ -9,7 +9,7 @@ from peernet.wire.packets import KINDS
 from tests.integration import attackers
 from tests.integration.attackers import pb
 from tests.integration.meetings import Networks, config
-from tests.support import wait_until
+from tests.support import AssemblyOf, wait_until
 
 # Everything that is ever counted: reasons, rules of the policy, and what the code names itself.
 COUNTED = {
@@ -87,14 +87,16 @@ def test_sessions_that_wait_for_their_peers_count_as_channels(networks: Networks
     late.leave()
 
 
-def test_peers_that_come_and_go_leave_nothing_but_entries_of_the_address_book(networks: Networks) -> None:
+def test_peers_that_come_and_go_leave_nothing_but_entries_of_the_address_book(
+    networks: Networks, assembly_of: AssemblyOf
+) -> None:
     node = networks(config=NetworkConfig(max_known_peers=16, session_ttl=0))
     for _ in range(20):
         guest = attackers.dial(node.addresses[0])
         guest.greet()
         guest.leave()
     wait_until(lambda: not node.active_peer_channels)
-    switch = node._switch
+    switch = assembly_of(node).switch
     assert len(node.known_peers) == 1  # all of them from one source
     assert switch.channels.inbound == 0
     assert switch.claims.answered == 0

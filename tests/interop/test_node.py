@@ -247,6 +247,16 @@ class TestMessages:
         received.wait_for(1)
         assert channels(network)[0].counters["unknown_kind"] == 1
 
+    def test_a_withdrawn_packet_is_nobodys_business(self, pair):
+        network, peer = pair
+        received = Recorder()
+        network.handlers["pure_message"] = received
+        peer.tell(frame=framed("da01 00"))
+        peer.tell(send="after it")
+        received.wait_for(1)
+        assert received.packets[0].pure_message.message == "after it"
+        assert not {"unknown_kind", "unhandled", "refused"} & set(channels(network)[0].counters)
+
 
 class TestData:
     def test_node_sends_it_in_vain_until_it_is_trusted(self, pair):

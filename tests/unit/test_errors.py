@@ -96,6 +96,7 @@ SAMPLES: dict[str, Any] = {
     "exit_code": 4,
     "home": Home(Path("home")),
     "note": b"17",
+    "why": "because",
     "violations": [Violation(Rule.KEPT, "packet 3")],
 }
 

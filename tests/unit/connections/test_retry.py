@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from peernet.config import NetworkConfig
-from peernet.connections.retry import FINAL, Judgement, backoff, backoff_while_away, judge
+from peernet.connections.retry import FINAL, Judgement, backoff, backoff_while_away, judge, judge_end
 from peernet.errors import (
     AddressError,
     ConnectError,
@@ -55,6 +58,27 @@ def test_what_a_failed_dial_means(error: PeerNetError, judgement: Judgement) -> 
 @pytest.mark.parametrize("reason", sorted(FINAL))
 def test_a_final_refusal_ends_a_session_with_its_reason(reason: Reason) -> None:
     assert judge(RefusedByPeerError("go away", reason)).ends_session is reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "hopeless"),
+    [
+        ({}, False),
+        ({"reason": None}, False),
+        ({"reason": Reason.CLOSED}, True),
+        ({"reason": Reason.CLOSED, "ended_by_peer": True}, False),
+        ({"reason": Reason.SHUTDOWN, "ended_by_peer": True, "do_not_redial": True}, True),
+    ],
+)
+def test_a_channel_that_one_of_the_two_wants_gone_stays_gone(changes: dict[str, Any], hopeless: bool) -> None:
+    end = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 3.0}
+    assert judge_end(SimpleNamespace(**(end | changes))) == Judgement(hopeless=hopeless, retry_after=3.0)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_who_asks_not_to_be_dialled_again_is_not(reason: Reason) -> None:
+    judgement = judge(RefusedByPeerError("no", reason, do_not_redial=True))
+    assert judgement == Judgement(ends_session=reason, hopeless=True)
 
 
 def test_pauses_grow_up_to_the_limit() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event as Flag
 from greenlet import GreenletExit
 
+from peernet.errors import ConfigurationError
 from peernet.runtime.events import Event
-from tests.support import Recorder
+from peernet.runtime.greenlets import spawn
+from tests.support import Recorder, scaled
 
 
 def test_listeners_are_called_in_the_order_they_came() -> None:
@@ -71,7 +76,8 @@ def test_a_failing_listener_is_logged_and_hurts_nobody(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("error", [GreenletExit(), gevent.Timeout(5)])
-def test_what_is_addressed_to_the_greenlet_passes_through(error: BaseException) -> None:
+def test_what_is_addressed_to_a_greenlet_of_the_program_passes_through(error: BaseException) -> None:
+    """A program may have set a timeout around a call of ours in which the event fires."""
     event = Event("something")
 
     @event.add
@@ -80,6 +86,40 @@ def test_what_is_addressed_to_the_greenlet_passes_through(error: BaseException) 
 
     with pytest.raises(type(error)):
         event.fire()
+
+
+class OwnError(BaseException):
+    """What a program may have made, and no library expects."""
+
+
+@pytest.mark.parametrize("error", [GreenletExit(), gevent.Timeout(5), GeneratorExit(), OwnError()])
+def test_in_a_greenlet_of_ours_whatever_a_listener_raises_is_its_failure(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    event, other = Event("something"), Recorder()
+
+    @event.add
+    def fail() -> None:
+        raise error
+
+    event.add(other)
+    assert spawn("fires", event.fire).get() is False
+    assert len(other) == 1
+    assert "a listener of something failed" in caplog.text
+
+
+def test_a_listener_can_be_killed_with_its_greenlet() -> None:
+    event, hanging = Event("something"), Flag()
+
+    @event.add
+    def hang() -> None:
+        hanging.set()
+        Flag().wait()
+
+    firing = spawn("fires", event.fire)
+    assert hanging.wait(scaled(5))
+    firing.kill()
+    assert isinstance(firing.value, GreenletExit)
 
 
 def test_listeners_may_come_and_go_while_the_event_fires() -> None:
@@ -94,3 +134,48 @@ def test_listeners_may_come_and_go_while_the_event_fires() -> None:
     assert (event.listeners, len(late)) == ((late,), 0)
     event.fire()
     assert len(late) == 1
+
+
+def removed_event() -> Event[[str, int]]:
+    return Event("removed", ["channel", "reason"])
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [lambda: None, lambda channel: None, lambda channel, reason, more: None, lambda channel, *, reason: None],
+    ids=["none", "one", "three", "one and a keyword"],
+)
+def test_a_listener_that_cannot_be_called_with_the_arguments_is_refused(listener: Any) -> None:
+    event = removed_event()
+    with pytest.raises(
+        ConfigurationError, match=r"^a listener of removed is called with 2 positional arguments \(channel, reason\), "
+    ):
+        event.add(listener)
+    assert event.listeners == ()
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [lambda channel, reason: None, lambda channel, reason, more=5: None, lambda *args: None, Recorder()],
+    ids=["two", "two or three", "any number", "an object"],
+)
+def test_a_listener_that_can_be_called_with_the_arguments_is_added(listener: Any) -> None:
+    event = removed_event()
+    assert event.add(listener) is listener
+    event.fire("alice", 5)
+    assert event.listeners == (listener,)
+
+
+async def coroutine(channel: str, reason: int) -> None: ...
+
+
+def generator(channel: str, reason: int) -> Iterator[int]:
+    yield 5
+
+
+@pytest.mark.parametrize("listener", [coroutine, generator, None, "listener"])
+@pytest.mark.parametrize("event", [Event("removed"), removed_event()], ids=["any number", "two"])
+def test_a_listener_that_would_run_nothing_when_called_is_refused(event: Event[...], listener: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^a listener of removed must be "):
+        event.add(listener)
+    assert event.listeners == ()

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
-from peernet.wire.framing import MAX_AHEAD, MIN_AHEAD, FrameDecoder, encode_varint
+from peernet.wire.framing import (
+    MAX_AHEAD,
+    MIN_AHEAD,
+    MIN_FRAME_RATE,
+    FrameDecoder,
+    FramePace,
+    encode_varint,
+    packet_length,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -412,3 +420,58 @@ def test_the_memory_that_is_held_is_told_and_the_spare_buffer_can_be_given_up() 
     assert decoder.held == 100_000
     decoder.trim()
     assert decoder.held == 0
+
+
+# Lengths of frames that lie in two parts.
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2**21, 2**32])
+def test_the_length_of_a_packet_is_read_from_the_beginning_of_its_frame(size: int) -> None:
+    assert packet_length(encode_varint(size) + b"what follows") == size
+
+
+# The pace of a frame.
+
+WINDOW = 30.0
+
+
+def looks(pace: FramePace, *looked: tuple[float, int, int | None]) -> list[bool]:
+    """What is found at the moments, each with the bytes received by then and the frame that is under way."""
+    return [pace.dribbles(frame, received, now) for now, received, frame in looked]
+
+
+def test_a_frame_that_gets_no_byte_for_the_whole_time_dribbles() -> None:
+    assert looks(FramePace(WINDOW), (0, 10, 1), (15, 10, 1), (30, 10, 1), (30.1, 10, 1)) == [False, False, False, True]
+
+
+def test_a_frame_that_comes_at_the_least_rate_may_take_for_ever() -> None:
+    seconds = range(0, 600, 5)
+    found = looks(FramePace(WINDOW), *((float(now), MIN_FRAME_RATE * now, 1) for now in seconds))
+    assert found == [False] * len(seconds)
+
+
+def test_a_frame_that_comes_a_little_more_slowly_dribbles() -> None:
+    pace = FramePace(WINDOW)
+    assert any(looks(pace, *((float(now), (MIN_FRAME_RATE - 1) * now, 1) for now in range(0, 40, 5))))
+
+
+def test_a_link_may_freeze_for_a_while_in_the_middle_of_a_frame() -> None:
+    """10 kB/s, nothing for 20 s, and 10 kB/s again: longer than the time in all, and above the rate on average."""
+    received = [10_000 * min(now, 10) + 10_000 * max(0, now - 30) for now in range(70)]
+    assert not any(looks(FramePace(WINDOW), *((float(now), count, 1) for now, count in enumerate(received))))
+
+
+def test_every_frame_has_the_time_for_itself() -> None:
+    found = looks(FramePace(WINDOW), *((10.0 * number, number, number // 2) for number in range(20)))
+    assert found == [False] * 20
+
+
+def test_a_pause_between_frames_is_no_frame() -> None:
+    assert looks(FramePace(WINDOW), (0, 1, 1), (20, 1, None), (80, 1, None), (81, 2, 1), (100, 2, 1)) == [False] * 5
+
+
+def test_time_in_which_nothing_could_be_read_does_not_count() -> None:
+    pace = FramePace(WINDOW)
+    assert looks(pace, (0, 1, 1)) == [False]
+    pace.forgive(20)
+    assert looks(pace, (45, 1, 1), (51, 1, 1)) == [False, True]
