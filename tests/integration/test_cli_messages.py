@@ -188,9 +188,9 @@ def test_a_command_that_the_running_node_is_too_old_for(nodes: tuple[NodeProcess
 
 def test_a_list_where_a_text_belongs_is_refused_by_name(nodes: tuple[NodeProcess, NodeProcess]) -> None:
     alice, _ = nodes
-    for command, arguments in (("disconnect", {"peer": ["a"]}), ("trust", {"entry": ["a"]}), ("unban", {"who": [1]})):
+    for name, arguments in (("disconnect", {"peer": ["a"]}), ("trust", {"entry": ["a"]}), ("unban", {"who": [1]})):
         with pytest.raises(NodeFailure, match="must be a text") as caught:
-            client.call(Home(alice.home), command, arguments=arguments)
+            client.call(Home(alice.home), name, arguments=arguments)
         assert caught.value.exit_code == ExitCode.USAGE
     message = {"peer": "abc", "message": {"text": ["a"]}, "timeout": 1, "confirm": True}
     with pytest.raises(NodeFailure, match="'text' must be a text"):
