@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from peernet.cli.output import FORMATS
 from peernet.cli.session import Session
 from peernet.config import check_network_name
 from peernet.errors import AddressError, ConfigurationError, PeerNetError
-from peernet.node.directory import check_listen, check_peer, ip_network_of
+from peernet.node.directory import check_beginning, check_listen, check_peer, ip_network_of
 from peernet.node.failures import CheckFailedError, ExitCode, exit_code_of
 from peernet.peers.address import PeerAddress
 from peernet.runtime.logs import get_logger
@@ -128,20 +129,40 @@ def _discard_output() -> None:
 
 
 SECONDS = click.FloatRange(min=0.001, max=86400)
+# Seconds in each unit that people may write.
+UNITS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 
-def check_peer_argument(_: click.Context, __: click.Parameter, value: str) -> str:
+def check_duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Callback for an option that takes a time such as ``90``, ``90s``, ``15min``, ``1h`` or ``7d``: in seconds."""
+    if value is None:
+        return None
+    match = re.match(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([a-z]*)\Z", value)
+    if match is None or match[2] not in UNITS or not float(match[1]):
+        raise click.BadParameter(f"{value!r} is no time; write 90s, 15min, 1h, 7d, or a number of seconds.")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def check_peer_argument(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Callback for an argument that names a peer."""
     try:
-        return check_peer(value)
+        return None if value is None else check_peer(value)
     except AddressError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def check_entry(_: click.Context, __: click.Parameter, value: str) -> str:
+def check_beginnings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback for an option that takes beginnings of identifiers."""
+    try:
+        return tuple(map(check_beginning, values))
+    except AddressError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def check_entry(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Callback for an argument that names a peer or a network."""
     try:
-        return value if ip_network_of(value) else check_peer(value)
+        return value if value is None or ip_network_of(value) else check_peer(value)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
 

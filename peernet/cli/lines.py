@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, to_json
+from peernet.cli.output import clock, named, to_json
 from peernet.runtime.text import duration, printable, short
 
 # What is shown of one text.
@@ -22,7 +22,7 @@ def formatter(style: str) -> Callable[[Fields], str]:
 def line_of(event: Fields) -> str:
     """An event as one line."""
     name = event["event"]
-    describe = _LINES.get(name)
+    describe = LINES.get(name)
     return f"{clock(event['time'])}  {name:13}  {describe(event) if describe else ''}".rstrip()
 
 
@@ -71,13 +71,16 @@ def _pending(event: Fields) -> str:
     )
 
 
+def _list_changed(event: Fields) -> str:
+    return f"{named(event['entry'])} is {'now' if event['added'] else 'no longer'} {event['list']}"
+
+
 def _trust_changed(event: Fields) -> str:
     return f"{short(event['peer'])} is now {'trusted' if event['trusted'] else 'untrusted'}"
 
 
 def _banned(event: Fields) -> str:
-    who = short(event["who"]) if event["who"].isalnum() else event["who"]
-    return f"{who} for {duration(event['expires'] - event['since'])}: {event['reason']}"
+    return f"{named(event['who'])} for {duration(event['expires'] - event['since'])}: {event['reason']}"
 
 
 def _reconnecting(event: Fields) -> str:
@@ -97,7 +100,7 @@ def _dropped(event: Fields) -> str:
     return f"{event['count']} events could not be shown, because they were not read fast enough"
 
 
-_LINES: dict[str, Callable[[Fields], str]] = {
+LINES: dict[str, Callable[[Fields], str]] = {
     "ready": _ready,
     "peer_added": _peer_added,
     "peer_removed": _peer_removed,
@@ -106,9 +109,11 @@ _LINES: dict[str, Callable[[Fields], str]] = {
     "handler_failing": _handler_failing,
     "pending": _pending,
     "trust_changed": _trust_changed,
+    "list_changed": _list_changed,
     "banned": _banned,
     "reconnecting": _reconnecting,
     "resumed": _resumed,
     "dial_failed": _dial_failed,
     "dropped": _dropped,
 }
+"""What makes each event a line, by its name: there are no other events."""

@@ -29,6 +29,18 @@ def shortened(row: Row) -> Row:
     return {**row, "short": short(row["identifier"])}
 
 
+def named(entry: str, written: str = "") -> str:
+    """An identifier, address or network, for people: in full if they have written less than what is meant.
+
+    Args:
+        entry: what is meant.
+        written: what the user wrote; if it is not given, the short form is enough.
+    """
+    if not entry.isalnum():
+        return entry
+    return short(entry) if written in ("", entry) else entry
+
+
 def ago(unix_time: float, now: float) -> str:
     """How long ago something was, for people."""
     seconds = max(0, int(now - unix_time))

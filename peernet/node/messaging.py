@@ -32,7 +32,8 @@ def directory_of(network: PeerNetwork) -> Directory:
             *((attempt.peer.identifier, [attempt.peer.endpoint]) for attempt in network.inbound_connecting_peers),
             *((known.identifier, known.addresses) for known in network.known_peers),
             *((identifier, []) for identifier in listed_identifiers(network.policy)),
-        ]
+        ],
+        network.identifier,
     )
 
 
@@ -43,9 +44,11 @@ def reach(network: PeerNetwork, peer: str, timeout: float) -> PeerChannel:
         ConfigurationError: nobody is meant.
         ConnectError: the peer cannot be reached.
     """
+    directory = directory_of(network)
     if is_address(peer):
+        directory.check_other(PeerAddress.parse(peer).identifier or "")
         return network.connect(peer, timeout=timeout, attempts=1)
-    identifier = directory_of(network).identifier(peer)
+    identifier = directory.identifier(peer)
     if identifier in network.inbound_connecting_peers:
         raise LocalProtocolError(
             f"{short(identifier)} is pending; let it in first with `peernet-node accept {short(identifier)}`"

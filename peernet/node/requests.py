@@ -10,13 +10,22 @@ from typing import Any
 from peernet.channel.channel import PeerChannel
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 from peernet.network import PeerNetwork
-from peernet.node.ban_lists import chosen
+from peernet.node.ban_lists import whom_to_ban, whom_to_unban
 from peernet.node.control.arguments import check_arguments
 from peernet.node.control.server import Streaming
-from peernet.node.events import EventLog
+from peernet.node.events import EventLog, make_event
 from peernet.node.messaging import directory_of, ping, reach, say
 from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
-from peernet.node.trust_lists import changed, described_peer, entry_of, explanation, known_row, unprovable
+from peernet.node.trust_lists import (
+    LISTS,
+    changed,
+    described_peer,
+    entries,
+    entry_of,
+    explanation,
+    known_row,
+    unprovable,
+)
 from peernet.runtime.text import duration, short
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.trust.bans import Ban
@@ -146,12 +155,20 @@ class Requests:
     def bans(self) -> list[Arguments]:
         return [ban.to_dict() for ban in self._network.bans]
 
+    def ban(self, who: str, seconds: float | None) -> Arguments:
+        ban = self._network.bans.ban(whom_to_ban(who, directory_of(self._network)), seconds)
+        _keep(self._bans.save_now)
+        return ban.to_dict()
+
     def unban(self, who: str | None) -> Arguments:
-        unbanned = chosen(who, self._network.bans)
+        unbanned = whom_to_unban(who, self._network.bans, directory_of(self._network))
         for one in unbanned:
             self._network.bans.unban(one)
         _keep(self._bans.save_now)
         return {"unbanned": unbanned}
+
+    def entries(self, which: str) -> list[Arguments]:
+        return entries(self._network.policy, which)
 
     def trust(self, entry: str) -> Arguments:
         return self._change_list("trust", entry)
@@ -182,6 +199,9 @@ class Requests:
             self._network.untrust(entry)
         else:
             self._network.policy = after
+        if after != before:
+            which, added = LISTS[command]
+            self._events.tell(make_event("list_changed", list=which, entry=entry, added=added))
         _keep(self._lists.save)
         return {"done": command, "entry": entry, "changed": after != before}
 
@@ -244,7 +264,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reject": Requests.reject,
     "explain": Requests.explain,
     "bans": Requests.bans,
+    "ban": Requests.ban,
     "unban": Requests.unban,
+    "entries": Requests.entries,
     "trust": Requests.trust,
     "untrust": Requests.untrust,
     "allow": Requests.allow,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from peernet.cli.base import NodeCommand, check_text, is_sendable, network_option, peer_argument, timeout_option
-from peernet.cli.lines import formatter
+from peernet.cli.base import (
+    NodeCommand,
+    check_beginnings,
+    check_text,
+    is_sendable,
+    network_option,
+    peer_argument,
+    timeout_option,
+)
+from peernet.cli.lines import LINES, formatter
 from peernet.cli.session import Session, pass_session
 from peernet.errors import PacketTooBigError
 from peernet.node.control import client
@@ -17,20 +26,6 @@ from peernet.node.failures import ControlTimeout, TimeIsUp
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.text import short
-
-EVENTS = (
-    "peer_added",
-    "peer_removed",
-    "reconnecting",
-    "resumed",
-    "packet",
-    "refused",
-    "handler_failing",
-    "pending",
-    "trust_changed",
-    "dial_failed",
-    "dropped",
-)
 
 
 @click.command(cls=NodeCommand)
@@ -53,6 +48,8 @@ def send(
 ) -> None:
     """Send TEXT, or data, to PEER.
 
+    With - as TEXT it is read from stdin to its end, without one final newline.
+
     Succeeds when PEER has acknowledged the packet. Exits with 4 if PEER refuses it (a peer takes data only
     from those it trusts), with 5 if the time is over, with 1 if it was lost. With no node running on this
     home, PEER is dialled for the moment with the home's identity: one packet, and goodbye.
@@ -64,7 +61,8 @@ def send(
         raise click.UsageError("give either TEXT or --data FILE.")
     flags = {"network": options["network"], "insecure": options["insecure"]}
     settings = load_settings(session.home.config_file, flags)
-    message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
+    limit = settings.limits.max_frame
+    message = {"text": _text(text or "", limit)} if data is None else _read(data, options["name"], limit)
     durable = options["durable"]
     confirm = not durable if options["wait"] is None else options["wait"]
     deadline = Deadline(timeout)
@@ -85,9 +83,18 @@ def send(
 
 
 @click.command(cls=NodeCommand)
-@click.option("-e", "--event", "events", multiple=True, type=click.Choice(EVENTS), help="Only events of this name.")
+@click.option(
+    "-e", "--event", "events", multiple=True, type=click.Choice(list(LINES)), help="Only events of this name."
+)
 @click.option("-k", "--kind", "kinds", multiple=True, help="Only packets of this kind.")
-@click.option("-f", "--from", "senders", multiple=True, help="Only from peers whose identifier starts with this.")
+@click.option(
+    "-f",
+    "--from",
+    "senders",
+    multiple=True,
+    callback=check_beginnings,
+    help="Only from peers whose identifier starts with this.",
+)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End after this time.")
 @pass_session
@@ -121,11 +128,33 @@ def _wanted(event: dict[str, Any], events: tuple[str, ...], kinds: tuple[str, ..
     )
 
 
-def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
-    """The message in a file; never reads more than can be sent."""
+def _text(written: str, limit: int) -> str:
+    """The text that is meant, which is that of stdin for ``-``."""
+    text = _from_stdin(limit) if written == "-" else written
+    if not text:
+        raise click.UsageError("the text is empty; there is nothing to send.")
+    return text
+
+
+def _from_stdin(limit: int) -> str:
+    data = _read_all(sys.stdin.buffer, limit)
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("what stdin holds is not UTF-8 text; send it with --data -") from error
+
+
+def _read_all(file: BinaryIO, limit: int) -> bytes:
+    """What is in a file; never reads more than can be sent."""
     data = file.read(limit + 1)
     if len(data) > limit:
         raise PacketTooBigError(f"the data does not fit into one packet of {limit} bytes (max_frame); send less")
+    return data
+
+
+def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
+    """The message in a file."""
+    data = _read_all(file, limit)
     from_file = file.name not in ("-", "<stdin>")
     if name is None:
         name = Path(file.name).name if from_file else ""

@@ -46,7 +46,7 @@ def list_stored(session: Session, packets: bool) -> None:
 
 
 @outbox.command()
-@click.argument("peer", required=False, callback=lambda *args: args[2] and check_peer_argument(*args))
+@click.argument("peer", required=False, callback=check_peer_argument)
 @click.option("--all", "everybody", is_flag=True, help="What is stored for all peers.")
 @pass_session
 def drop(session: Session, peer: str | None, everybody: bool) -> None:

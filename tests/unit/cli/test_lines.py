@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import click
 import pytest
 
-from peernet.cli.lines import formatter, line_of
+from peernet.cli import cli
+from peernet.cli.lines import LINES, formatter, line_of
 from peernet.node.events import make_event
 from peernet.trust.bans import Ban
 from tests.unit.hostile import HOSTILE, assert_harmless
@@ -23,12 +28,26 @@ EVENTS = [
     make_event("handler_failing", kind="identifier", **{"from": SOMEBODY}, error="ValueError: \x1bno"),
     make_event("pending", peer=SOMEBODY, address="h:1", proven=True, agent="", decision_timeout=60.0),
     make_event("trust_changed", peer=SOMEBODY, trusted=True),
+    make_event("list_changed", list="trusted", entry=SOMEBODY, added=True),
+    make_event("list_changed", list="blocked", entry="10.0.0.0/8", added=False),
     make_event("banned", **Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 65.0).to_dict()),
     make_event("banned", **Ban("2001:db8::/56", "noise", 0.0, 5.0, 65.0, manual=True).to_dict()),
     make_event("dial_failed", address="h:1", error="\x1bno", retry_in=1.5),
     make_event("dial_failed", address="h:1", error="no", retry_in=None),
+    make_event("reconnecting", peer=SOMEBODY, address="h:1"),
+    make_event("resumed", peer=SOMEBODY, address="h:1"),
     make_event("dropped", count=3),
 ]
+
+
+def test_every_event_that_is_documented_has_a_line_and_can_be_selected() -> None:
+    page = Path(__file__).parents[3] / "docs" / "cli.rst"
+    table = re.search(r"\n(=+  =+)\n(``ready``.*?)\n\1\n", page.read_text(), re.DOTALL)
+    assert table is not None
+    documented = set(re.findall(r"^``(\w+)``", table[2], re.MULTILINE))
+    (choice,) = [option.type for option in cli.commands["listen"].params if option.name == "events"]
+    assert isinstance(choice, click.Choice)
+    assert documented == set(LINES) == set(choice.choices) == {event["event"] for event in EVENTS}
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: str(event["event"]))

@@ -34,7 +34,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     names = (
-        "accept allow bans block completion config connect disconnect doctor explain id init limits listen outbox "
+        "accept allow ban bans block completion config connect disconnect doctor explain id init limits listen outbox "
         "peers pending ping reject run send status stop trust unban unblock untrust"
     )
     assert " ".join(sorted(cli.commands)) == names
@@ -105,6 +105,7 @@ def test_what_needs_a_node_says_how_to_start_one(run: Run, command: tuple[str, .
         ("run", "--placement", "floor"),
         ("ping", "abc", "--count", "0"),
         ("listen", "--event", "party"),
+        ("listen", "--from", "Abc"),
         ("status", "-o", "xml"),
         ("completion", "tcsh"),
     ],

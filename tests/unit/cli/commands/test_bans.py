@@ -64,3 +64,41 @@ def test_looking_leaves_damaged_bans_where_they_are(run: Run, tmp_path: Path) ->
     assert "bans.json is damaged" in result.stderr
     assert [file.name for file in (tmp_path / "home").iterdir()] == ["bans.json"]
     assert "bans.json" in run("doctor").output
+
+
+@pytest.mark.parametrize(
+    ("time_given", "seconds"),
+    [("3600", 3600), ("90s", 90), ("15min", 900), ("15m", 900), ("1h", 3600), ("1.5h", 5400), ("7 d", 604_800)],
+)
+def test_a_ban_is_kept_for_the_next_node(run: Run, time_given: str, seconds: float) -> None:
+    result = json.loads(run("ban", SOMEBODY, "--for", time_given, "-o", "json").output)
+    (kept,) = json.loads(run("bans", "-o", "json").output)
+    assert result | {"since": 0, "expires": 0} == kept | {"since": 0, "expires": 0}
+    assert (kept["who"], kept["manual"], kept["expires"] - kept["since"]) == (SOMEBODY, True, pytest.approx(seconds))
+
+
+def test_bans_of_addresses_and_without_a_time(run: Run) -> None:
+    assert run("ban", "203.0.113.7").output == "203.0.113.7 is banned for 24 h\n"
+    assert run("ban", "2001:db8::1", "--for", "90").output == "2001:db8::/56 is banned for 90 s\n"
+    assert run("ban", "203.0.113.7", "--for", "1h").output == "203.0.113.7 is banned for 60 min\n"  # replaces it
+    assert [row["who"] for row in json.loads(run("bans", "-o", "json").output)] == ["2001:db8::/56", "203.0.113.7"]
+
+
+@pytest.mark.parametrize("time_given", ["", "0", "-1", "1x", "h", "nan", "1e9", "1 h h"])
+def test_what_is_no_time(run: Run, time_given: str) -> None:
+    assert run("ban", SOMEBODY, f"--for={time_given}").exit_code == ExitCode.USAGE
+
+
+def test_a_time_that_is_too_long_is_a_sentence(run: Run) -> None:
+    result = run("ban", SOMEBODY, "--for", "99999d")
+    assert result.exit_code == ExitCode.ERROR
+    assert "a ban lasts from 0 to" in result.stderr
+
+
+def test_whom_it_could_be_is_found_as_everywhere(run: Run, tmp_path: Path) -> None:
+    run("trust", SOMEBODY)
+    result = run("unban", SOMEBODY[:4])
+    assert result.exit_code == ExitCode.ERROR
+    assert f"{SOMEBODY[:12]} is not banned" in result.stderr
+    assert run("ban", SOMEBODY[:4], "--for", "1d").output == f"{SOMEBODY} is banned for 24 h\n"
+    assert run("unban", SOMEBODY[:4]).output == f"unbanned {SOMEBODY[:12]}\n"

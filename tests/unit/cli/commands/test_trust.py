@@ -27,6 +27,46 @@ def test_trust_without_a_node_is_kept(run: Run) -> None:
     assert run("untrust", SOMEBODY).output.endswith("was not trusted\n")
 
 
+def test_a_decision_on_the_beginning_of_an_identifier_says_whom_it_meant(run: Run) -> None:
+    run("trust", SOMEBODY)
+    assert run("trust", SOMEBODY[:4]).output == f"{SOMEBODY} was trusted already\n"
+    for command in ("trust", "allow", "block", "ban"):
+        result = run(command, SOMEBODY[:3])
+        assert result.exit_code == ExitCode.ERROR
+        assert "write at least 4 letters" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["trust", "untrust", "allow", "block", "unblock", "ban", "unban", "explain"])
+def test_a_node_decides_nothing_about_itself(run: Run, command: str) -> None:
+    own = json.loads(run("init", "-o", "json").output)["identifier"]
+    result = run(command, own)
+    assert result.exit_code == ExitCode.ERROR
+    assert f"{own[:12]} is this node itself" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["trust", "allow", "block", "ban", "unban", "send", "ping"])
+def test_capital_letters_are_refused(run: Run, command: str) -> None:
+    for text in ("S" * 52, "Ssss", f"peer://{'S' * 52}@127.0.0.1:1"):
+        result = run(command, text, *(["hi"] if command == "send" else []))
+        assert result.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("command", "others", "if_none"),
+    [("trust", [], "nobody is trusted"), ("allow", ["10.0.0.0/8"], "is empty"), ("block", ["10.0.0.0/8"], "nobody")],
+)
+def test_the_lists_can_be_seen(run: Run, command: str, others: list[str], if_none: str) -> None:
+    assert if_none in run(command).output
+    for entry in (SOMEBODY, *others):
+        run(command, entry)
+    assert json.loads(run(command, "-o", "json").output) == [{"entry": entry} for entry in (SOMEBODY, *others)]
+    assert run(command).output.split()[1:] == [SOMEBODY, *others]
+
+
+def test_taking_off_the_allowlist_needs_a_name(run: Run) -> None:
+    assert run("allow", "--remove").exit_code == ExitCode.USAGE
+
+
 def test_without_tls_nobody_is_said_to_be_trusted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("trust", SOMEBODY)
     monkeypatch.setenv("PEERNET_INSECURE", "yes")
