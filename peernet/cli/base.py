@@ -48,6 +48,21 @@ def output_option(*, envvar: str | None = None) -> click.Option:
     )
 
 
+def _set_verbosity(context: click.Context, parameter: click.Parameter, value: int) -> None:
+    session = context.ensure_object(Session)
+    session.verbosity += -value if parameter.name == "quiet" else value
+    session.log_to()
+
+
+def verbosity_options() -> list[click.Option]:
+    """The options ``-v`` and ``-q``, which add up wherever they stand."""
+    words = {"verbose": "Log more to stderr; twice for even more.", "quiet": "Log only errors to stderr."}
+    return [
+        click.Option([f"-{name[0]}", f"--{name}"], count=True, expose_value=False, callback=_set_verbosity, help=text)
+        for name, text in words.items()
+    ]
+
+
 class NodeCommand(click.Command):
     """A command that has ``-o``."""
 
@@ -75,8 +90,9 @@ class NodeGroup(click.Group):
             with _silent_when_interrupted():
                 return super().invoke(ctx)
         except PeerNetError as error:
+            session = ctx.ensure_object(Session)
             for mistake in error.mistakes if isinstance(error, CheckFailedError) else (str(error),):
-                click.echo(f"Error: {printable(mistake, MAX_SENTENCE)}", err=True)
+                click.echo(f"Error: {session.hinted(printable(mistake, MAX_SENTENCE))}", err=True)
             ctx.exit(exit_code_of(error))
 
 

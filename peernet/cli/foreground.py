@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import TextIO
 
 import gevent
 
-from peernet.cli.lines import formatter
+from peernet.cli.output import clock
 from peernet.cli.session import Session
 from peernet.cli.writer import LineWriter
 from peernet.node.events import make_event
@@ -31,7 +32,7 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
     Raises:
         PeerNetError: it cannot start.
     """
-    line_of = formatter(session.output_format)
+    line_of = session.line_of
     out = LineWriter(_descriptor(sys.__stdout__), "stdout", lambda count: line_of(make_event("dropped", count=count)))
     log = LineWriter(_descriptor(sys.__stderr__), "stderr", "{} lines of the log could not be written".format)
     try:
@@ -41,6 +42,8 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
             node.stop_asked.rawlink(lambda asked: out.hurry())  # nobody waits for an unread stdout any more
             with _signals(node):
                 node.run()
+            if session.output.for_people:
+                out.put(f"{clock(time.time())}  stopped        everybody was told goodbye")
     finally:
         tell_dropped()
         session.log_to()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, named, to_json
+from peernet.cli.output import clock, named
 from peernet.runtime.text import duration, printable, short
 
 # What is shown of one text.
@@ -14,13 +14,8 @@ MAX_TEXT = 400
 Fields = dict[str, Any]
 
 
-def formatter(style: str) -> Callable[[Fields], str]:
-    """What makes an event a line: JSON for ``json`` and ``jsonl``, and for people if the style is ``table``."""
-    return line_of if style == "table" else to_json
-
-
 def line_of(event: Fields) -> str:
-    """An event as one line."""
+    """An event as one line for people."""
     name = event["event"]
     describe = LINES.get(name)
     return f"{clock(event['time'])}  {name:13}  {describe(event) if describe else ''}".rstrip()
@@ -67,7 +62,7 @@ def _pending(event: Fields) -> str:
     peer = short(event["peer"])
     return (
         f"{peer} at {printable(event['address'])}: `peernet-node accept {peer}` or reject it "
-        f"within {event['decision_timeout']:g} s"
+        f"within {duration(event['decision_timeout'])}"
     )
 
 
@@ -92,7 +87,7 @@ def _resumed(event: Fields) -> str:
 
 
 def _dial_failed(event: Fields) -> str:
-    after = "given up" if event["retry_in"] is None else f"next attempt in {event['retry_in']:g} s"
+    after = "given up" if event["retry_in"] is None else f"next attempt in {duration(event['retry_in'])}"
     return f"{printable(event['address'])}: {printable(event['error'], MAX_TEXT)} ({after})"
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from peernet.channel.channel import PeerChannel
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 from peernet.network import PeerNetwork
 from peernet.node.ban_lists import whom_to_ban, whom_to_unban
@@ -15,6 +13,7 @@ from peernet.node.control.arguments import check_arguments
 from peernet.node.control.server import Streaming
 from peernet.node.events import EventLog, make_event
 from peernet.node.messaging import directory_of, ping, reach, say
+from peernet.node.peer_list import PeerList
 from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
 from peernet.node.trust_lists import (
     LISTS,
@@ -23,13 +22,15 @@ from peernet.node.trust_lists import (
     entries,
     entry_of,
     explanation,
-    known_row,
     unprovable,
 )
+from peernet.runtime.logs import get_logger
 from peernet.runtime.text import duration, short
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.trust.bans import Ban
 from peernet.trust.policy import IncomingPeerTrustPolicy
+
+logger = get_logger(__name__)
 
 Arguments = dict[str, Any]
 
@@ -59,6 +60,7 @@ class Requests:
         wait_until_ended: Callable[[], object],
     ) -> None:
         self._network = network
+        self._peers = PeerList(network)
         self._events = events
         self._status = status
         self._lists = lists
@@ -72,6 +74,7 @@ class Requests:
         Raises:
             PeerNetError: it cannot be done.
         """
+        logger.debug("asked for %s", command)
         method = COMMANDS.get(command)
         if method is None:
             raise ConfigurationError(
@@ -91,15 +94,11 @@ class Requests:
         return Streaming({"listening": True}, self._events.listen())
 
     def peers(self) -> list[Arguments]:
-        connected = [_channel_row(channel) for channel in self._network.active_peer_channels]
-        seen = {row["identifier"] for row in connected}
-        trusted = self._network.policy.trusted_identifiers
-        others = [known_row(known, known.identifier in trusted) for known in self._network.known_peers]
-        return connected + [row for row in others if row["identifier"] not in seen]
+        return self._peers.rows()
 
     def connect(self, peer: str, timeout: float) -> Arguments:
         channel = reach(self._network, peer, timeout)
-        return {"connected": True, **_channel_row(channel)}
+        return {"connected": True, **self._peers.channel_row(channel)}
 
     def disconnect(self, peer: str) -> Arguments:
         identifier = directory_of(self._network).identifier(peer)
@@ -123,8 +122,7 @@ class Requests:
         return ping(self._network, peer, timeout, count)
 
     def pending(self) -> list[Arguments]:
-        waiting = [attempt.peer for attempt in self._network.inbound_connecting_peers]
-        return [{"peer": peer.identifier, **peer.to_dict()} for peer in waiting]
+        return self._peers.pending()
 
     def accept(self, peer: str) -> Arguments:
         identifier = directory_of(self._network).identifier(peer)
@@ -229,22 +227,6 @@ def _keep(save: Callable[[], None]) -> None:
         save()
     except HomeError as error:
         raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
-
-
-def _channel_row(channel: PeerChannel) -> Arguments:
-    opened = channel.opened_at
-    now = time.monotonic()
-    return {
-        **channel.peer.to_dict(),
-        "connected": True,
-        "trusted": channel.trusted,
-        "dialled": channel.dialled,
-        "seconds_open": round(now - (now if opened is None else opened), 1),
-        "seconds_silent": round(now - channel.last_received, 1),
-        "queued_bytes": channel.queued_bytes,
-        "counters": dict(channel.counters),
-        "last_seen": time.time() - (now - channel.last_received),
-    }
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

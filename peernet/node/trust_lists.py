@@ -190,22 +190,3 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
     known = {peer.identifier: peer for peer in PEERS.load(home.peers_file, look_only=True)}
     peer = described_peer(text, directory_of_home(home), known.get, proven=not settings.insecure)
     return explanation(policy, peer)
-
-
-def peers_of_home(home: Home) -> list[dict[str, Any]]:
-    """The known peers of a home on which no node runs, as plain values."""
-    trusted = TRUST.load(home.trust_file, look_only=True).trusted_identifiers
-    return [known_row(peer, peer.identifier in trusted) for peer in PEERS.load(home.peers_file, look_only=True)]
-
-
-def known_row(known: KnownPeer, trusted: bool) -> dict[str, Any]:
-    """A peer that is known and not connected, as plain values."""
-    return {
-        "identifier": known.identifier,
-        "connected": False,
-        "trusted": trusted,
-        "proven": known.proven,
-        "address": known.addresses[0] if known.addresses else "",
-        "addresses": known.addresses,
-        "last_seen": known.last_seen,
-    }

@@ -18,14 +18,14 @@ from peernet.cli.base import (
     peer_argument,
     timeout_option,
 )
-from peernet.cli.lines import LINES, formatter
+from peernet.cli.lines import LINES
 from peernet.cli.session import Session, pass_session
 from peernet.errors import PacketTooBigError
 from peernet.node.control import client
 from peernet.node.failures import ControlTimeout, TimeIsUp
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.text import short
+from peernet.runtime.text import duration, short
 
 
 @click.command(cls=NodeCommand)
@@ -105,18 +105,17 @@ def listen(session: Session, /, count: int | None, timeout: float | None, **filt
     --count events came; without --count, the end of the time is no failure.
     """
     shown = 0
-    line_of = formatter(session.output.style)
     try:
         for event in client.stream(session.home, "listen", timeout):
             if not _wanted(event, **filters):
                 continue
-            click.echo(line_of(event))
+            click.echo(session.line_of(event))
             shown += 1
             if shown == count:
                 return
     except TimeIsUp:
         if count is not None:
-            raise ControlTimeout(f"only {shown} of {count} events came within {timeout} s") from None
+            raise ControlTimeout(f"only {shown} of {count} events came within {duration(timeout or 0)}") from None
 
 
 def _wanted(event: dict[str, Any], events: tuple[str, ...], kinds: tuple[str, ...], senders: tuple[str, ...]) -> bool:

@@ -6,11 +6,19 @@ from typing import Any
 
 import click
 
-from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, network_option, timeout_option
+from peernet.cli.base import (
+    NodeCommand,
+    check_addresses,
+    check_listen_addresses,
+    network_option,
+    timeout_option,
+    verbosity_options,
+)
 from peernet.cli.session import Session, pass_session
 from peernet.config import PROFILES
 from peernet.node.control import client
 from peernet.node.settings import PLACEMENTS, load_settings
+from peernet.runtime.text import duration, size
 from peernet.state.home import PATIENCE
 
 
@@ -80,7 +88,18 @@ def status(session: Session) -> None:
 
     Among them how many channels there are, what is queued, and how often what was refused.
     """
-    session.output.record(client.call(session.home, "status"))
+    output, figures = session.output, client.call(session.home, "status")
+    output.record(_for_people(figures) if output.for_people else figures)
 
+
+def _for_people(figures: dict[str, Any]) -> dict[str, Any]:
+    return figures | {
+        "uptime": duration(figures["uptime"]),
+        "queued_bytes": size(figures["queued_bytes"]),
+        "rss": size(figures["rss"]),
+    }
+
+
+run.params += verbosity_options()
 
 COMMANDS = (run, stop, status)

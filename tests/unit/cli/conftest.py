@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run a command on a home of its own."""
-    for name in [*map(variable_of, DEFAULTS), "PEERNET_HOME", "PEERNET_OUTPUT"]:
+    for name in [*map(variable_of, DEFAULTS), "PEERNET_HOME", "PEERNET_OUTPUT", "COLUMNS"]:
         monkeypatch.delenv(name, raising=False)
     handlers, level = logging.root.handlers[:], logging.root.level
 

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from peernet.cli import cli
-from peernet.cli.lines import LINES, formatter, line_of
+from peernet.cli.lines import LINES, line_of
+from peernet.cli.session import Session
 from peernet.node.events import make_event
 from peernet.trust.bans import Ban
 from tests.unit.hostile import HOSTILE, assert_harmless
@@ -65,7 +66,7 @@ def test_no_text_that_a_peer_can_choose_acts_on_a_terminal(event: dict[str, obje
     if "body" in event:
         changed["body"] = {"message": text, "name": text}
     for style in ("table", "jsonl"):
-        line = formatter(style)(changed)
+        line = Session(output_format=style).line_of(changed)
         assert_harmless(line, 2000 if style == "table" else 2_000_000)
 
 

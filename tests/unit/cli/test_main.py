@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -16,7 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from peernet._version import __version__
-from peernet.cli import cli
+from peernet.cli import cli, foreground
+from peernet.cli.output import CLOCK
+from peernet.cli.session import Session
+from peernet.node.events import make_event
 from peernet.node.failures import ExitCode
 from peernet.state.home import Home, default_folder
 from tests.unit.cli.conftest import Run
@@ -250,3 +256,36 @@ def test_a_process_whose_user_is_unknown_to_the_system_is_told_so_too() -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.ERROR
     assert done.stderr == "Error: this user has no home folder (HOME is not set); name a folder with --home\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level"),
+    [
+        ((), (), logging.WARNING),
+        (("-v",), (), logging.INFO),
+        ((), ("-v",), logging.INFO),
+        (("-v",), ("-v",), logging.DEBUG),
+        ((), ("-vv",), logging.DEBUG),
+        ((), ("-q",), logging.ERROR),
+        (("-q",), ("-qq",), logging.ERROR),
+        (("-v",), ("--quiet",), logging.WARNING),
+    ],
+)
+def test_how_much_is_logged_can_be_said_before_and_after_run(
+    run: Run, before: tuple[str, ...], after: tuple[str, ...], level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int] = []
+    monkeypatch.setattr(Home, "locked", lambda *_: levels.append(logging.root.level) or nullcontext())
+    monkeypatch.setattr(foreground, "run_in_foreground", lambda *_: None)
+    assert run(*before, "run", *after).exit_code == 0
+    assert levels == [level]
+
+
+@pytest.mark.usefixtures("run")  # which puts the log back
+def test_the_log_and_the_events_have_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session()
+    session.log_to()
+    logging.getLogger("peernet.test").warning("look at `peernet-node peers`")
+    record = capsys.readouterr().err.split("  ")[0]
+    assert time.strptime(record, CLOCK)
+    assert time.strptime(session.line_of(make_event("ready", identifier="a", addresses=[])).split("  ")[0], CLOCK)

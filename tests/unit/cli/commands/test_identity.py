@@ -21,10 +21,10 @@ def test_init_and_id_agree_and_init_keeps_what_is_there(run: Run) -> None:
     assert "mine" in Path(made["settings"]).read_text()
 
 
-def test_id_without_a_key_says_how_to_make_one(run: Run) -> None:
+def test_id_without_a_key_says_how_to_make_one(run: Run, tmp_path: Path) -> None:
     result = run("id")
     assert result.exit_code == ExitCode.ERROR
-    assert "`peernet-node init` makes one" in result.stderr
+    assert f"`peernet-node --home {tmp_path / 'home'} init` makes one" in result.stderr
     assert result.stdout == ""
 
 
