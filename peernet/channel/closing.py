@@ -96,7 +96,7 @@ class Closing:
         if self._session is None:
             self.end(reason, text)
             return
-        logger.info("= %s: %s; reconnecting", self._lifecycle.peer.identifier[:8], text)
+        logger.info("%s: %s; reconnecting", self._lifecycle.peer.identifier[:8], text)
         self._session.detach()
         self._liveness.start_again()
         self._lifecycle.lose(clock.monotonic() + self._owner.config.session_ttl)

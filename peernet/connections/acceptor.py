@@ -165,11 +165,11 @@ class Acceptor:
         transport.close()
         self._counters[rule] += 1
         self._gate.blame(_stranger(transport), rule)
-        logger.info("= %s not received: %s", endpoint(*transport.remote), rule)
+        logger.info("%s not received: %s", endpoint(*transport.remote), rule)
 
     def _note(self, transport: Transport, reason: str, text: str) -> None:
         self._counters[reason] += 1
-        logger.info("= %s not let in: %s", endpoint(*transport.remote), printable(text))
+        logger.info("%s not let in: %s", endpoint(*transport.remote), printable(text))
 
 
 def _stranger(transport: Transport, identifier: str = "") -> GenericPeer:

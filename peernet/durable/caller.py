@@ -94,7 +94,7 @@ class Caller:
                 with self._turns:
                     self._dial(peer, address)
             except PeerNetError as failure:
-                logger.info("> %s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
+                logger.info("%s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
                 error = failure
             else:
                 return None

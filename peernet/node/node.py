@@ -152,8 +152,9 @@ class Node:
         return make_event("ready", identifier=self.network.identifier, addresses=self.network.addresses)
 
     def _dial(self, address: str) -> PeerChannel:
+        logger.debug("dialling %s", address)
         return self.network.connect(address, attempts=1)
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
-        logger.info("> %s not connected: %s", address, printable(error))
+        logger.info("%s not connected: %s", address, printable(error))
         self.events.tell(make_event("dial_failed", address=address, error=str(error), retry_in=retry_in))

@@ -165,6 +165,6 @@ class Redialler:
         try:
             self._dial(PeerAddress(peer.address, peer.port, peer.identifier), self._config.connect_timeout)
         except PeerNetError as error:
-            logger.info("= %s is not back: %s", peer.identifier[:8], error)
+            logger.info("%s is not back: %s", peer.identifier[:8], error)
             return error
         return None

@@ -309,7 +309,7 @@ class Switch:
             self.events.peer_removed.fire(channel, channel.reason or Reason.CLOSED)
 
     def _on_banned(self, ban: Ban) -> None:
-        logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
+        logger.info("%s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
         channel = self.channels.channel_to(ban.who)
         if channel is not None:
             close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)

@@ -1,0 +1,19 @@
+"""The figures of a running node."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from peernet.node import status
+
+
+def test_greenlets_are_counted_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+    now = [100.0]
+    monkeypatch.setattr(status.gc, "get_objects", lambda: walks.append(1) or [gevent.getcurrent()])
+    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+    count = status.GreenletCount()
+    assert [count.latest, count.latest, len(walks)] == [1, 1, 1]
+    now[0] += status.COUNT_INTERVAL
+    assert [count.latest, len(walks)] == [1, 2]
