@@ -120,3 +120,10 @@ def record(event: Event[...]) -> Recorder:
     recorder = Recorder()
     event.add(recorder)
     return recorder
+
+
+def handle(network: PeerNetwork, kind: Any = "pure_message") -> Recorder:
+    """Have a new recorder handle a kind of packets."""
+    recorder = Recorder()
+    network.handlers[kind] = recorder
+    return recorder

@@ -21,7 +21,7 @@ from peernet.errors import (
 from peernet.v1.packet_pb2 import Packet
 from tests.integration import attackers
 from tests.integration.meetings import CHUNK, Meeting, Networks, config, fill, meet, text, undisturbed
-from tests.support import PartsOf, Recorder, known, wait_until
+from tests.support import PartsOf, Recorder, handle, known, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
@@ -227,7 +227,7 @@ def test_senders_do_not_freeze_the_node_when_the_peer_is_gone_and_a_callback_kee
 def test_a_broadcast_waits_for_nobody_and_says_who_did_not_get_it(networks: Networks) -> None:
     node = networks(policy=OPEN_TO_ALL)
     others = [networks() for _ in range(3)]
-    heard = [other.handlers.on("pure_message")(Recorder()) for other in others]
+    heard = [handle(other) for other in others]
     for other in others:
         other.connect(node.addresses[0])
     deaf = attackers.dial(node.addresses[0])
@@ -249,7 +249,7 @@ def test_a_broadcast_waits_for_nobody_and_says_who_did_not_get_it(networks: Netw
 def test_a_broadcast_may_go_to_some_channels_only(networks: Networks) -> None:
     node = networks()
     others = [networks() for _ in range(3)]
-    heard = [other.handlers.on("pure_message")(Recorder()) for other in others]
+    heard = [handle(other) for other in others]
     channels = [node.connect(other.addresses[0]) for other in others]
     assert set(node.broadcast(text("to two"), channels[:2])) == _identifiers(others[:2])
     heard[0].wait_for(1)

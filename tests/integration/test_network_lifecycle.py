@@ -19,7 +19,7 @@ from peernet.errors import (
 )
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, echo, meet, text
-from tests.support import Recorder, known, record, wait_until
+from tests.support import Recorder, handle, known, record, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 
@@ -51,7 +51,7 @@ def test_a_peer_that_is_added_can_be_talked_to_at_once(networks: Networks) -> No
     alice, bob = networks(), networks()
     bob.peer_added.add(lambda channel: channel.send(text("welcome")))
     alice.peer_added.add(lambda channel: channel.send(text("here I am")))
-    heard = {network: network.handlers.on("pure_message")(Recorder()) for network in (alice, bob)}
+    heard = {network: handle(network) for network in (alice, bob)}
     alice.connect(bob.addresses[0])
     assert heard[alice].wait_for(1)[0][1].pure_message.message == "welcome"
     assert heard[bob].wait_for(1)[0][1].pure_message.message == "here I am"
@@ -281,7 +281,7 @@ def test_a_node_needs_no_address_of_its_own_to_dial(networks: Networks) -> None:
 
 def test_five_networks_in_one_process_talk_all_with_all(networks: Networks) -> None:
     nodes = [networks() for _ in range(5)]
-    heard = {node: node.handlers.on("pure_message")(Recorder()) for node in nodes}
+    heard = {node: handle(node) for node in nodes}
     for index, node in enumerate(nodes):
         for other in nodes[:index]:
             node.connect(other.addresses[0])

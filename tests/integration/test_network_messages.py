@@ -30,7 +30,7 @@ from peernet.v1.packet_pb2 import (
     PureMessagePacket,
 )
 from tests.integration.meetings import Networks, config, echo, ipv6_works, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, handle, wait_until
 
 MIB = 1024 * 1024
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -92,7 +92,7 @@ def test_every_kind_of_packet_goes_both_ways(networks: Networks, options: dict[s
         ),
     }
     for network, channel in ((meeting.alice, meeting.to_alice), (meeting.bob, meeting.to_bob)):
-        heard = {kind: network.handlers.on(kind)(Recorder()) for kind in bodies}
+        heard = {kind: handle(network, kind) for kind in bodies}
         for body in bodies.values():
             channel.send(body)
         for kind, body in bodies.items():

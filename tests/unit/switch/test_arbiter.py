@@ -205,7 +205,8 @@ def test_nobody_is_in_the_way_of_a_stranger() -> None:
 def test_who_continues_the_session_of_an_open_channel_takes_it_over() -> None:
     court = Court()
     control = court.add()
-    assert court.arbiter.make_way(BOB, RESUMING) is control.channel
+    way: object = court.arbiter.make_way(BOB, RESUMING)
+    assert way is control.channel
     assert (control.channel.state, control.story) == (RECONNECTING, [])
 
 
@@ -255,7 +256,8 @@ def result_of(theirs: pb.HelloPacket) -> HandshakeResult:
 def test_a_connection_goes_on_with_the_channel_that_remembers_its_session() -> None:
     court = Court()
     control = court.add(state=RECONNECTING)
-    assert court.arbiter.find_resumed(result_of(RESUMING)) is control
+    resumed: object = court.arbiter.find_resumed(result_of(RESUMING))
+    assert resumed is control
 
 
 @pytest.mark.parametrize("session", ["none", "another", "no channel"])

@@ -36,7 +36,7 @@ def shown_packets() -> list[Shown]:
     packets: list[Shown] = []
     for line in SECTION.splitlines():
         if heading := re.fullmatch(r"   (alice|bob) sends (\w+)", line):
-            packets.append(Shown(*heading.groups()))
+            packets.append(Shown(heading[1], heading[2]))
         elif match := BYTES.fullmatch(line):
             packets[-1].data += bytes.fromhex(match[1])
             packets[-1].notes.append(match[2])
