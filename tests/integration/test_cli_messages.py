@@ -72,7 +72,9 @@ def test_data_is_refused_until_the_sender_is_trusted(nodes: tuple[NodeProcess, N
     assert refused["from"] == bob.identifier
     assert alice.command("trust", bob.identifier).code == 0
     assert alice.wait_for("trust_changed", 10, peer=bob.identifier)["trusted"] is True
-    assert bob.command("send", alice.identifier, "--data", str(file)).code == 0
+    # What is not shown whole is nowhere else, so it is not called delivered.
+    too_much = bob.command("send", alice.identifier, "--data", str(file))
+    assert (too_much.code, "exceeds the receiver's limit" in too_much.err) == (4, True)
     body = alice.wait_for("packet", 10, kind="data_transmission")["body"]
     assert body == {
         "format": "file",

@@ -115,10 +115,10 @@ class TestReceipts:
         pair.channel.send(text("hello")).wait(scaled(5))
         assert time.monotonic() - began < scaled(0.5)
 
-    def test_a_callback_that_raises_has_handled_its_packet(self, pairs: Callable[..., Pair]) -> None:
+    def test_a_callback_that_raises_has_not_handled_its_packet(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
         pair.bob.handlers["pure_message"] = lambda channel, packet: 1 / 0
-        assert pair.channel.send(text("hello")).wait(scaled(5))
+        assert failure_of(pair.channel.send(text("hello"))) is Reason.HANDLER_FAILED
 
     def test_refused_and_unhandled_packets_fail_and_stop_nobody(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
@@ -362,6 +362,8 @@ class TestPairs:
     def test_dialling_each_other_at_once_makes_one_channel(self, networks: Networks) -> None:
         rng = random.Random(3)
         one, other = networks(config=QUICK), networks(config=QUICK)
+        for network in (one, other):
+            network.handlers["pure_message"] = Recorder()
         for _ in range(60):
             self.meet(rng, one, other)
 
@@ -389,6 +391,8 @@ class TestPairs:
     def test_a_connection_that_comes_too_late_leaves_the_next_session_alone(self, networks: Networks) -> None:
         smaller, larger = sorted((Identity.generate(), Identity.generate()), key=lambda one: one.identifier)
         bob, alice = networks(identity=smaller, config=QUICK), networks(identity=larger, config=QUICK)
+        for network in (bob, alice):
+            network.handlers["pure_message"] = Recorder()
         with FaultProxy(bob.addresses[0], Faults(latency=0.02)) as proxy:
             first, before = alice.connect(proxy.address), bob.active_peer_channels
             assert all(receipt.wait(scaled(5)) for receipt in [first.send(text(number)) for number in range(9)])

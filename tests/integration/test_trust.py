@@ -446,12 +446,26 @@ def test_a_callback_that_is_killed_ends_its_channel_and_no_other(networks: Netwo
     bystander = networks().connect(meeting.bob.addresses[0])
 
     @meeting.bob.handlers.on("pure_message")
-    def give_up(channel: PeerChannel, packet: object) -> None:
-        raise gevent.GreenletExit
+    def be_killed(channel: PeerChannel, packet: object) -> None:
+        current = gevent.getcurrent()
+        gevent.spawn(gevent.kill, current)
+        stay()
 
     meeting.to_bob.send(text("hello"))
     assert meeting.to_bob.wait_closed(5)
     assert bystander.ping() > 0
+
+
+def test_a_callback_that_only_says_that_it_is_killed_is_a_failure_like_others(networks: Networks) -> None:
+    meeting = meet(networks)
+
+    @meeting.bob.handlers.on("pure_message")
+    def give_up(channel: PeerChannel, packet: object) -> None:
+        raise gevent.GreenletExit
+
+    meeting.to_bob.send(text("hello"))
+    assert meeting.to_bob.ping() > 0
+    assert meeting.to_alice.counters["callback_failed"] == 1
 
 
 def test_a_timeout_that_a_callback_lets_through_is_a_failure_like_others(networks: Networks) -> None:
