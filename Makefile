@@ -8,10 +8,10 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test stress fuzz lint types proto proto-check bench chaos docs dist clean
+.PHONY: help demo test stress fuzz lint types proto proto-check bench bench-instructions chaos docs dist clean
 
 help: ## List what make can do
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.test ## Run three nodes that meet, talk, refuse and trust one another
 	$(BIN)/python tools/demo
@@ -32,9 +32,10 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package and of the tools
+types: $(VENV)/.dev ## Check the types of the package, the tests, the tools, and the programs in the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+	$(BIN)/python tools/check_documents
 
 proto: ## Generate peernet/v1 from proto/
 	$(PYTHON) tools/gen_proto
@@ -46,6 +47,9 @@ proto-check: $(VENV)/.dev ## Check generated code, style and compatibility of pr
 
 bench: $(VENV)/.bench ## Measure speed and size beside other libraries
 	$(BIN)/python -m tools.bench
+
+bench-instructions: $(VENV)/.test ## Count instructions per message and hold them within limits; needs valgrind
+	$(BIN)/python -m tools.bench.instructions --enforce
 
 chaos: $(VENV)/.test ## Kill, stop and cut peers, and measure what that does
 	$(BIN)/python -m tools.chaos

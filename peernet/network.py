@@ -84,7 +84,7 @@ class PeerNetwork:
         config: NetworkConfig | None = None,
         *,
         network_policy: PeerNetworkTrustPolicy | None = None,
-        handlers: PacketHandleProtocol | None = None,
+        handlers: PacketHandleProtocol[PeerChannel] | None = None,
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
         backend: Backend | None = None,
@@ -97,7 +97,7 @@ class PeerNetwork:
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
         self.config = config or NetworkConfig()
-        self.handlers = PacketHandleProtocol() if handlers is None else handlers
+        self.handlers: PacketHandleProtocol[PeerChannel] = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
         parts = self._parts = Assembly(
             self.identity,

@@ -91,6 +91,3 @@ _NUMBERS = dict(pb.DisconnectReason.items())
 _BY_NUMBER: dict[int, Reason] = {reason.number: reason for reason in reversed(Reason)}
 _REFUSALS = dict(pb.RefusalReason.items())
 _BY_REFUSAL: dict[int, Reason] = {reason.refusal_number: reason for reason in Reason if reason.refusal_number}
-
-CONNECTION_ONLY = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.DUPLICATE})
-"""Reasons that end a connection and not the session over it."""

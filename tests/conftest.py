@@ -34,7 +34,7 @@ SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
 PATIENCE = 90.0  # with a test that waits. Seconds, scaled
 REAL_LOOP = gevent.get_hub().loop  # some tests have another one, with a clock of its own
 
-_started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+_started: weakref.WeakSet[gevent.Greenlet[..., Any]] = weakref.WeakSet()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -36,6 +36,15 @@ def to_json(kind: str, packet: pb.Packet) -> dict[str, Any]:
     return describe(packet) if describe else {}
 
 
+def is_shown_whole(packet: pb.Packet) -> bool:
+    """Whether :func:`to_json` leaves nothing out that its reader cannot do without."""
+    return (
+        len(packet.data_transmission.data) <= MAX_SHOWN_DATA
+        and len(packet.collection_share.peers) <= MAX_SHOWN_PEERS
+        and all(len(entry.addresses) <= MAX_SHOWN_ADDRESSES for entry in packet.collection_share.peers)
+    )
+
+
 def from_json(message: dict[str, Any]) -> pb.PureMessagePacket | pb.DataTransmissionPacket:
     """The body that a JSON object describes.
 

@@ -75,7 +75,18 @@ class NodeFailure(PeerNetError):
 
 
 # Reasons of a closed channel that mean "no" rather than "broken".
-REFUSALS = frozenset({"blocked", "not_allowed", "rejected", "decision_timeout", "not_permitted", "unhandled"})
+REFUSALS = frozenset(
+    {
+        "blocked",
+        "not_allowed",
+        "rejected",
+        "decision_timeout",
+        "not_permitted",
+        "unhandled",
+        "too_big",
+        "handler_failed",
+    }
+)
 
 CODES: dict[type[PeerNetError], ExitCode] = {
     NotRunningError: ExitCode.NOT_RUNNING,

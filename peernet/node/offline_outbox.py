@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from peernet.durable.outbox import describe, new_packet
+from peernet.durable.outbox import new_packet
 from peernet.durable.quota import store_checked
-from peernet.durable.store import DurableStore
+from peernet.durable.store import DurableStore, describe
 from peernet.node import bodies
 from peernet.node.directory import Directory
 from peernet.node.once import momentary_network

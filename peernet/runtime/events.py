@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from peernet.runtime.callables import check_callable
 from peernet.runtime.greenlets import is_addressed_here, raise_in_main
@@ -11,8 +11,14 @@ from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 
-# What the listeners of an event are called with, all of it positional; what one of them returns.
-Parameters = ParamSpec("Parameters")
+# What the listeners of an event are called with, all of it positional. Only type checkers need the default, which
+# lets programs write Event without it, and which `typing` has from Python 3.13 on.
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec as ParamSpecWithDefault
+
+    Parameters = ParamSpecWithDefault("Parameters", default=...)
+else:
+    Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from peernet.node.failures import ExitCode
 from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
+from tests.support import known
 from tools.node_process import NodeProcess, command
 
 STRANGER = "203.0.113.7"
@@ -19,9 +21,9 @@ def farewell(node: NodeProcess, credentials: attackers.Credentials) -> str | Non
     attacker = attackers.dial(node.address, credentials=credentials)
     try:
         attacker.send_hello()
-        answer = attacker.receive()
+        answer = known(attacker.receive())
         assert answer is not None
-        return None if answer.HasField("hello") else attackers.pb.DisconnectReason.Name(answer.disconnect.reason)
+        return None if answer.HasField("hello") else pb.DisconnectReason.Name(answer.disconnect.reason)
     finally:
         attacker.leave()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from peernet.errors import (
 )
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
 from tests.integration.meetings import Networks, config, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, wait_until
 
 SOMEBODY = "s" * 52
 TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -204,9 +203,9 @@ def test_no_more_than_the_window_is_under_way(pair: Pair) -> None:
     pair.bring_bob(callback=wait)
     pair.got.wait_for(1)
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 8)
+    wait_until(lambda: known(channel.session).sent == 8)
     gevent.sleep(0.05)
-    assert channel.session.sent == 8
+    assert known(channel.session).sent == 8
     go.set()
     pair.got.wait_for(30)
     pair.is_empty()
@@ -330,7 +329,7 @@ def test_what_is_dropped_under_way_leaves_no_trace(pair: Pair) -> None:
     pair.bring_bob(callback=lambda channel, packet: go.wait())
     receipt = pair.send("hello")
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 1)
+    wait_until(lambda: known(channel.session).sent == 1)
     assert pair.alice.durable_outbox is not None
     pair.alice.durable_outbox.drop([pair.bob.identifier])
     assert receipt.reason is Reason.DROPPED
@@ -444,7 +443,7 @@ def test_send_without_durability_goes_through_the_open_channel(pair: Pair) -> No
 
 
 @pytest.fixture
-def answers(pair: Pair) -> Iterator[list[object]]:
+def answers(pair: Pair) -> list[object]:
     """What a callback of Alice gets that sends a durable packet back and waits for it."""
     answers: list[object] = []
 

@@ -53,7 +53,7 @@ def test_a_whole_session_at_the_level_debug_logs_no_key(
 ) -> None:
     with caplog.at_level(logging.DEBUG, ""):
         meeting = meet(networks)
-        meeting.bob.handlers["pure_message"] = lambda channel, packet: {}[meeting.bob.identity]
+        meeting.bob.handlers["pure_message"] = lambda channel, packet: dict[object, object]()[meeting.bob.identity]
         meeting.to_bob.send(text("hello")).wait(5)
         parts_of(meeting.to_bob).control.detach("a test cuts it")
         wait_until(lambda: meeting.bob.counters["resumed"])

@@ -196,7 +196,7 @@ class TestReceipts:
         pair = pairs(config=replace(QUICK, close_timeout=0.1))
         pair.proxy.freeze()
         receipt = pair.channel.send(text("hello"))
-        pair.alice.policy = IncomingPeerTrustPolicy(blocked_identifiers=[pair.bob.identifier])
+        pair.alice.policy = IncomingPeerTrustPolicy(blocked_identifiers=frozenset({pair.bob.identifier}))
         assert failure_of(receipt) is Reason.BLOCKED
 
     def test_a_broadcast_tells_what_becomes_of_it(self, pairs: Callable[..., Pair]) -> None:
@@ -445,7 +445,7 @@ class TestRedialling:
         pair.wait_lost()
         receipt = pair.channel.send(text("lost"))
         pair.back.close()
-        pair.bob.policy = IncomingPeerTrustPolicy(blocked_identifiers=[pair.alice.identifier])
+        pair.bob.policy = IncomingPeerTrustPolicy(blocked_identifiers=frozenset({pair.alice.identifier}))
         pair.proxy.refuses = False
         assert failure_of(receipt) is Reason.BLOCKED
 

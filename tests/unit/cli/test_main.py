@@ -275,7 +275,12 @@ def test_how_much_is_logged_can_be_said_before_and_after_run(
     run: Run, before: tuple[str, ...], after: tuple[str, ...], level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels: list[int] = []
-    monkeypatch.setattr(Home, "locked", lambda *_: levels.append(logging.root.level) or nullcontext())
+
+    def locked(home: Home, patience: float = 0.0) -> nullcontext[None]:
+        levels.append(logging.root.level)
+        return nullcontext()
+
+    monkeypatch.setattr(Home, "locked", locked)
     monkeypatch.setattr(foreground, "run_in_foreground", lambda *_: None)
     assert run(*before, "run", *after).exit_code == 0
     assert levels == [level]

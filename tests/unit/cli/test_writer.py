@@ -178,7 +178,7 @@ class Disk:
         self.room = room
         self.written = b""
         self.attempts = 0
-        monkeypatch.setattr(writer_module.os, "write", self.write)
+        monkeypatch.setattr(os, "write", self.write)
         monkeypatch.setattr(writer_module, "FAILURE_PAUSE", 0.01)
 
     def write(self, descriptor: int, data: memoryview) -> int:
@@ -234,7 +234,7 @@ def test_only_a_reader_that_has_gone_for_good_ends_the_attempts(monkeypatch: pyt
         attempts.append(descriptor)
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(writer_module.os, "write", fail)
+    monkeypatch.setattr(os, "write", fail)
     lines = make_writer(7)
     lines.put("hello?")
     wait_until(lambda: lines.broken, 5, "it to be noticed")

@@ -17,6 +17,7 @@ from peernet.connections.acceptor import Acceptor
 from peernet.errors import TransportError
 from peernet.peers.peer import GenericPeer
 from peernet.runtime import rng
+from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport
 from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from tests.support import wait_until
@@ -32,7 +33,7 @@ class Door:
         self.counters: Counter[str] = Counter()
         self.policy = IncomingPeerTrustPolicy()
         self.begun = 0
-        self.shake_hands: Callable[[TcpTransport], Any] = self._wait_for_the_end
+        self.shake_hands: Callable[[Transport], Any] = self._wait_for_the_end
         self.acceptor = Acceptor(
             NetworkConfig(**limits),
             self,  # type: ignore[arg-type]  # handshakes that are never done ask nothing else
@@ -48,7 +49,7 @@ class Door:
     def blame(self, peer: GenericPeer, reason: str) -> None:
         """Nobody is banned here."""
 
-    def _wait_for_the_end(self, tcp: TcpTransport) -> Any:
+    def _wait_for_the_end(self, tcp: Transport) -> Any:
         self.begun += 1
         while tcp.recv():
             continue

@@ -25,7 +25,11 @@ def test_a_message() -> None:
 
 
 def test_small_data_is_shown_and_big_data_described() -> None:
-    small = pb.Packet(data_transmission=pb.DataTransmissionPacket(data=b"x" * MAX_SHOWN_DATA, name="n" * 999, format=1))
+    small = pb.Packet(
+        data_transmission=pb.DataTransmissionPacket(
+            data=b"x" * MAX_SHOWN_DATA, name="n" * 999, format=pb.DATA_PAYLOAD_FORMAT_FILE
+        )
+    )
     body = bodies.to_json("data_transmission", small)
     assert base64.b64decode(body["data"]) == b"x" * MAX_SHOWN_DATA
     assert (body["format"], len(body["name"])) == ("file", 255)

@@ -33,7 +33,7 @@ def home(tmp_path: Path) -> Home:
 def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Start a server in this process; the client, which uses plain sockets, is made cooperative."""
     monkeypatch.setattr(socket, "socket", gevent.socket.socket)
-    monkeypatch.setattr(control.time, "sleep", gevent.sleep)
+    monkeypatch.setattr(time, "sleep", gevent.sleep)
     servers = []
 
     def start(answer: Callable[[str, dict[str, Any]], Any]) -> None:
@@ -94,7 +94,7 @@ def test_more_clients_than_it_serves_are_told_that_it_is_busy(
 
 def answers(home: Home) -> bool:
     try:
-        return control.call(home, "x") == "fine"
+        return bool(control.call(home, "x") == "fine")
     except NodeFailure:
         return False
 

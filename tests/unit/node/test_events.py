@@ -71,7 +71,12 @@ def test_an_event_larger_than_the_queue_is_still_told() -> None:
 
 def test_an_event_is_encoded_once_for_all_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[object] = []
-    monkeypatch.setattr(events, "encode", lambda event: encoded.append(event) or b"line")
+
+    def encode(event: object) -> bytes:
+        encoded.append(event)
+        return b"line"
+
+    monkeypatch.setattr(events, "encode", encode)
     network = PeerNetwork(identity=Identity.generate())
     log = events.EventLog(network, lambda event: None, lambda: None)
     log.begin(make_event("ready"))

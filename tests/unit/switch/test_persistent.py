@@ -110,14 +110,18 @@ def test_a_channel_that_was_healthy_makes_them_short_again(monkeypatch: pytest.M
 
 
 def test_a_failure_that_took_its_time_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, failures = [0.0], []
+    now, failures = [0.0], list[int]()
+
+    def backoff(config: NetworkConfig, count: int, asked: float = 0.0) -> float:
+        failures.append(count)
+        return 0.0
 
     def connect(address: str) -> Any:
         now[0] += CONFIG.healthy_after + 1
         raise ConnectError("nobody answers")
 
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr(persistent, "backoff", lambda config, count, asked=0.0: failures.append(count) or 0.0)
+    monkeypatch.setattr(persistent, "backoff", backoff)
     kept = PersistentPeers(CONFIG, connect, lambda *told: None)
     kept.keep("127.0.0.1:1")
     wait_until(lambda: len(failures) >= 3)

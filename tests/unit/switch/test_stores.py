@@ -85,8 +85,7 @@ def test_a_damaged_file_is_set_aside_with_a_warning(
 PEER = {"identifier": SOMEBODY, "proven": True, "addresses": ["[::1]:7400"], "last_seen": 0}
 
 BAN = {"who": SOMEBODY, "reason": "", "score": 0, "since": 0, "expires": 1, "manual": False}
-
-NO_TIMES = ["x", None, [], 10**400, float("nan"), float("inf")]
+NO_TIMES: list[object] = ["x", None, [], 10**400, float("nan"), float("inf")]
 
 
 @pytest.mark.parametrize(

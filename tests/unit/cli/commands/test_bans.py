@@ -18,7 +18,7 @@ SOMEBODY = "s" * 52
 
 def keep_bans(home: Path, *bans: Ban) -> None:
     home.mkdir(mode=0o700)
-    BANS.save(home / "bans.json", bans)
+    BANS.save(home / "bans.json", list(bans))
 
 
 def test_bans_that_are_kept_are_listed_and_lifted(run: Run, tmp_path: Path) -> None:
