@@ -11,6 +11,7 @@ from gevent.pool import Group
 from peernet.config import NetworkConfig
 from peernet.connections.gate import Gate, Runnable
 from peernet.connections.handshake import HandshakeResult
+from peernet.connections.knocks import Knocks
 from peernet.connections.refusal import Refusal
 from peernet.connections.slots import GAVE_WAY, HandshakeSlots, Slot
 from peernet.errors import (
@@ -31,6 +32,10 @@ from peernet.runtime.text import printable
 from peernet.transport.base import Transport
 
 logger = get_logger(__name__)
+
+
+# Reasons and rules by which somebody was not wanted, rather than not able to get in.
+DECIDED = frozenset({Reason.BLOCKED, Reason.NOT_ALLOWED, Reason.BANNED, "blocked_networks", "allowed_networks"})
 
 
 class Acceptor:
@@ -64,6 +69,7 @@ class Acceptor:
         self._shake_hands = shake_hands
         self._counters = counters
         self.slots = HandshakeSlots(config)
+        self._knocks = Knocks()
         self.strangers: dict[Slot, Transport] = {}
         self.greenlets = Group()
 
@@ -150,7 +156,7 @@ class Acceptor:
         return result
 
     def _reject(self, transport: Transport, reason: str, text: str, culprit: str = "") -> None:
-        self._note(transport, reason, text)
+        self._note(transport, reason, text, culprit)
         self._gate.blame(_stranger(transport, culprit), reason)
 
     def _give_up(self, slot: Slot, transport: Transport, error: PeerNetError, *, blame: bool) -> None:
@@ -165,11 +171,20 @@ class Acceptor:
         transport.close()
         self._counters[rule] += 1
         self._gate.blame(_stranger(transport), rule)
-        logger.info("%s not received: %s", endpoint(*transport.remote), rule)
+        self._tell(transport.remote[0], rule, f"{endpoint(*transport.remote)} not received: {rule}")
 
-    def _note(self, transport: Transport, reason: str, text: str) -> None:
+    def _note(self, transport: Transport, reason: str, text: str, culprit: str = "") -> None:
         self._counters[reason] += 1
-        logger.info("%s not let in: %s", endpoint(*transport.remote), printable(text))
+        who = f"{culprit} at {endpoint(*transport.remote)}" if culprit else endpoint(*transport.remote)
+        self._tell(culprit or transport.remote[0], reason, f"{who} not let in: {printable(text)}")
+
+    def _tell(self, who: str, reason: str, text: str) -> None:
+        """Log it; now and then so that it is seen, if somebody has decided that this one is not wanted."""
+        knocks = self._knocks.note(who, clock.monotonic()) if reason in DECIDED else None
+        if knocks is None:
+            logger.info("%s", text)
+        else:
+            logger.warning("%s%s", text, f" ({knocks} times)" if knocks > 1 else "")
 
 
 def _stranger(transport: Transport, identifier: str = "") -> GenericPeer:

@@ -207,7 +207,7 @@ class Switch:
         finally:
             _release(introduced)
         self.counters[attempt.reason] += 1
-        attempt.control.dismiss(attempt.reason, attempt.message)
+        attempt.control.dismiss(attempt.reason, attempt.message, attempt.retry_after)
         return None
 
     def take_dialled(self, introduced: HandshakeResult) -> PeerChannel:

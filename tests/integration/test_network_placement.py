@@ -19,6 +19,7 @@ from peernet import (
     Reason,
 )
 from peernet.errors import ConfigurationError, LocalProtocolError
+from peernet.switch.pending import REJECTED_RETRY_AFTER
 from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
 from tests.integration.attackers import Attacker
@@ -60,6 +61,7 @@ def test_event_based_a_listener_can_reject_and_the_dialler_learns_why(networks: 
     channel = alice.connect(bob.addresses[0])
     assert channel.wait_closed(5)
     assert (channel.reason, channel.reason_text) == (Reason.REJECTED, "members only")
+    assert channel.retry_after == REJECTED_RETRY_AFTER
     assert removed.wait_for(1)[0][1] is Reason.REJECTED
     assert not added
     assert bob.counters["rejected"] == 1
@@ -130,6 +132,7 @@ def test_queue_based_a_rejected_peer_learns_why(networks: Networks) -> None:
     bob.inbound_connecting_peers.reject(alice.identifier, "not you")
     assert channel.wait_closed(5)
     assert (channel.reason, channel.reason_text, channel.ended_by_peer) == (Reason.REJECTED, "not you", True)
+    assert channel.retry_after == REJECTED_RETRY_AFTER
     assert len(bob.inbound_connecting_peers) == 0
     assert not added
     assert not removed

@@ -157,3 +157,15 @@ def test_who_is_not_wanted_any_more_or_does_not_want_us_is_let_go(
     gevent.sleep(0)
     channels.kept.stop()
     assert channels.failures == []
+
+
+@pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.DECISION_TIMEOUT])
+def test_nor_to_have_been_held_for_long_before_it_was_not_let_in(
+    reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = Channels(
+        monkeypatch, seconds_connected=CONFIG.healthy_after, reason=reason, ended_by_peer=True, retry_after=5.0
+    )
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
+    assert channels.asked[:3] == [5.0, 5.0, 5.0]
