@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,17 +23,20 @@ OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
 def descriptor_for(guest: Attacker) -> int:
     """The number of the node's end of a connection."""
-    (number,) = (int(name) for name in os.listdir("/proc/self/fd") if peer_of(int(name)) == guest.sock.getsockname())
-    return number
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    (found,) = (number for number in numbers if peer_of(number) == guest.sock.getsockname())
+    return found
 
 
 def peer_of(number: int) -> object:
     """Who is at the other end of a descriptor; ``None`` if it is no connection."""
     try:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None
         with socket.socket(fileno=os.dup(number)) as sock:
             return sock.getpeername()
     except OSError:
-        return None
+        return None  # it is closed, or not connected
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def _megabytes(result: Result) -> float:
 
 
 def _cpu(result: Result) -> float:
-    return result["listen_cpu_us"] + result["dial_cpu_us"]
+    return float(result["listen_cpu_us"] + result["dial_cpu_us"])
 
 
 # User and system, of all threads of each process, per message or round trip.
