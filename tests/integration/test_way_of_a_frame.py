@@ -54,7 +54,6 @@ class Trace:
         if room == "transport" and frame.f_code.co_name in READS:
             self.calls = []  # the way of the next frame begins here
         self.calls.append((frame.f_code.co_name, room, room_of(frame.f_back)))
-        )
 
     @property
     def rooms(self) -> list[str]:
