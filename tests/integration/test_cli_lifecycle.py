@@ -367,7 +367,7 @@ def test_events_are_written_into_no_file_that_took_the_place_of_stdout(tmp_path:
     numbers = "".join(map(str, closed))
     arguments = [sys.executable, "-c", closing, numbers, *COMMAND, "--home", str(home), "run"]
     with ended(subprocess.Popen(arguments, stderr=subprocess.PIPE, env=clean_environment())) as node:
-        wait_until(lambda: command(home, "status").code == 0, 10, "the node to run")
+        wait_until(lambda: command(home, "status").code == 0, 30, "the node to run")
         address = command(home, "status", "-o", "json").json["addresses"][0]
         assert command(tmp_path / "bob", "send", address, "words of a stranger").code == 0
         assert (home / "lock").read_bytes() == str(node.pid).encode()
