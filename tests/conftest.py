@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import traceback
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -107,6 +108,20 @@ def assembly_of(monkeypatch: pytest.MonkeyPatch) -> AssemblyOf:
 
     monkeypatch.setattr(network, "Assembly", assemble)
     return lambda node: made[node.services]
+
+
+@pytest.fixture
+def databases(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Every database that is opened from now on. Put it before the fixture that opens one."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    return opened
 
 
 @pytest.fixture

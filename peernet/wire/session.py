@@ -85,6 +85,7 @@ class Session:
         duplicates: how many of the packets that arrive next were received before.
         told: highest number that was acknowledged to the peer.
         refused: refusals that are not told yet.
+        told_refusals: those that were told last, in case they got lost; at most :data:`MAX_TOLD_REFUSALS`.
         state: see :class:`SessionState`.
 
     Only the methods here write the numbers, with one exception, because a packet of the most common sort is to
@@ -94,7 +95,6 @@ class Session:
 
     __slots__ = (
         "_contents",
-        "_told_refusals",
         "acknowledged",
         "allowed_bytes",
         "duplicates",
@@ -111,6 +111,7 @@ class Session:
         "session_id",
         "state",
         "told",
+        "told_refusals",
     )
 
     def __init__(self, session_id: int, *, max_packets: int, max_bytes: int) -> None:
@@ -126,7 +127,7 @@ class Session:
         self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
         self.received = self.handled = self.told = self.duplicates = 0
         self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
-        self._told_refusals: deque[Refused] | None = None
+        self.told_refusals: deque[Refused] | None = None
 
     # Connections.
 
@@ -177,8 +178,8 @@ class Session:
         self._move("attach")
         self.duplicates = self.received - ours.last_sequence_received
         self.told = acknowledged
-        lost = [refusal for refusal in self._told_refusals or () if refusal[0] > acknowledged]
-        self._told_refusals = None
+        lost = [refusal for refusal in self.told_refusals or () if refusal[0] > acknowledged]
+        self.told_refusals = None
         if lost:
             self.refused = [*lost, *self.refused]
         again = enumerate(self.kept[received - self.acknowledged :], received + 1)
@@ -302,8 +303,8 @@ class Session:
         refused = list(self.refused[:REFUSALS_PER_PACKET])
         self.refused = list(self.refused[REFUSALS_PER_PACKET:]) or ()
         if refused:
-            self._told_refusals = self._told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
-            self._told_refusals.extend(refused)
+            self.told_refusals = self.told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
+            self.told_refusals.extend(refused)
         return (0 if self.refused else self.take_acknowledgement()), refused
 
     def _move(self, event: str) -> None:

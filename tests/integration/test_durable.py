@@ -86,7 +86,7 @@ class Pair:
         outbox = self.alice.durable_outbox
         assert outbox is not None
         wait_until(lambda: (outbox.packets, outbox.bytes, outbox.peers) == (0, 0, []))
-        wait_until(lambda: not outbox._receipts and not outbox._deliveries, what="nothing to be kept in mind")
+        wait_until(lambda: outbox.idle, what="nothing to be kept in mind")
 
 
 @pytest.fixture
@@ -398,18 +398,18 @@ def test_a_network_whose_file_cannot_be_used_is_not_started(tmp_path: Path) -> N
     assert network.addresses == []
 
 
-def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(pair: Pair) -> None:
-    def limit_pages(store: Any, more: int) -> None:
-        (pages,) = store._database.execute("PRAGMA page_count").fetchone()
-        store._database.execute(f"PRAGMA max_page_count = {pages + more}")
+def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(
+    databases: list[sqlite3.Connection], pair: Pair
+) -> None:
+    def limit_pages(more: int) -> None:
+        (pages,) = databases[-1].execute("PRAGMA page_count").fetchone()
+        databases[-1].execute(f"PRAGMA max_page_count = {pages + more}")
 
-    outbox = pair.alice.durable_outbox
-    assert outbox is not None
-    outbox._run(lambda store: limit_pages(store, 2))
+    limit_pages(2)
     with pytest.raises(StorageError, match="full"):
         pair.send("x" * 100_000)
     assert pair.stored == 0
-    outbox._run(lambda store: limit_pages(store, 1000))
+    limit_pages(1000)
     pair.send("x" * 100_000)
     assert pair.stored == 1
 
