@@ -3,10 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCRIPTS := $(shell grep -lrs '^\#!/usr/bin/env python3' tools)
 FULLY_COVERED := peernet/wire/*,peernet/trust/*policy.py,peernet/peers/ip_networks.py,peernet/channel/handlers.py
+COVERED := 95
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test fuzz lint types proto proto-check bench bench-instructions chaos docs dist clean
+.PHONY: help demo test stress fuzz lint types proto proto-check bench bench-instructions chaos docs dist clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
@@ -14,9 +16,13 @@ help: ## List what make can do
 demo: $(VENV)/.test ## Run three nodes that meet, talk, refuse and trust one another
 	$(BIN)/python tools/demo
 
-test: $(VENV)/.test ## Run every test, then require full branch coverage where decisions are made
-	$(BIN)/coverage run -m pytest
+test: $(VENV)/.test ## Run the tests, then require branch coverage: full where decisions are made, COVERED percent in all
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not stress' --cov --cov-report=
 	$(BIN)/coverage report --include='$(FULLY_COVERED)' --fail-under=100
+	$(BIN)/coverage report --fail-under=$(COVERED)
+
+stress: $(VENV)/.test ## Run the tests that measure attacked and loaded nodes, which need the machine for themselves
+	$(BIN)/pytest -m stress
 
 fuzz: $(VENV)/.fuzz ## Feed the wire code and a node with what no honest peer sends, for FUZZ_SECONDS
 	$(BIN)/python tools/fuzz
@@ -26,9 +32,10 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package and of the tools
+types: $(VENV)/.dev ## Check the types of the package, the tests, the tools, and the programs in the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+	$(BIN)/python tools/check_documents
 
 proto: ## Generate peernet/v1 from proto/
 	$(PYTHON) tools/gen_proto

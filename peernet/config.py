@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,10 @@ MIB = 1024 * KIB
 
 # A sender keeps no more packets unacknowledged, because a receiver remembers no more refusals (docs/protocol.rst).
 MAX_UNACKNOWLEDGED = 8192
+# The longest network name, so that a hello fits into the smallest frame. Bytes.
+MAX_NETWORK_NAME = 255
+# What a message shows of a value that is wrong. Characters.
+MAX_SHOWN = 60
 
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
@@ -141,7 +144,7 @@ class NetworkConfig:
 
     # Callbacks that block. As many as gevent itself keeps for names and files.
     callback_threads: int = _limit(10, "threads", "other callbacks with threadpool=True wait", least=1, most=1000)
-    # Nobody who writes texts needs so many; a flooder costs a twentieth of a core.
+    # Nobody who writes texts needs so many; a flooder costs a twentieth of a core. Each KiB counts as a frame more.
     untrusted_frame_rate: float = _limit(
         2000.0, "frames a second from an untrusted peer; 0 for no limit", "reading waits: throttled", least=0
     )
@@ -155,7 +158,7 @@ class NetworkConfig:
     )
     backoff_cap: float = _limit(60.0, "seconds", "longest wait between two attempts", least=0.01)
     redial_interval: float = _limit(1.0, "seconds", "a lost peer is dialled no more often", least=0.01)
-    max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1)
+    max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1, most=MIB)
     healthy_after: float = _limit(60.0, "seconds", "earlier failures to redial are forgotten", least=0)
     duplicate_patience: float = _limit(2.0, "seconds", "a silent connection gives way to a new one", least=0.05)
 
@@ -191,6 +194,12 @@ class NetworkConfig:
         if self.buffer_budget < self.max_frame:
             raise ConfigurationError("buffer_budget must hold a frame of max_frame bytes")
 
+    @property
+    def tick_interval(self) -> float:
+        """Seconds between two looks at every channel: each timeout is noticed within a quarter of it, or a second."""
+        shortest = min(self.heartbeat_interval, self.dead_after, self.write_timeout, self.session_ttl or 4.0)
+        return min(1.0, shortest / 4)
+
     @classmethod
     def from_mapping(cls, values: dict[str, Any], profile: str = "default") -> NetworkConfig:
         """A configuration from a mapping such as a TOML table.
@@ -215,6 +224,21 @@ class NetworkConfig:
             ConfigurationError: an unknown name or an impossible value.
         """
         return cls.from_mapping(changes, name)
+
+
+def check_network_name(name: object) -> None:
+    """
+    Raises:
+        ConfigurationError: this cannot be the name of a network.
+    """
+    try:
+        size = len(name.encode()) if isinstance(name, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= MAX_NETWORK_NAME:
+        raise ConfigurationError(
+            f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {brief(name)}"
+        )
 
 
 def find_mistakes(values: dict[str, Any], profile: str = "default") -> list[str]:
@@ -264,21 +288,30 @@ def limits(config: NetworkConfig) -> list[Limit]:
     ]
 
 
+def brief(value: object) -> str:
+    """A value as it is written, cut to what fits into a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a number with thousands of digits
+        return "such a long number"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
 def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
-            raise ConfigurationError(f"{field.name} must be true or false, not {value!r}")
+            raise ConfigurationError(f"{field.name} must be true or false, not {brief(value)}")
         return
     wanted = (int,) if isinstance(field.default, int) else (int, float)
     if not isinstance(value, wanted) or isinstance(value, bool):
         kind = "a whole number" if wanted == (int,) else "a number"
-        raise ConfigurationError(f"{field.name} must be {kind} of {field.metadata['unit']}, not {value!r}")
+        raise ConfigurationError(f"{field.name} must be {kind} of {field.metadata['unit']}, not {brief(value)}")
     least, most, unit = field.metadata["least"], field.metadata["most"], field.metadata["unit"]
     if not value >= least:  # also refuses NaN
-        raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {value!r}")
+        raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {brief(value)}")
     if value > most:
         bound = f"at most {most:.0f} {unit}" if most < sys.float_info.max else f"a finite number of {unit}"
-        raise ConfigurationError(f"{field.name} must be {bound}, not {reprlib.repr(value)}")
+        raise ConfigurationError(f"{field.name} must be {bound}, not {brief(value)}")
 
 
 def _check_order(config: NetworkConfig, *names: str) -> None:

@@ -33,7 +33,8 @@
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
         ├── WrongThreadError          a native thread other than the network's
-        └── DeliveryFailed            a packet was not delivered, and why
+        ├── DeliveryFailed            a packet was not delivered, and why
+        └── PacketRefusedError        raised by a callback that does not want a packet
 
 ``Local`` and ``Remote`` say whose fault it was. Every message is a sentence that
 says what to do.
@@ -41,14 +42,22 @@ says what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peernet.reasons import Reason
 
 
 class PeerNetError(Exception):
-    """Base of every error that peernet raises."""
+    """Base of every error that peernet raises.
+
+    It can be copied, and sent to another process: what comes out has the same type, arguments and attributes.
+    Its cause stays behind, as with every exception of Python.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with ``args``, of which a class with attributes of its own takes more.
+        return _rebuilt, (type(self), self.args, vars(self))
 
 
 class ConfigurationError(PeerNetError, ValueError):
@@ -214,3 +223,23 @@ class DeliveryFailed(ChannelError):
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class PacketRefusedError(ChannelError):
+    """Raise it in a callback to refuse the packet: its sender is told ``reason``, and nothing is logged.
+
+    Any other exception that a callback lets escape tells the sender ``Reason.HANDLER_FAILED``.
+
+    Attributes:
+        reason: ``Reason.UNHANDLED``, ``TOO_BIG``, ``NOT_PERMITTED`` or ``HANDLER_FAILED``.
+    """
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _rebuilt(kind: type[PeerNetError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PeerNetError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error

@@ -1,4 +1,4 @@
-"""PeerNetwork: one node. It owns everything else, and starts and stops it in order."""
+"""PeerNetwork: one node, as programs see it. What it does is done by its parts."""
 
 from __future__ import annotations
 
@@ -9,43 +9,28 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gevent
-from gevent.event import Event as Flag
-from gevent.lock import BoundedSemaphore
 from google.protobuf.message import Message
 
 from peernet._version import __version__
+from peernet.assembly import Assembly
 from peernet.channel.broadcast import Outcome, broadcast
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.channel.receipts import Receipt
-from peernet.config import NetworkConfig
-from peernet.connections.acceptor import Acceptor
-from peernet.connections.dialler import Dialler
-from peernet.connections.handshaker import Handshaker, check_network_name
-from peernet.environment import require_fast_protobuf
-from peernet.errors import ConfigurationError, ConnectError, PeerNetError
+from peernet.config import NetworkConfig, check_network_name
+from peernet.errors import ConfigurationError, ConnectError
 from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeers
 from peernet.peers.identity import Identity
 from peernet.reasons import Reason
-from peernet.runtime.deadline import Deadline
-from peernet.runtime.greenlets import spawn
-from peernet.runtime.routines import NetworkRoutines
-from peernet.runtime.threads import HomeThread
-from peernet.switch.connector import Connector
 from peernet.switch.pending import InboundConnectingPeersQueue
-from peernet.switch.redialler import Redialler
-from peernet.switch.shutdown import AFTER_GOODBYE, take_leave
-from peernet.switch.switch import Switch
-from peernet.switch.ticker import Ticker
-from peernet.transport.backend import Backend, Listening, TcpBackend
+from peernet.transport.backend import Backend
 from peernet.trust.bans import Bans
 from peernet.trust.identifier_policy import IdentifierOrigin, PeerNetworkTrustPolicy
 from peernet.trust.policy import IncomingPeerTrustPolicy
 from peernet.wire.packets import encode_body
 
 if TYPE_CHECKING:
-    from peernet.durable.outbox import DurableOutbox
     from peernet.durable.receipt import DurableReceipt
 
 
@@ -68,6 +53,8 @@ class PeerNetwork:
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
         routines: jobs that run while the network runs.
+        services: what starts and stops with the network; :meth:`services.add() <peernet.runtime.services.Services.add>`
+            takes more.
         durable_outbox: packets that wait in a file for peers that are away; ``None`` without a file.
         incoming_peer_connection_attempt: event, ``listener(attempt)``: a peer asks to be let in.
         peer_pending: event, ``listener(attempt)``: a peer is held until somebody decides.
@@ -97,7 +84,7 @@ class PeerNetwork:
         config: NetworkConfig | None = None,
         *,
         network_policy: PeerNetworkTrustPolicy | None = None,
-        handlers: PacketHandleProtocol | None = None,
+        handlers: PacketHandleProtocol[PeerChannel] | None = None,
         insecure: bool = False,
         agent: str = f"peernet/{__version__}",
         backend: Backend | None = None,
@@ -110,44 +97,34 @@ class PeerNetwork:
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
         self.config = config or NetworkConfig()
-        self.handlers = PacketHandleProtocol() if handlers is None else handlers
+        self.handlers: PacketHandleProtocol[PeerChannel] = PacketHandleProtocol() if handlers is None else handlers
         self.insecure = insecure
-        self.routines = NetworkRoutines()
-        self._listen = [PeerAddress.parse(text) for text in listen]
-        self._backend = TcpBackend(self.config.descriptor_reserve) if backend is None else backend
-        self._listeners: list[Listening] = []
-        self._stopping = False
-        self._stopped = Flag()
-        self._stopped.set()
-        switch = Switch(self.identifier, self.config, policy or IncomingPeerTrustPolicy(), self.handlers)
-        self.incoming_peer_connection_attempt = switch.incoming_peer_connection_attempt
-        self.peer_pending = switch.peer_pending
-        self.peer_added = switch.peer_added
-        self.peer_removed = switch.peer_removed
-        self.packet_received = switch.packet_received
-        self.packet_refused = switch.packet_refused
-        self.handler_failing = switch.handler_failing
-        self.trust_changed = switch.trust_changed
-        self.channel_reconnecting = switch.channel_reconnecting
-        self.channel_resumed = switch.channel_resumed
-        self.peer_banned = switch.bans.banned
-        self._switch = switch
-        self._home: HomeThread | None = None
-        self._handshaker = Handshaker(
-            self.config, switch, network_name, agent, insecure=insecure, listening=self._listening
+        parts = self._parts = Assembly(
+            self.identity,
+            [PeerAddress.parse(text) for text in listen],
+            network_name,
+            policy or IncomingPeerTrustPolicy(),
+            self.config,
+            self.handlers,
+            insecure=insecure,
+            agent=agent,
+            backend=backend,
+            durable_outbox=durable_outbox,
         )
-        self._dialler = Dialler(self.config, self._backend.dial, self._handshaker.dialled)
-        self._acceptor = Acceptor(
-            self.config, switch, self._backend.take_over, self._handshaker.inbound, switch.counters
-        )
-        self._connector = Connector(self.config, self._dialler, switch)
-        self._dial_turns = BoundedSemaphore(self.config.max_redials)
-        self._redialler = Redialler(self.config, self._connector.redial, self._dial_turns)
-        switch.channel_reconnecting.add(self._redialler.restore)
-        switch.peer_removed.add(lambda channel, reason: self._redialler.forget(channel))
-        self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox)
-        self._ticker = Ticker(self.config, switch.tick)
-        self.routines.add("liveness", self._ticker.interval, self._ticker.tick)
+        self.routines = parts.routines
+        self.services = parts.services
+        self.durable_outbox = parts.durable_outbox
+        self.incoming_peer_connection_attempt = parts.events.incoming_peer_connection_attempt
+        self.peer_pending = parts.events.peer_pending
+        self.peer_added = parts.events.peer_added
+        self.peer_removed = parts.events.peer_removed
+        self.packet_received = parts.events.packet_received
+        self.packet_refused = parts.events.packet_refused
+        self.handler_failing = parts.events.handler_failing
+        self.trust_changed = parts.events.trust_changed
+        self.channel_reconnecting = parts.events.channel_reconnecting
+        self.channel_resumed = parts.events.channel_resumed
+        self.peer_banned = parts.events.peer_banned
 
     def __enter__(self) -> PeerNetwork:
         self.start()
@@ -166,38 +143,38 @@ class PeerNetwork:
     @property
     def running(self) -> bool:
         """Whether the network is started."""
-        return not self._stopped.is_set()
+        return self.services.running
 
     @property
     def addresses(self) -> list[str]:
         """Where this node accepts connections, pinned to its identity."""
         pinned = None if self.insecure else self.identifier
-        return [str(PeerAddress(at.address.host, at.address.port, pinned)) for at in self._listeners]
+        return [str(PeerAddress(at.host, at.port, pinned)) for at in self._parts.listeners.addresses]
 
     @property
     def counters(self) -> Counter[str]:
         """How many of what has happened, for example one count per reason of refusal."""
-        return self._switch.counters
+        return self._parts.switch.counters
 
     @property
     def known_peers(self) -> KnownPeers:
         """The address book."""
-        return self._switch.known_peers
+        return self._parts.switch.known_peers
 
     @property
     def bans(self) -> Bans:
         """Who is kept out for a while."""
-        return self._switch.bans
+        return self._parts.switch.bans
 
     @property
     def inbound_connecting_peers(self) -> InboundConnectingPeersQueue:
         """The peers that are held until somebody decides about them."""
-        return self._switch.queue
+        return self._parts.switch.queue
 
     @property
     def active_peer_channels(self) -> list[PeerChannel]:
         """The open channels; a copy, safe to iterate while channels come and go."""
-        return [control.channel for control in self._switch.channels]
+        return [control.channel for control in self._parts.switch.channels]
 
     @property
     def trusted_peer_channels(self) -> list[PeerChannel]:
@@ -206,41 +183,24 @@ class PeerNetwork:
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
-        return self._switch.channels.channel_to(identifier)
+        return self._parts.switch.channels.channel_to(identifier)
 
     # Life.
 
     def start(self) -> None:
-        """Listen, and start the routines. Idempotent.
+        """Listen, and start the routines and what :attr:`services` has besides. Idempotent.
+
+        All or nothing: when it is interrupted, by an error, by a ``gevent.Timeout`` or because its greenlet is killed,
+        nothing is started. If the network is just stopping, it waits for that; of :meth:`start` and :meth:`stop` at the
+        same time, the later call wins.
 
         Raises:
-            ListenError: an address cannot be listened on; then nothing is started.
-            StorageError: the file of the durable outbox cannot be used; then nothing is started.
-            ConfigurationError: protobuf has only its runtime in pure Python.
+            ListenError: an address cannot be listened on.
+            StorageError: the file of the durable outbox cannot be used.
+            ConfigurationError: protobuf has only its runtime in pure Python, or somebody has called :meth:`stop`
+                meanwhile.
         """
-        if self.running:
-            return
-        require_fast_protobuf()
-        self._stopped.clear()
-        self._handshaker.security = None if self.insecure else self._backend.secure(self.identity)
-        try:
-            if self.durable_outbox is not None:
-                self.durable_outbox.open()
-            for address in self._listen:
-                take = self._acceptor
-                self._listeners.append(self._backend.listen(address, take.accepted, take.not_accepted))
-        except PeerNetError:
-            self._stop_listening()
-            if self.durable_outbox is not None:
-                self.durable_outbox.close(0)
-            self._stopped.set()
-            raise
-        self._home = HomeThread(self._switch.greenlets)
-        self._switch.closing = False
-        self._ticker.start()
-        self.routines.start()
-        if self.durable_outbox is not None:
-            self.durable_outbox.start_calling()
+        self.services.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
@@ -250,13 +210,13 @@ class PeerNetwork:
         waits for it.
 
         Args:
-            timeout: seconds; what has not ended by then is cut off.
+            timeout: seconds; what has not ended by then is cut off. A part that cannot be cut off, such as a disk that
+                hangs, is left to itself half a second later.
         """
-        # In a greenlet of its own, so that whoever interrupts the caller does not leave half a node.
-        stopping = spawn("network stop", self._stop, timeout)
         current: Any = gevent.getcurrent()
-        if not isinstance(current, gevent.hub.Hub) and not self._runs_a_channel(current):
-            stopping.join()
+        in_hub = isinstance(current, gevent.hub.Hub)
+        must_not_wait = in_hub or self._parts.shutdown.waits_for(current) or self.services.is_starting_in(current)
+        self.services.stop(timeout, wait=not must_not_wait)
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Run ``function(*args)`` in a greenlet of the native thread that the network was started in.
@@ -267,13 +227,11 @@ class PeerNetwork:
         Raises:
             ConfigurationError: the network is not started.
         """
-        if self._home is None or not self.running:
-            raise ConfigurationError("the network is not started; call start() first")
-        self._home.call_soon(function, *args)
+        self._parts.home.call_soon(function, *args)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
-        return bool(self._stopped.wait(timeout))
+        return self.services.wait(timeout)
 
     def set_identity(self, identity: Identity, origin: IdentifierOrigin = IdentifierOrigin.LOCAL) -> None:
         """Give this node another identity, before it is started.
@@ -283,10 +241,10 @@ class PeerNetwork:
             ConfigurationError: the network is running.
         """
         self.network_policy.check_identifier_set(origin, already_set=True)
-        if self.running:
-            raise ConfigurationError("stop the network before it gets another identity")
+        self.services.check_stopped()
         self.identity = identity
-        self._switch.rename(identity.identifier)
+        self._parts.switch.rename(identity.identifier)
+        self._parts.handshaker.security = None if self.insecure else self._parts.backend.secure(identity)
 
     # Peers.
 
@@ -303,13 +261,13 @@ class PeerNetwork:
             ConfigurationError: the network is not started.
             ConnectError: or a subclass that says why there is no channel.
         """
-        channel = self._connect(address, timeout, attempts or self.config.connect_attempts, asked=True)
-        self.known_peers.note(channel.peer, dialled=channel.dialled, kept=True)
-        return channel
+        self.services.check_running()
+        return self._parts.connector.connect(PeerAddress.parse(address), timeout, attempts)
 
     def connect_unasked(self, address: str, *, timeout: float | None = None) -> PeerChannel:
         """:meth:`connect` as a node does it by itself: once, and to no more than ``config.max_outbound`` peers."""
-        return self._connect(address, timeout, 1, asked=False)
+        self.services.check_running()
+        return self._parts.connector.connect_unasked(PeerAddress.parse(address), timeout)
 
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
@@ -375,18 +333,18 @@ class PeerNetwork:
             What became of it, by identifier: a peer whose outbox is full does not get it.
         """
         channels = self.active_peer_channels if channels is None else channels
-        return broadcast(message, channels, self._switch.channels.control_of)
+        return broadcast(message, channels, self._parts.switch.channels.control_of)
 
     # Trust.
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
         """Whom to let in and what to take from them. Setting it takes effect on open channels at once."""
-        return self._switch.policy
+        return self._parts.switch.policy
 
     @policy.setter
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
-        self._switch.policy = policy
+        self._parts.switch.policy = policy
 
     @property
     def default_trust_protocol(self) -> Callable[[PeerChannel], object] | None:
@@ -395,11 +353,11 @@ class PeerNetwork:
         It may wait, talk to the peer, and call ``channel.trust()``. ``None`` means that
         only the policy's ``trusted_identifiers`` are trusted.
         """
-        return self._switch.trust_protocol
+        return self._parts.switch.trust_protocol
 
     @default_trust_protocol.setter
     def default_trust_protocol(self, protocol: Callable[[PeerChannel], object] | None) -> None:
-        self._switch.trust_protocol = protocol
+        self._parts.switch.trust_protocol = protocol
 
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives."""
@@ -411,58 +369,3 @@ class PeerNetwork:
         channel = self.channel_to(identifier)
         if channel is not None:
             channel.untrust()
-
-    def _connect(self, address: str, timeout: float | None, attempts: int, *, asked: bool) -> PeerChannel:
-        if not self.running:
-            raise ConfigurationError("the network is not started; call start() first")
-        timeout = self.config.connect_timeout if timeout is None else timeout
-        return self._connector.connect(PeerAddress.parse(address), timeout, attempts, asked=asked)
-
-    def _make_durable_outbox(self, path: str | Path) -> DurableOutbox:
-        from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
-
-        return DurableOutbox(self, path, self._dial_turns, lambda identifier: self._switch.channels.get(identifier))
-
-    def _runs_a_channel(self, greenlet: Any) -> bool:
-        return (
-            greenlet in self._switch.greenlets
-            or greenlet in self._acceptor.greenlets
-            or any(control.has_spawned(greenlet) for control in self._switch.channels)
-        )
-
-    def _listening(self) -> list[str]:
-        """The addresses that peers are told."""
-        return [at.address.endpoint for at in self._listeners]
-
-    # Ending.
-
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.stop()
-        self._listeners.clear()
-
-    def _stop(self, timeout: float) -> None:
-        if not self.running or self._stopping:
-            self._stopped.wait(timeout)
-            return
-        self._stopping = True
-        try:
-            self._say_goodbye(Deadline(timeout))
-        finally:
-            self._stopping = False
-            self._stopped.set()
-
-    def _say_goodbye(self, deadline: Deadline) -> None:
-        # In this order: nobody new, nothing periodic, then those who wait and those
-        # who talk are told, and only what does not leave by itself is cut off.
-        self._stop_listening()
-        self._redialler.stop()
-        if self.durable_outbox is not None:
-            self.durable_outbox.stop_calling()
-        self._switch.closing = True
-        self._dialler.stop()
-        self.routines.stop()
-        take_leave(self._switch, self._acceptor.greenlets, deadline)
-        if self.durable_outbox is not None:
-            self.durable_outbox.close(deadline.cap(AFTER_GOODBYE))
-        self._switch.threads.stop()

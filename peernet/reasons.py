@@ -62,6 +62,7 @@ class Reason(str, Enum):
     NOT_PERMITTED = "not_permitted", "The receiver's policy does not permit this kind of packet from this sender."
     UNHANDLED = "unhandled", "Nobody handles this kind of packet at the receiver."
     TOO_BIG = "too_big", "The packet exceeds the receiver's limit for its kind."
+    HANDLER_FAILED = "handler_failed", "The receiver's callback for the packet failed; its log says how."
     DROPPED = "dropped", "It was taken out of the durable outbox before it was delivered."
     REFUSED = "refused", "The receiver refused the packet for a reason that only newer peers know."
 
@@ -89,9 +90,4 @@ class Reason(str, Enum):
 _NUMBERS = dict(pb.DisconnectReason.items())
 _BY_NUMBER: dict[int, Reason] = {reason.number: reason for reason in reversed(Reason)}
 _REFUSALS = dict(pb.RefusalReason.items())
-_BY_REFUSAL: dict[int, Reason] = {
-    reason.refusal_number: reason for reason in (Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG)
-}
-
-CONNECTION_ONLY = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.DUPLICATE})
-"""Reasons that end a connection and not the session over it."""
+_BY_REFUSAL: dict[int, Reason] = {reason.refusal_number: reason for reason in Reason if reason.refusal_number}

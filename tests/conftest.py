@@ -1,23 +1,28 @@
-"""Every test ends with no greenlet and no file descriptor left."""
+"""Every test ends, and with no greenlet and no file descriptor left."""
 
 from __future__ import annotations
 
 import gc
 import os
+import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
+from greenlet import greenlet
 from hypothesis import HealthCheck, settings
 
+from peernet import network
+from peernet.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.network import PeerNetwork
+from peernet.runtime.services import Services
 from peernet.switch import switch
-from tests.support import Parts, PartsOf, make_network, wait_until
+from tests.support import AssemblyOf, Parts, PartsOf, make_network, scaled, wait_until
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
@@ -26,8 +31,30 @@ settings.load_profile("tests")
 
 DESCRIPTORS = Path("/proc/self/fd")  # Linux; elsewhere descriptors are not counted
 SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
+PATIENCE = 90.0  # with a test that waits. Seconds, scaled
+REAL_LOOP = gevent.get_hub().loop  # some tests have another one, with a clock of its own
 
-_started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+_started: weakref.WeakSet[gevent.Greenlet[..., Any]] = weakref.WeakSet()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fail a test that waits for ever, in the line where it waits.
+
+    This needs the hub, and real time. Without them, ``faulthandler_timeout`` in setup.cfg ends the process.
+    """
+    timer = REAL_LOOP.timer(scaled(PATIENCE))
+    timer.start(_give_up, gevent.getcurrent())
+    try:
+        return (yield)
+    finally:
+        timer.stop()
+        timer.close()
+
+
+def _give_up(test: greenlet) -> None:
+    stacks = [f"{one!r}\n{''.join(traceback.format_stack(one.gr_frame))}" for one in _started if one.gr_frame]
+    test.throw(pytest.fail.Exception("\n".join(["the test hangs; meanwhile there are:", *stacks])))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,12 +88,25 @@ def networks() -> Iterator[Callable[..., PeerNetwork]]:
     made: list[PeerNetwork] = []
 
     def make(**options: Any) -> PeerNetwork:
-        network = make_network(**options)
-        made.append(network)
-        return network
+        made.append(make_network(**options))
+        return made[-1]
 
     yield make
-    gevent.joinall([gevent.spawn(network.stop, 2) for network in made])
+    gevent.joinall([gevent.spawn(one.stop, 2) for one in made])
+
+
+@pytest.fixture
+def assembly_of(monkeypatch: pytest.MonkeyPatch) -> AssemblyOf:
+    """The parts of a network, if the test had this fixture when the network was made."""
+    made: dict[Services, Assembly] = {}
+
+    def assemble(*args: Any, **options: Any) -> Assembly:
+        assembly = Assembly(*args, **options)
+        made[assembly.services] = assembly
+        return assembly
+
+    monkeypatch.setattr(network, "Assembly", assemble)
+    return lambda node: made[node.services]
 
 
 @pytest.fixture
@@ -93,14 +133,14 @@ def _settled(before: dict[int, str], timeout: float) -> bool:
 
 def _blame_once() -> None:
     """Keep what this test has left from failing those that follow."""
-    for greenlet in list(_started):
-        _started.discard(greenlet)
-        greenlet.kill(block=False)
+    for one in list(_started):
+        _started.discard(one)
+        one.kill(block=False)
 
 
 def _leaked(before: dict[int, str]) -> list[str]:
     """Greenlets that still live, and descriptors that were not open before."""
-    alive = [greenlet for greenlet in list(_started) if not greenlet.dead]
+    alive = [one for one in list(_started) if not one.dead]
     opened = {number: what for number, what in _descriptors().items() if number not in before}
     return [f"the greenlet {getattr(one, 'name', one)}" for one in alive] + [
         f"descriptor {number} ({what})" for number, what in opened.items()

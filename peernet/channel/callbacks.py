@@ -8,7 +8,10 @@ import gevent
 
 from peernet.channel.handlers import Callback, InThreadpool, PacketHandleProtocol, find_callback
 from peernet.channel.reporter import ChannelOwner, Reporter
+from peernet.errors import PacketRefusedError
+from peernet.reasons import Reason
 from peernet.runtime import clock
+from peernet.runtime.greenlets import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 from peernet.v1 import packet_pb2 as pb
 
@@ -34,6 +37,8 @@ class Callbacks:
     Attributes:
         handlers: callbacks of this channel only, if there are any.
         received: how many packets have reached their callback.
+        ends_program: whether a callback has raised what ends the program with the next loop pass: there is no
+            time to wait with what the peer is to be told.
     """
 
     __slots__ = (
@@ -44,6 +49,7 @@ class Callbacks:
         "_packet_received",
         "_reporter",
         "_slowness_logged_at",
+        "ends_program",
         "handlers",
         "received",
     )
@@ -57,27 +63,39 @@ class Callbacks:
         self._failures_logged_at = self._slowness_logged_at = float("-inf")
         self.handlers: PacketHandleProtocol | None = None
         self.received = 0
+        self.ends_program = False
 
-    def call(self, kind: str, packet: pb.Packet) -> bool:
-        """Call back. What the callback raises is counted and logged. Returns whether there is one."""
+    def call(self, kind: str, packet: pb.Packet) -> Reason | None:
+        """Call back. What the callback raises is counted and logged.
+
+        Returns:
+            ``None`` if the packet is handled: its callback has returned. Else why it is not.
+        """
         self.received += 1
         channel = self._reporter.channel
         if self._packet_received.listeners:
             self._packet_received.fire(channel, packet)
         self._callback = callback = find_callback(kind, self.handlers, self._owner.handlers)
         if callback is None:
-            return False
+            self._reporter.count("unhandled")
+            return Reason.UNHANDLED
         try:
             if type(callback) is InThreadpool:
                 self._owner.threads.run(callback, channel, packet)
             else:
                 callback(channel, packet)
-        except (Exception, gevent.Timeout) as error:
+        except PacketRefusedError as refusal:
+            self._reporter.count("refused_by_callback")
+            return refusal.reason
+        except BaseException as error:
+            if is_addressed_here(error):
+                raise
             self._note_failure(kind, error)
-        else:
-            if self._failing:
-                self._failing.pop(kind, None)
-        return True
+            self.ends_program = raise_in_main(error)
+            return Reason.HANDLER_FAILED
+        if self._failing:
+            self._failing.pop(kind, None)
+        return None
 
     def took_long(self, seconds: float) -> None:
         """The callbacks of the last ``seconds`` took their time: name the latest, if nothing else could run."""

@@ -182,7 +182,7 @@ class PeerChannel:
         return {}
 
     @property
-    def handlers(self) -> PacketHandleProtocol:
+    def handlers(self) -> PacketHandleProtocol[PeerChannel]:
         """Callbacks of this channel only; they go before the network's."""
         if self._callbacks.handlers is None:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)

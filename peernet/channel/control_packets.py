@@ -89,8 +89,8 @@ class ControlPackets:
 
     def _take_goodbye(self, packet: pb.Packet) -> None:
         # While the callback runs nothing can be sent any more.
-        if self._closing.hear_goodbye(packet.disconnect) and not self._callbacks.call("disconnect", packet):
-            self._reporter.count("unhandled")
+        if self._closing.hear_goodbye(packet.disconnect):
+            self._callbacks.call("disconnect", packet)
 
 
 def check_origin(kind: str, origin: str, identifier: str) -> None:

@@ -111,17 +111,27 @@ class Dispatcher:
 
     def rest(self) -> None:
         """No frame is there for now."""
+        if self._callbacks.ends_program:
+            self._tell_now()
         if self._acknowledger is not None:
             self._acknowledger.rest()
 
     def end_turn(self) -> None:
         """Others have their turn now."""
+        if self._callbacks.ends_program:
+            self._tell_now()
         if self._acknowledger is not None:
             self._acknowledger.end_turn()
 
     def took_long(self, seconds: float) -> None:
         """The frame handled last has taken long, and others could last run ``seconds`` ago."""
         self._callbacks.took_long(seconds)
+
+    def _tell_now(self) -> None:
+        """The program ends as soon as others run: the peer hears before what became of its packets."""
+        self._callbacks.ends_program = False
+        if self._acknowledger is not None:
+            self._acknowledger.acknowledge()
 
     # The gates.
 
@@ -131,7 +141,7 @@ class Dispatcher:
         if not kind.bulk:  # an open connection may always carry the bulk kinds
             self._connection.received(kind, len(frame))
         session = self._session
-        if kind.control:
+        if not kind.numbered:
             self._control_packets.take(kind.name, decode(frame), len(frame))
         elif session is None:
             self._pass_gates(kind, frame)
@@ -170,10 +180,13 @@ class Dispatcher:
     def _deliver(self, kind: Kind, packet: pb.Packet) -> None:
         if packet.source_origin_identifier:
             check_origin(kind.name, packet.source_origin_identifier, self._lifecycle.peer.identifier)
-        if not self._callbacks.call(kind.name, packet):
-            self._refuse("unhandled", Reason.UNHANDLED)
+        reason = self._callbacks.call(kind.name, packet)
+        if reason is not None and self._session is not None:
+            self._session.refuse(reason)
 
     def _turn_away(self, kind: Kind) -> None:
+        if kind.control:
+            return  # withdrawn: its number counts, and nobody else is concerned
         if kind is UNKNOWN:
             self._refuse("unknown_kind", Reason.UNHANDLED)
         else:

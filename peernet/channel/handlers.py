@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from peernet.errors import ConfigurationError
 from peernet.peers.address import listen_hints
+from peernet.runtime.callables import check_callable
 from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import KINDS
 
-Callback = Callable[[Any, Packet], object]
-AnyCallback = TypeVar("AnyCallback", bound=Callback)
+PacketKind = Literal[
+    "hello",
+    "heartbeat",
+    "acknowledge",
+    "disconnect",
+    "pure_message",
+    "identifier",
+    "collection_share",
+    "data_transmission",
+    "withdrawn",
+]
+
+# What callbacks take for a channel: a PeerChannel, which stands above this module. Only type checkers need the
+# default, which lets programs write PacketHandleProtocol without it, and which `typing` has from Python 3.13 on.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    ChannelType = TypeVarWithDefault("ChannelType", default=Any)
+else:
+    ChannelType = TypeVar("ChannelType")
+Returned = TypeVar("Returned")
+
+Callback = Callable[[ChannelType, Packet], object]
+"""Called with ``(channel, packet)``; what it returns is ignored."""
+
+CallbacksByKind = Mapping[PacketKind, Callback[ChannelType]]
+
+PARAMETERS = ("channel", "packet")
+NO_CALLBACKS: CallbacksByKind[Any] = MappingProxyType({})
 
 
-class InThreadpool:
+class InThreadpool(Generic[ChannelType]):
     """A callback that blocks, and so runs in a native thread while its channel waits and the others go on.
 
-    Attributes:
+    Args:
         callback: runs in the thread, where the channel must not be used except by ``network.call_soon``.
+
+    Raises:
+        ConfigurationError: the callback cannot be called as one; see :class:`PacketHandleProtocol`.
     """
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: Callback[ChannelType]) -> None:
+        check_callable(callback, PARAMETERS, "a callback")
         self.callback = callback
 
-    def __call__(self, channel: Any, packet: Packet) -> object:
+    def __call__(self, channel: ChannelType, packet: Packet) -> object:
         """Call it here."""
         return self.callback(channel, packet)
 
@@ -32,53 +65,121 @@ class InThreadpool:
         return f"InThreadpool({self.callback!r})"
 
 
-class PacketHandleProtocol(dict[str, Callback]):
+class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[ChannelType]):
     """A dict of packet kind to ``callback(channel, packet)``, with the default callbacks installed.
 
     The callback runs in the channel's own greenlet, one packet after the other: while
     it runs, nothing more is read from that peer. ``packet`` is the whole ``Packet``.
     A callback that blocks is set as :class:`InThreadpool`, or with ``on(kind, threadpool=True)``.
 
-    Kinds that have no default and no callback of yours are counted as ``unhandled``
-    and dropped; set a kind to a callback to handle it, delete it to stop.
+    A packet is *handled* when its callback has returned: only then its sender hears that it is delivered. A callback
+    that raises has not handled it, and the sender is told ``handler_failed``. Kinds without a callback are counted as
+    ``unhandled``, which the sender is told too; set a kind to a callback to handle it, delete it to stop.
+    ``identifier`` and ``disconnect`` have default callbacks. A listener of ``packet_received`` handles nothing.
+
+    However a callback is set, it is looked at first. ``ConfigurationError`` is raised if there is no such kind of
+    packet, if it cannot be called with two positional arguments, or if it is a coroutine or generator function,
+    whose call would run nothing.
+
+    For type checkers it is generic in the type of the channel, which is :class:`~peernet.PeerChannel` in
+    ``network.handlers`` and ``channel.handlers``.
 
     Args:
-        defaults: install the default callbacks. Pass ``False`` for the overrides of one channel.
+        callbacks: callbacks by kind, to be set.
+        defaults: install the default callbacks before. Pass ``False`` for the overrides of one channel.
+        more: further ones.
     """
 
-    def __init__(self, *, defaults: bool = True) -> None:
+    def __init__(
+        self,
+        callbacks: CallbacksByKind[ChannelType] = NO_CALLBACKS,
+        /,
+        *,
+        defaults: bool = True,
+        **more: Callback[ChannelType],
+    ) -> None:
         super().__init__(DEFAULTS if defaults else {})
+        self.update(callbacks, **more)
 
-    def __setitem__(self, kind: str, callback: Callback) -> None:
+    def __setitem__(self, kind: PacketKind, callback: Callback[ChannelType]) -> None:
         """Handle ``kind`` with ``callback``.
 
         Raises:
-            ConfigurationError: there is no such kind, or the callback cannot be called.
+            ConfigurationError: there is no such kind, or the callback cannot be called as one.
         """
-        if kind not in KINDS:
-            raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
-        if not callable(callback):
-            raise ConfigurationError(f"the callback for {kind} must be callable, not {callback!r}")
+        check_callback(kind, callback)
         super().__setitem__(kind, callback)
 
-    def update(self, *args: Any, **callbacks: Callback) -> None:
-        """As of any dict, with the checks of setting one kind."""
-        for kind, callback in dict(*args, **callbacks).items():
-            self[kind] = callback
+    def update(  # type: ignore[override]  # a dict's has an overload for each way of calling it
+        self, callbacks: CallbacksByKind[ChannelType] = NO_CALLBACKS, /, **more: Callback[ChannelType]
+    ) -> None:
+        """As of any dict, with the checks of setting one kind. If one is refused, none is set."""
+        new: dict[Any, Callback[ChannelType]] = dict(callbacks, **more)
+        for kind, callback in new.items():
+            check_callback(kind, callback)
+        super().update(new)
 
-    def on(self, kind: str, *, threadpool: bool = False) -> Callable[[AnyCallback], AnyCallback]:
+    def setdefault(self, kind: PacketKind, callback: Callback[ChannelType]) -> Callback[ChannelType]:
+        """As of any dict, with the checks of setting one kind."""
+        if kind not in self:
+            self[kind] = callback
+        return self[kind]
+
+    def copy(self) -> PacketHandleProtocol[ChannelType]:
+        """Another one with the same callbacks."""
+        return PacketHandleProtocol(self, defaults=False)
+
+    def __or__(  # type: ignore[override]  # a dict's takes other types of keys
+        self, other: CallbacksByKind[ChannelType]
+    ) -> PacketHandleProtocol[ChannelType]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(  # type: ignore[override]
+        self, other: CallbacksByKind[ChannelType]
+    ) -> PacketHandleProtocol[ChannelType]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return PacketHandleProtocol(other, defaults=False) | self
+
+    def __ior__(  # type: ignore[override]
+        self, other: CallbacksByKind[ChannelType]
+    ) -> PacketHandleProtocol[ChannelType]:
+        self.update(other)
+        return self
+
+    def on(
+        self, kind: PacketKind, *, threadpool: bool = False
+    ) -> Callable[[Callable[[ChannelType, Packet], Returned]], Callable[[ChannelType, Packet], Returned]]:
         """Decorator: ``@handlers.on("pure_message")``.
 
         Args:
             kind: what to handle.
             threadpool: run the callback in a native thread, because it blocks; see :class:`InThreadpool`.
+
+        Raises:
+            ConfigurationError: there is no such kind, or the callback cannot be called as one.
         """
 
-        def install(callback: AnyCallback) -> AnyCallback:
+        def install(callback: Callable[[ChannelType, Packet], Returned]) -> Callable[[ChannelType, Packet], Returned]:
             self[kind] = InThreadpool(callback) if threadpool else callback
             return callback
 
         return install
+
+
+def check_callback(kind: str, callback: object) -> None:
+    """Check that a callback for a kind can be set.
+
+    Raises:
+        ConfigurationError: there is no such kind, or the callback cannot be called as one.
+    """
+    if kind not in KINDS:
+        raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
+    check_callable(callback, PARAMETERS, f"the callback for {kind}")
 
 
 class HasPeer(Protocol):
@@ -88,7 +189,7 @@ class HasPeer(Protocol):
 
 
 def ignore(channel: HasPeer, packet: Packet) -> None:
-    """Default for kinds that need no answer: the ``packet_received`` event has told of it already."""
+    """For kinds that need no answer: the ``packet_received`` event has told of it already."""
 
 
 def remember_addresses(channel: HasPeer, packet: Packet) -> None:
@@ -96,14 +197,13 @@ def remember_addresses(channel: HasPeer, packet: Packet) -> None:
     channel.peer.listen_addresses = listen_hints(packet.identifier.listen_addresses)
 
 
-DEFAULTS: dict[str, Callback] = {
-    "pure_message": ignore,
+DEFAULTS: dict[PacketKind, Callback] = {
     "identifier": remember_addresses,
     "disconnect": ignore,
 }
 
 
-def find_callback(kind: str, override: PacketHandleProtocol | None, handlers: PacketHandleProtocol) -> Callback | None:
+def find_callback(kind: Any, override: PacketHandleProtocol | None, handlers: PacketHandleProtocol) -> Callback | None:
     """The callback for a kind: the channel's own if it has one, else the network's, else none."""
     if override is not None and kind in override:
         return override[kind]

@@ -22,6 +22,8 @@ from peernet.wire.packets import encode_body, encode_header
 
 # How long reading stands still for an outbox that is over its limit. Seconds.
 PAUSE = 0.1
+# After so many bytes others have their turn, also in the middle of a large frame. Bytes.
+BYTES_PER_TURN = 256 * 1024
 # A frame whose handling takes this much beyond a turn is worth a look. Seconds.
 LONG = 0.25
 
@@ -65,6 +67,7 @@ class Link:
         "_config",
         "_frame",
         "_frame_since",
+        "_paced",
         "_transport",
         "_unread",
         "alive",
@@ -88,6 +91,7 @@ class Link:
         self._transport = transport
         self._config = config
         self._unread = 0  # when we last looked
+        self._paced = 0  # bytes received before this turn
         self.connection = connection
         self.alive = True
         self.handling = True
@@ -135,8 +139,16 @@ class Link:
             frame = b""  # whoever sends a large one and falls silent must not make us keep it
             self.outbox.flush()
             self.handling = False
+            waits = self._transport.drained
             if not self._receive():
                 return True
+            if waits:  # others have had their turn while it waited
+                self._pace(per_turn - frames_left)
+                frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+            elif self.last_received >= turn_ends or self.received_bytes - self._paced >= BYTES_PER_TURN:
+                consumer.end_turn()
+                self._rest(per_turn - frames_left)
+                frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
 
     def discard_until_end(self) -> None:
         """Read and drop what still comes, so that closing does not reset the goodbye away."""
@@ -264,11 +276,16 @@ class Link:
         self.last_received = clock.monotonic()
         return count
 
+    def _pace(self, frames: int) -> None:
+        """A turn is over in which so many frames were handled: wait if an untrusted peer has sent too much."""
+        size, self._paced = self.received_bytes - self._paced, self.received_bytes
+        if self.throttle is not None:
+            self.throttle.pace(frames, size, lambda: self.alive)
+
     def _rest(self, frames: int) -> None:
         """Give everybody else a turn, and the outbox the time to drain if it is over its limit."""
         self.outbox.flush()
-        if self.throttle is not None:
-            self.throttle.pace(frames, lambda: self.alive)
+        self._pace(frames)
         if self.outbox.full:
             # Not until it has drained: two peers who each wait for the other to read
             # would wait for ever.

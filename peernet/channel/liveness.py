@@ -15,8 +15,12 @@ from peernet.wire.session import Session
 # A peer may promise heartbeats so rare that it counts as dead only after this many
 # times our own limit; more would let it hide its death.
 MAX_PATIENCE = 10
-# The request that nobody waits for: it asks for any sign of life.
-PROBE = 2**63
+# The request that nobody waits for: it asks for any sign of life. The largest number that every language can
+# hold in a number, and that questions counted from 1 never reach.
+PROBE = 2**53 - 1
+# A heartbeat leaves so many looks before the interval that the hello promises is over: one, because the next look
+# would come too late, and a half for a process that is late itself.
+LOOKS_EARLY = 1.5
 # How often to look for a sign of life that was asked for. Seconds.
 LOOK_EVERY = 0.02
 
@@ -72,7 +76,7 @@ class Liveness:
     def _is_time_to_speak(self, link: Link, now: float) -> bool:
         quiet_for = now - link.outbox.last_progress
         return not link.outbox.bytes and (
-            quiet_for >= self._config.heartbeat_interval
+            quiet_for >= self._config.heartbeat_interval - LOOKS_EARLY * self._config.tick_interval
             or (quiet_for >= self._config.write_timeout / 4 and link.behind(now))
         )
 

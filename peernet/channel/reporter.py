@@ -14,6 +14,7 @@ from peernet.config import NetworkConfig
 from peernet.runtime.events import Event
 from peernet.runtime.threads import CallbackThreads
 from peernet.trust.policy import CONTROL, Decision, IncomingPeerTrustPolicy
+from peernet.v1.packet_pb2 import Packet
 
 
 class ChannelOwner(Protocol):
@@ -22,7 +23,7 @@ class ChannelOwner(Protocol):
     config: NetworkConfig
     handlers: PacketHandleProtocol
     counters: Counter[str]
-    packet_received: Event
+    packet_received: Event[[Any, Packet]]
     acknowledge_timer: AcknowledgeTimer
     threads: CallbackThreads
     greenlets: Group

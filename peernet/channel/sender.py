@@ -16,11 +16,11 @@ from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.threads import get_ident
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import DEFAULT_MAX_FRAME, max_frame_of
 from peernet.wire.framing import encode_varint
 from peernet.wire.packets import Encoded, Kind, encode_header
 from peernet.wire.session import Session
 
-DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
 # looks himself for less after this time: a peer may stop in between. Seconds.
 LOOK_AGAIN = 0.1
@@ -78,7 +78,7 @@ class Sender:
 
     def take_hello(self, hello: pb.HelloPacket) -> None:
         """Keep to what the peer says that it takes."""
-        self.max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+        self.max_frame = max_frame_of(hello)
 
     @property
     def held_bytes(self) -> int:

@@ -13,6 +13,9 @@ from peernet.runtime.token_bucket import TokenBucket
 # A packet of the protocol's own needs less than this; each time as much again in one of them counts as a frame more,
 # because its parts are looked at one by one: 1024 refusals cost as much as 300 small packets (measured). Bytes.
 CONTROL_PER_FRAME = 64
+# What is read counts as a frame more for each of this: large frames cost by their bytes. With the default rate a
+# stranger may send 2 MiB/s. Bytes.
+BYTES_PER_FRAME = 1024
 # The longest pause in which a link that has ended is not noticed. Seconds.
 LONGEST = 0.1
 
@@ -36,15 +39,16 @@ class Throttle:
         """Note that a control packet of so many bytes was among the frames of which :meth:`pace` will be told."""
         self._more += size // CONTROL_PER_FRAME
 
-    def pace(self, frames: int, goes_on: Callable[[], bool]) -> None:
-        """Note that so many frames were read, and wait if they are too many.
+    def pace(self, frames: int, size: int, goes_on: Callable[[], bool]) -> None:
+        """Note how much was read, and wait if it is too much.
 
         Args:
             frames: how many since the last call.
+            size: bytes since the last call, those of frames that are not complete among them.
             goes_on: asked while it waits; there is no point in waiting if it says no.
         """
-        frames, self._more = frames + self._more, 0
-        ends = self._bucket.spend(now := clock.monotonic(), frames) + now
+        count, self._more = frames + self._more + size / BYTES_PER_FRAME, 0
+        ends = self._bucket.spend(now := clock.monotonic(), count) + now
         if ends > now:
             self._count("throttled")
         while now < ends and goes_on():

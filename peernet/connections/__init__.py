@@ -1,1 +1,1 @@
-"""From a raw stream, dialled or accepted, to an introduced peer, within limits."""
+"""From a raw stream, dialled or accepted, to a peer whose handshake is done, within limits."""

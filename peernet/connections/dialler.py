@@ -56,7 +56,7 @@ class Dialler:
             gevent.get_hub().loop.run_callback(self._give_up, one)
 
     def dial(self, address: PeerAddress, timeout: float, attempts: int) -> HandshakeResult:
-        """Connect to a peer and get acquainted.
+        """Connect to a peer and do the handshake.
 
         Between attempts it waits a random time (full jitter) that may double each time.
 
@@ -94,14 +94,14 @@ class Dialler:
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> HandshakeResult:
-        tcp: Transport | None = None
+        transport: Transport | None = None
         done = False
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
-            tcp = self._connect(address)
-            introduced = self._shake_hands(tcp, address)
+            transport = self._connect(address)
+            result = self._shake_hands(transport, address)
             done = True
-            return introduced
+            return result
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
@@ -112,8 +112,8 @@ class Dialler:
             raise ConnectError(f"no connection to {address.endpoint}: {error}") from error
         finally:
             timer.close()
-            if tcp is not None and not done:
-                tcp.close()
+            if transport is not None and not done:
+                transport.close()
 
 
 def _refused_here(refusal: Refusal) -> ConnectError:

@@ -1,4 +1,4 @@
-"""Gate: whom a network lets in. This room asks; the switch answers."""
+"""Gate: what the acceptor and the handshaker ask about a connection. The switch answers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from peernet.trust.policy import Decision
 from peernet.v1 import packet_pb2 as pb
 
 
-class Guest(Protocol):
-    """A peer that was let in."""
+class Runnable(Protocol):
+    """What the gate makes of a peer that it lets in: a channel, of which this room knows nothing else."""
 
     def run(self) -> None:
-        """Live with it until it leaves. The calling greenlet is its own from now on."""
+        """Read until the peer leaves, in the greenlet that calls."""
 
 
 class Gate(Protocol):
@@ -59,8 +59,8 @@ class Gate(Protocol):
     def knows(self, identifier: str) -> bool:
         """Whether a peer was here before."""
 
-    def welcome(self, result: HandshakeResult) -> Guest | None:
-        """Decide about a peer that has dialled us, and may wait for the decision. ``None``: nobody has to run it.
+    def welcome(self, result: HandshakeResult) -> Runnable | None:
+        """Decide about a peer that has dialled us; this may wait for an operator. ``None``: there is nothing to run.
 
         Raises:
             Refusal: what the connection was to continue is gone.

@@ -25,8 +25,8 @@ from peernet.reasons import Reason
 from peernet.runtime.text import printable
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
-from peernet.wire.connection import Connection
-from peernet.wire.disconnect import disconnect_packet
+from peernet.wire.connection import Connection, max_frame_of
+from peernet.wire.disconnect import refusal_packet
 from peernet.wire.framing import MAX_VARINT
 from peernet.wire.packets import decode, encode_body, encode_header, peek
 
@@ -132,11 +132,12 @@ class Handshake:
         try:
             packet = self._receive()
             self._check_origin(packet)
+            max_frame_of(packet.hello)
         except RemoteProtocolError as error:
-            self._dismiss(disconnect_packet(error.reason, str(error)))
+            self._dismiss(refusal_packet(error.reason, str(error)))
             raise
         except gevent.Timeout:
-            self._dismiss(disconnect_packet(Reason.HANDSHAKE_TIMEOUT))
+            self._dismiss(refusal_packet(Reason.HANDSHAKE_TIMEOUT))
             raise
         if packet.HasField("disconnect"):
             refused = _refused_by_peer(packet.disconnect)
@@ -236,8 +237,8 @@ class Handshake:
 
 
 def shake_hands(
-    tcp: Transport,
-    tls: Security | None,
+    raw: Transport,
+    security: Security | None,
     config: NetworkConfig,
     hello: pb.HelloPacket,
     admit: Callable[[GenericPeer], None],
@@ -247,13 +248,13 @@ def shake_hands(
     complete: Complete | None = None,
     approach: Callable[[GenericPeer], None] | None = None,
 ) -> HandshakeResult:
-    """The whole handshake over a connected socket: TLS unless ``tls`` is ``None``, then the hellos.
+    """The whole handshake over a connected transport: TLS unless ``security`` is ``None``, then the hellos.
 
     Raises:
         IdentityError: the other side's key is of a type that peers do not use.
         As :meth:`Handshake.as_dialler` and :meth:`Handshake.as_listener`.
     """
-    transport = tls.wrap(tcp, dialled=dialled) if tls else tcp
+    transport = security.wrap(raw, dialled=dialled) if security else raw
     handshake = Handshake(transport, config, hello, complete)
     try:
         return handshake.as_dialler(pinned, admit, approach) if dialled else handshake.as_listener(admit)
@@ -264,7 +265,7 @@ def shake_hands(
 
 def _refused_by_peer(goodbye: pb.DisconnectPacket) -> RefusedByPeerError:
     reason = Reason.from_number(goodbye.reason)
-    said = f" ({printable(goodbye.message)})" if goodbye.message else ""
+    said = f" ({printable(goodbye.message)})" if goodbye.message not in ("", reason.sentence) else ""
     return RefusedByPeerError(
         f"the peer refused the connection: {reason.sentence}{said}",
         reason,

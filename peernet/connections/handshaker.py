@@ -8,14 +8,10 @@ from peernet.config import NetworkConfig
 from peernet.connections.gate import Gate
 from peernet.connections.handshake import PROTOCOL_VERSION, HandshakeResult, shake_hands
 from peernet.connections.tiebreak import Claim
-from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.runtime.text import printable
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
-
-# The longest network name, so that a hello fits into the smallest frame. Bytes.
-MAX_NETWORK_NAME = 255
 
 
 class Handshaker:
@@ -51,20 +47,20 @@ class Handshaker:
         self._listening = listening
         self.security: Security | None = None
 
-    def inbound(self, tcp: Transport) -> HandshakeResult:
+    def inbound(self, transport: Transport) -> HandshakeResult:
         """The handshake on a connection that the other side has made; see :func:`shake_hands`."""
-        return self._shake_hands(tcp, self._gate.complete_answer, dialled=False)
+        return self._shake_hands(transport, self._gate.complete_answer, dialled=False)
 
-    def dialled(self, tcp: Transport, address: PeerAddress) -> HandshakeResult:
+    def dialled(self, transport: Transport, address: PeerAddress) -> HandshakeResult:
         """The same on one that we have made to an address."""
 
         def complete(identifier: str, theirs: object, ours: pb.HelloPacket) -> Claim | None:
             return self._gate.complete_dial(identifier, ours)
 
-        return self._shake_hands(tcp, complete, dialled=True, pinned=address.identifier)
+        return self._shake_hands(transport, complete, dialled=True, pinned=address.identifier)
 
     def _shake_hands(
-        self, tcp: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
+        self, transport: Transport, complete: Callable[..., Claim | None], *, dialled: bool, pinned: str | None = None
     ) -> HandshakeResult:
         claim: Claim | None = None
 
@@ -75,10 +71,10 @@ class Handshaker:
         admit = self._gate.admit if dialled else self._gate.admit_inbound
         try:
             result = shake_hands(
-                tcp,
+                transport,
                 self.security,
                 self._config,
-                self._hello(tcp),
+                self._hello(transport),
                 admit,
                 dialled=dialled,
                 pinned=pinned,
@@ -91,28 +87,15 @@ class Handshaker:
             if claim is not None:  # the handshake has failed after all
                 claim.release()
 
-    def _hello(self, tcp: Transport) -> pb.HelloPacket:
+    def _hello(self, transport: Transport) -> pb.HelloPacket:
         return pb.HelloPacket(
             protocol_min=PROTOCOL_VERSION,
             protocol_max=PROTOCOL_VERSION,
             network_name=self._network_name,
             agent=self._agent,
             listen_addresses=self._listening()[:MAX_LISTEN_ADDRESSES],
-            observed_address=endpoint(*tcp.remote),
+            observed_address=endpoint(*transport.remote),
             heartbeat_interval_ms=round(self._config.heartbeat_interval * 1000),
             identifier=self._gate.identifier if self._insecure else "",
             max_frame=self._config.max_frame,
         )
-
-
-def check_network_name(name: object) -> None:
-    """
-    Raises:
-        ConfigurationError: this cannot be the name of a network.
-    """
-    try:
-        size = len(name.encode()) if isinstance(name, str) else 0
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size <= MAX_NETWORK_NAME:
-        raise ConfigurationError(f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peernet.errors import PeerNetError
 from peernet.reasons import Reason
-from peernet.wire.disconnect import disconnect_packet
+from peernet.wire.disconnect import refusal_packet
 
 
 class Refusal(PeerNetError):
@@ -22,4 +22,4 @@ class Refusal(PeerNetError):
         self.identifier = ""
         self.reason = reason
         self.rule = rule or reason.value
-        self.goodbye = disconnect_packet(reason, message, retry_after)
+        self.goodbye = refusal_packet(reason, message, retry_after)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.reasons import Reason
 from peernet.runtime import rng
+from peernet.wire.disconnect import OUTCOMES, Outcome, Phase, outcome
 
 # With these a peer refuses the next dial of a session as well; only somebody's decision changes that.
-FINAL = frozenset(
-    {
-        Reason.BLOCKED,
-        Reason.NOT_ALLOWED,
-        Reason.REJECTED,
-        Reason.WRONG_NETWORK,
-        Reason.WRONG_VERSION,
-        Reason.SELF_CONNECTION,
-        Reason.BANNED,
-    }
-)
+FINAL = frozenset(reason for reason in OUTCOMES if outcome(reason, Phase.REDIAL) is Outcome.END)
 # Our own rules that say that another connection is there, or that this node is going. All others are decisions.
 PASSING_RULES = frozenset({Reason.DUPLICATE, Reason.SHUTDOWN})
 
@@ -61,13 +53,37 @@ def judge(error: PeerNetError) -> Judgement:
 
 
 def _judge_refusal(error: RefusedByPeerError) -> Judgement:
-    final = error.do_not_redial or error.reason in FINAL
+    at_first, for_a_session = (
+        outcome(error.reason, phase, do_not_redial=error.do_not_redial) for phase in (Phase.HANDSHAKE, Phase.REDIAL)
+    )
     return Judgement(
-        passes_soon=error.reason == Reason.BUSY and not error.do_not_redial,
-        ends_session=error.reason if final else None,
+        passes_soon=at_first is Outcome.REDIAL,
+        ends_session=error.reason if for_a_session is Outcome.END else None,
         hopeless=error.do_not_redial or error.reason == Reason.SELF_CONNECTION,
         retry_after=error.retry_after,
     )
+
+
+class EndedChannel(Protocol):
+    """How a channel has ended; see :class:`~peernet.channel.channel.PeerChannel`."""
+
+    @property
+    def reason(self) -> Reason | None: ...
+
+    @property
+    def ended_by_peer(self) -> bool: ...
+
+    @property
+    def retry_after(self) -> float: ...
+
+    @property
+    def do_not_redial(self) -> bool: ...
+
+
+def judge_end(channel: EndedChannel) -> Judgement:
+    """What the end of a channel means for whoever wants to have the peer back."""
+    closed_here = channel.reason is Reason.CLOSED and not channel.ended_by_peer
+    return Judgement(hopeless=closed_here or channel.do_not_redial, retry_after=channel.retry_after)
 
 
 def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
@@ -82,7 +98,8 @@ def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
     """The same for a peer that was connected ``away`` seconds ago.
 
-    It may be 0, and is never longer than the peer has been away: a short absence must not become a long one.
+    It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
+    absence must not become a long one.
     """
     return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
 

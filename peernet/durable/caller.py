@@ -10,9 +10,8 @@ from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import backoff, judge
+from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.reasons import Reason
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -62,9 +61,9 @@ class Caller:
 
     def call_again(self, channel: PeerChannel) -> None:
         """Dial the peer whose channel has ended, unless one of the two does not want that."""
-        gone_for_good = channel.do_not_redial or (channel.reason is Reason.CLOSED and not channel.ended_by_peer)
-        if not gone_for_good:
-            self.call(channel.peer.identifier, backoff(self._config, 0, channel.retry_after))
+        judgement = judge_end(channel)
+        if not judgement.hopeless:
+            self.call(channel.peer.identifier, backoff(self._config, 0, judgement.retry_after))
 
     def stop(self) -> None:
         """Dial no more."""
@@ -95,7 +94,7 @@ class Caller:
                 with self._turns:
                     self._dial(peer, address)
             except PeerNetError as failure:
-                logger.info("> %s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
+                logger.info("%s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
                 error = failure
             else:
                 return None

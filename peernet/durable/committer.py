@@ -31,17 +31,11 @@ class Committer:
     under way go together into the next one, in the order in which they came.
 
     Args:
-        path: of the store's file, which is opened now.
-
-    Raises:
-        StorageError: it cannot be opened.
+        path: of the store's file, which is opened in the background. If it cannot be, every job fails.
     """
 
     def __init__(self, path: Path) -> None:
-        opened = gevent.get_hub().threadpool.apply(_attempt, (DurableStore, path))
-        if isinstance(opened, BaseException):
-            raise opened
-        self._store: DurableStore = opened
+        self._path = path
         self._jobs: list[tuple[Job, AsyncResult[Any]]] = []
         self._news = Flag()
         self._closing = False
@@ -67,25 +61,25 @@ class Committer:
         return result
 
     def close(self) -> None:
-        """Do what was asked for, and close the file. Idempotent."""
+        """Do what was asked for, and close the file, in the background. Idempotent."""
         self._closing = True
         self._news.set()
+
+    def join(self) -> None:
+        """Wait until the file is closed. The disk may take any time."""
         self._greenlet.join()
 
     def _run(self) -> None:
         threadpool = gevent.get_hub().threadpool
+        store = threadpool.apply(_attempt, (DurableStore, self._path))
         while self._jobs or not self._closing:
             self._news.wait()
             self._news.clear()
             while self._jobs:
                 jobs, self._jobs = self._jobs[:MAX_JOBS], self._jobs[MAX_JOBS:]
-                self._tell(jobs, threadpool.apply(_attempt, (self._do, [job for job, _ in jobs])))
-        threadpool.apply(self._store.close)
-
-    def _do(self, jobs: list[Job]) -> list[Any]:
-        """In the native thread."""
-        with self._store.transaction():
-            return [job(self._store) for job in jobs]
+                self._tell(jobs, threadpool.apply(_attempt, (_do, store, [job for job, _ in jobs])))
+        if isinstance(store, DurableStore):
+            threadpool.apply(store.close)
 
     @staticmethod
     def _tell(jobs: list[tuple[Job, AsyncResult[Any]]], outcome: Any) -> None:
@@ -94,6 +88,18 @@ class Committer:
                 result.set_exception(outcome)
             else:
                 result.set(outcome[index])
+
+
+def _do(store: DurableStore | BaseException, jobs: list[Job]) -> list[Any]:
+    """In the native thread.
+
+    Raises:
+        BaseException: why there is no store.
+    """
+    if isinstance(store, BaseException):
+        raise store
+    with store.transaction():
+        return [job(store) for job in jobs]
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:

@@ -7,29 +7,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
 from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
 from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
+from peernet.durable.owner import DurableOwner
 from peernet.durable.quota import Quota
 from peernet.durable.receipt import DurableReceipt
-from peernet.durable.store import DurableStore, NewPacket
+from peernet.durable.store import DurableStore, NewPacket, describe
 from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
 from peernet.peers.address import PeerAddress, is_identifier
 from peernet.reasons import Reason
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 from peernet.wire.packets import PACKET_ID_SIZE, Encoded
-
-if TYPE_CHECKING:
-    from peernet.network import PeerNetwork
 
 logger = get_logger(__name__)
 
@@ -43,31 +43,33 @@ class DurableOutbox:
     """The durable outbox of one network.
 
     Args:
-        network: whose packets these are; it says when it starts and stops.
         path: of the file.
+        config: the limits.
+        owner: the network whose packets these are; it says when it starts and stops, and when channels come and go.
+        dial: makes a channel to a peer, by its identifier, at an address.
         turns: bounds how many are dialled at once, by whoever dials on its own.
-        control_to: the control of the channel to a peer, if there is one.
     """
 
     def __init__(
         self,
-        network: PeerNetwork,
         path: str | Path,
+        config: NetworkConfig,
+        owner: DurableOwner,
+        dial: Callable[[str, PeerAddress], object],
         turns: BoundedSemaphore,
-        control_to: Callable[[str], ChannelControl | None],
     ) -> None:
         self.path = Path(path)
-        self._network = network
-        self._control_to = control_to
+        self._config = config
+        self._owner = owner
+        self._dial = dial
         self._committer: Committer | None = None
-        self._quota = Quota(network.config, {})
+        self._closing: Committer | None = None  # of the last time, if the disk had not done its work by then
+        self._quota = Quota(config, {})
         self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = Group()
-        self._calling = Caller(network.config, self._dial, self._addresses_of, self._is_wanted, turns)
-        network.peer_added.add(lambda channel: self._deliver(channel.peer.identifier))
-        network.peer_removed.add(lambda channel, reason: self._calling.call_again(channel))
+        self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns)
 
     @property
     def packets(self) -> int:
@@ -86,15 +88,18 @@ class DurableOutbox:
 
     # What the network calls.
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Open the file, before there is any channel.
 
         Raises:
             StorageError: the file cannot be used.
         """
+        if self._closing is not None:
+            self._closing.join()
+            self._closing = None
         self._committer = Committer(self.path)
         backlogs = self._committer.run(DurableStore.backlogs)
-        self._quota = Quota(self._network.config, backlogs)
+        self._quota = Quota(self._config, backlogs)
         self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
 
     def start_calling(self) -> None:
@@ -107,8 +112,10 @@ class DurableOutbox:
         """Dial nobody any more."""
         self._calling.stop()
 
-    def close(self, timeout: float) -> None:
+    def stop(self, timeout: float) -> None:
         """Note what the channels, which have ended, still brought about, and close the file. Idempotent.
+
+        It waits for the disk. If whoever waits is killed, the file is closed all the same, as soon as it can be.
 
         Args:
             timeout: seconds for the notes.
@@ -116,18 +123,31 @@ class DurableOutbox:
         self._pumps.join(timeout)
         self._pumps.kill()
         committer, self._committer = self._committer, None
-        if committer is not None:
-            committer.close()
-        receipts, self._receipts = self._receipts, {}
-        for receipt in receipts.values():
-            receipt.settle(Reason.SHUTDOWN)
+        try:
+            if committer is not None:
+                committer.close()
+                self._closing = committer
+                committer.join()
+                self._closing = None
+        finally:
+            receipts, self._receipts = self._receipts, {}
+            for receipt in receipts.values():
+                receipt.settle(Reason.SHUTDOWN)
+
+    def on_peer_added(self, channel: PeerChannel) -> None:
+        """There is a channel to a peer."""
+        self._deliver(channel.peer.identifier)
+
+    def on_peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
+        """A channel has ended."""
+        self._calling.call_again(channel)
 
     # What the application calls.
 
     def send(self, to: str, encoded: Encoded) -> DurableReceipt:
         """Store a packet; see :meth:`PeerNetwork.send`."""
-        packet = new_packet(to, encoded, self._network.config)
-        if packet.peer == self._network.identifier:
+        packet = new_packet(to, encoded, self._config)
+        if packet.peer == self._owner.identifier:
             raise ConfigurationError("a node cannot send packets to itself")
         self._open_committer()
         self._quota.take(packet.peer, len(packet.body))
@@ -226,7 +246,7 @@ class DurableOutbox:
     def _make_delivery(self, peer: str, control: ChannelControl) -> Delivery:
         return Delivery(
             control,
-            self._network.config.durable_window,
+            self._config.durable_window,
             lambda after, count, size: self._run(lambda store: store.load(peer, after, count, size)),
             lambda verdicts: self._settle(peer, verdicts),
         )
@@ -235,13 +255,20 @@ class DurableOutbox:
         """Remove packets that need not be sent again."""
         refused = Counter(reason for _, reason in verdicts if reason is not None)
         for reason, count in refused.items():
-            self._network.counters["durable_refused"] += count
+            self._owner.counters["durable_refused"] += count
             logger.warning("%d packets in the durable outbox for %s were refused: %s", count, peer[:8], reason.sentence)
-        # Nobody delivers less because the disk is slow: who waits for a receipt learns it now.
-        self._settle_receipts(verdicts)
         numbers = [number for number, _ in verdicts]
-        packets, size = self._run(lambda store: store.remove(numbers))
-        self._forget(peer, packets, size)
+        result = self._open_committer().submit(lambda store: store.remove(numbers))
+        # In the hub, whatever has become of the pump.
+        result.rawlink(lambda done: self._removed(peer, verdicts, done))
+        result.get()
+
+    def _removed(self, peer: str, verdicts: Sequence[Verdict], done: AsyncResult[tuple[int, int]]) -> None:
+        """Whoever waits for a receipt learns of it now: what he knows to be done is neither stored nor counted."""
+        if done.successful():  # else they stay stored, are sent again, and settled then
+            packets, size = cast(tuple[int, int], done.get())
+            self._forget(peer, packets, size)
+            self._settle_receipts(verdicts)
 
     def _settle_receipts(self, verdicts: Iterable[Verdict]) -> None:
         for number, reason in verdicts:
@@ -250,27 +277,25 @@ class DurableOutbox:
                 receipt.settle(reason)
 
     def _open_control_to(self, peer: str) -> ChannelControl | None:
-        control = self._control_to(peer)
+        control = self._owner.control_to(peer)
         return control if control is not None and control.channel.state in SENDABLE else None
 
     def _check_may_wait(self, peer: str) -> None:
-        control = self._control_to(peer)
+        control = self._owner.control_to(peer)
         if control is not None:
             control.check_not_own_greenlet("DurableReceipt.wait")
 
     # Dialling.
 
     def _is_wanted(self, peer: str) -> bool:
-        return self._network.running and peer in self._quota and self._network.channel_to(peer) is None
+        return peer in self._quota and self._owner.control_to(peer) is None
 
     def _addresses_of(self, peer: str) -> list[str]:
-        known = self._network.known_peers.get(peer)
+        known = self._owner.known_peers.get(peer)
         return list(dict.fromkeys([*self._addresses.get(peer, ()), *(known.addresses if known else ())]))
 
-    def _dial(self, peer: str, address: str) -> None:
-        where = PeerAddress.parse(address)
-        pinned = PeerAddress(where.host, where.port, None if self._network.insecure else peer)
-        self._network.connect_unasked(str(pinned))
+    def _call(self, peer: str, address: str) -> None:
+        self._dial(peer, PeerAddress.parse(address))
 
 
 def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:
@@ -306,26 +331,3 @@ def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:
         body=prefix + content,
         stored_at=time.time(),
     )
-
-
-def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]:
-    """What is in a store as plain values: a row for each peer, or for ``each`` packet."""
-    now = time.time()
-    backlogs = store.backlogs()
-    if each:
-        return [{**row, "age": _age(row["stored_at"], now)} for row in store.describe(backlogs)]
-    return [
-        {
-            "peer": peer,
-            "packets": backlog.packets,
-            "bytes": backlog.bytes,
-            "oldest": backlog.oldest,
-            "age": _age(backlog.oldest, now),
-        }
-        for peer, backlog in backlogs.items()
-    ]
-
-
-def _age(stored_at: float, now: float) -> float:
-    """Seconds since then; none if the clock was set back."""
-    return round(max(0.0, now - stored_at), 1)

@@ -2,46 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
+from peernet.runtime.callables import check_callable
+from peernet.runtime.greenlets import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 
-Listener = TypeVar("Listener", bound=Callable[..., Any])
+# What the listeners of an event are called with, all of it positional. Only type checkers need the default, which
+# lets programs write Event without it, and which `typing` has from Python 3.13 on.
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec as ParamSpecWithDefault
+
+    Parameters = ParamSpecWithDefault("Parameters", default=...)
+else:
+    Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
 
 
-class Event:
+class Event(Generic[Parameters]):
     """A named event. Listeners run in the order they were added, in the greenlet that fires.
 
-    A listener that raises is logged and the next one runs; ``GreenletExit`` and
-    ``gevent.Timeout`` pass through, because they are addressed to the greenlet.
+    A listener that raises is logged and the next one runs, whatever it raises. Only what is addressed to the
+    greenlet passes through; see :func:`~peernet.runtime.greenlets.is_addressed_here`.
+
+    For type checkers an event is generic in what its listeners are called with:
+    ``Event[[PeerChannel, Reason]]`` has listeners ``(channel, reason)``.
+
+    Args:
+        name: for messages.
+        parameters: names of the positional arguments that listeners are called with. A listener that does not
+            take so many is refused. If ``None``, any number is taken.
 
     Attributes:
         listeners: who listens; replaced, never changed, so that it is safe to iterate.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, parameters: Sequence[str] | None = None) -> None:
         self.name = name
-        self.listeners: tuple[Callable[..., Any], ...] = ()
+        self.parameters = None if parameters is None else tuple(parameters)
+        self.listeners: tuple[Callable[Parameters, object], ...] = ()
 
-    def add(self, listener: Listener) -> Listener:
-        """Add a listener; usable as a decorator. Returns the listener."""
+    def add(self, listener: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+        """Add a listener; usable as a decorator. Returns the listener.
+
+        Raises:
+            ConfigurationError: it cannot be called with the arguments of this event, or is a coroutine or
+                generator function, whose call would run nothing.
+        """
+        check_callable(listener, self.parameters, f"a listener of {self.name}")
         self.listeners += (listener,)
         return listener
 
-    def remove(self, listener: Callable[..., Any]) -> None:
+    def remove(self, listener: Callable[Parameters, object]) -> None:
         """Remove a listener; one that is not there is no error."""
         self.listeners = tuple(known for known in self.listeners if known != listener)
 
-    def fire(self, *args: Any) -> bool:
+    def fire(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> bool:
         """Call every listener with ``args``. Returns whether all of them returned."""
         well = True
         for listener in self.listeners:
             try:
-                listener(*args)
-            except Exception:
+                listener(*args, **kwargs)
+            except BaseException as error:
+                if is_addressed_here(error):
+                    raise
                 logger.exception("a listener of %s failed", self.name)
+                raise_in_main(error)
                 well = False
         return well

@@ -14,9 +14,23 @@ logger = get_logger(__name__)
 
 
 class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
-    """A greenlet that does not remember the stack that started it: 2.6 KiB less for each channel."""
+    """A greenlet of peernet's own.
+
+    It does not remember the stack that started it: 2.6 KiB less for each channel. It remembers who killed it, because
+    code that it calls may raise ``GreenletExit`` by itself.
+
+    Attributes:
+        thrown: the exception, or its class, that ``kill()`` has thrown into it; ``None`` if nobody has.
+    """
 
     spawning_stack_limit = 0
+    thrown: Any = None
+
+    def throw(self, *args: Any) -> Any:
+        """As of every greenlet. A :class:`gevent.Timeout` comes this way too; it kills nobody."""
+        if args and not isinstance(args[0], gevent.Timeout):
+            self.thrown = args[0]
+        return super().throw(*args)
 
 
 def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
@@ -33,9 +47,40 @@ def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
 def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         return function(*args)
-    except Exception:
+    except BaseException as error:
+        if is_addressed_here(error):
+            raise
         logger.exception("the greenlet %s failed", name)
+        raise_in_main(error)
         return None
+
+
+def is_addressed_here(error: BaseException) -> bool:
+    """Whether what foreign code let escape is meant for the calling greenlet, and is not a failure of that code.
+
+    Whoever kills a greenlet means the greenlet. A ``gevent.Timeout`` in a greenlet of a program may be the program's,
+    which waits around our call. In our own greenlets nobody waits around, so there it is the foreign code's.
+    """
+    if isinstance(error, Exception):
+        return False
+    current = gevent.getcurrent()
+    if not isinstance(current, OwnedGreenlet):
+        return isinstance(error, (gevent.GreenletExit, gevent.Timeout))
+    thrown = current.thrown
+    return error is thrown or (isinstance(thrown, type) and type(error) is thrown)
+
+
+def raise_in_main(error: BaseException) -> bool:
+    """If an error asks the program to end, raise it in the main greenlet of this thread, with the next loop pass.
+
+    That is what gevent does with ``SystemExit`` and ``KeyboardInterrupt`` that end a greenlet. Returns whether it
+    is such an error.
+    """
+    hub: Any = gevent.get_hub()
+    if not isinstance(error, hub.SYSTEM_ERROR):
+        return False
+    hub.loop.run_callback(hub.parent.throw, error)
+    return True
 
 
 def let_others_run() -> None:

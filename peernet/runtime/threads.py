@@ -10,6 +10,7 @@ from gevent import monkey
 from gevent.pool import Group
 from gevent.threadpool import ThreadPool
 
+from peernet.errors import ConfigurationError
 from peernet.runtime.greenlets import spawn
 
 # Of the native thread. In a patched process threading's own tells greenlets apart.
@@ -19,19 +20,34 @@ IDLE = 5
 
 
 class HomeThread:
-    """The native thread that makes this object, and its hub.
+    """The native thread that a network was started in, and its hub.
 
     Args:
         greenlets: take what :meth:`call_soon` starts.
     """
 
     def __init__(self, greenlets: Group) -> None:
-        self._loop: Any = gevent.get_hub().loop
+        self._loop: Any = None
         self._greenlets = greenlets
 
+    def start(self) -> None:
+        """This thread it is from now on."""
+        self._loop = gevent.get_hub().loop
+
+    def stop(self) -> None:
+        """None it is from now on."""
+        self._loop = None
+
     def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run ``function(*args)`` in a greenlet of that thread. From any thread; waits for nothing."""
-        self._loop.run_callback_threadsafe(self._start, function, args)
+        """Run ``function(*args)`` in a greenlet of that thread. From any thread; waits for nothing.
+
+        Raises:
+            ConfigurationError: it is not started.
+        """
+        loop = self._loop
+        if loop is None:
+            raise ConfigurationError("the network is not started; call start() first")
+        loop.run_callback_threadsafe(self._start, function, args)
 
     def _start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._greenlets.add(spawn("call from a thread", function, *args))

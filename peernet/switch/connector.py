@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+from gevent.event import Event as Flag
+
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
@@ -16,7 +18,6 @@ from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyErro
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
-from peernet.switch.finder import Finder
 from peernet.switch.switch import Switch
 
 # How long a dial that was refused as a duplicate waits for the channel that is in its way. Seconds.
@@ -30,35 +31,44 @@ class Connector:
         config: the limits.
         dialler: makes connections.
         switch: makes channels of them.
+        insecure: whether nobody can prove who they are.
     """
 
-    def __init__(self, config: NetworkConfig, dialler: Dialler, switch: Switch) -> None:
+    def __init__(self, config: NetworkConfig, dialler: Dialler, switch: Switch, *, insecure: bool) -> None:
         self._config = config
+        self._insecure = insecure
         self._dialler = dialler
         self._switch = switch
-        self._finder = Finder(switch)
-        self._dialling: Counter[str] = Counter()  # to whom new channels are under way
+        self._dialling: Counter[str] = Counter()  # to whom new channels are under way, that nobody has asked for
 
-    def connect(self, where: PeerAddress, timeout: float, attempts: int, *, asked: bool = True) -> PeerChannel:
+    def connect(self, where: PeerAddress, timeout: float | None, attempts: int | None) -> PeerChannel:
         """The channel to the peer at an address; see :meth:`~peernet.network.PeerNetwork.connect`.
 
         Args:
             where: the address.
-            timeout: seconds for everything.
-            attempts: how often to try.
-            asked: whether the application wants this connection; of those that a node makes by itself
-                there may be ``max_outbound``.
+            timeout: seconds for everything; ``None`` means ``config.connect_timeout``.
+            attempts: how often to try; ``None`` means ``config.connect_attempts``.
         """
-        deadline = Deadline(timeout)
-        existing = self._finder.find(where)
+        deadline = self._deadline(timeout)
+        existing = self._find(where, deadline)
+        if existing is None or existing.state is not ChannelState.OPEN:
+            existing = self._dial(_resuming(where, existing), deadline, attempts or self._config.connect_attempts)
+        self._switch.known_peers.note(existing.peer, dialled=existing.dialled, kept=True)
+        return existing
+
+    def connect_unasked(self, where: PeerAddress, timeout: float | None) -> PeerChannel:
+        """The same, once, as a node does it by itself: there may be ``max_outbound`` such channels."""
+        deadline = self._deadline(timeout)
+        existing = self._find(where, deadline)
         if existing is not None and existing.state is ChannelState.OPEN:
             return existing
-        if existing is not None and existing.state is ChannelState.RECONNECTING:
-            where = replace(where, identifier=existing.peer.identifier)  # this shall resume it
-        elif existing is not None:
-            existing.wait_closed(timeout)
-        with nullcontext() if asked else self._room_to_dial(where, existing):
-            return self._dial(where, deadline, timeout, attempts)
+        counted = existing is not None and existing.dialled
+        with nullcontext() if counted else self._room_to_dial(where):
+            return self._dial(_resuming(where, existing), deadline, 1)
+
+    def connect_to(self, identifier: str, where: PeerAddress) -> PeerChannel:
+        """:meth:`connect_unasked` to a peer that is said to be at an address; without TLS to whoever answers there."""
+        return self.connect_unasked(replace(where, identifier=None if self._insecure else identifier), None)
 
     def redial(self, where: PeerAddress, timeout: float) -> None:
         """Dial once for a channel that is reconnecting.
@@ -71,23 +81,33 @@ class Connector:
         except Refusal as refusal:
             raise _overtaken(where, refusal) from refusal
 
-    def _dial(self, where: PeerAddress, deadline: Deadline, timeout: float, attempts: int) -> PeerChannel:
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(self._config.connect_timeout if timeout is None else timeout)
+
+    def _find(self, where: PeerAddress, deadline: Deadline) -> PeerChannel | None:
+        """The channel that is there, open or reconnecting; not one that closes just now, whose end is waited for."""
+        existing = self._switch.channels.find(where)
+        if existing is None or existing.state in (ChannelState.OPEN, ChannelState.RECONNECTING):
+            return existing
+        existing.wait_closed(deadline.remaining)
+        return None
+
+    def _dial(self, where: PeerAddress, deadline: Deadline, attempts: int) -> PeerChannel:
         try:
-            return self._switch.take_dialled(self._dialler.dial(where, deadline.cap(timeout), attempts))
+            return self._switch.take_dialled(self._dialler.dial(where, deadline.remaining or 0.0, attempts))
         except (RefusedByPeerError, RefusedByPolicyError) as error:
             return self._existing_instead(where, deadline, error)
         except Refusal as refusal:
             raise _overtaken(where, refusal) from refusal
 
     @contextmanager
-    def _room_to_dial(self, where: PeerAddress, existing: PeerChannel | None) -> Iterator[None]:
+    def _room_to_dial(self, where: PeerAddress) -> Iterator[None]:
         """
         Raises:
             ConnectError: there are, or will be, as many channels as this node may dial by itself.
         """
         whom, most = where.identifier or where.endpoint, self._config.max_outbound
-        new = existing is None and whom not in self._dialling
-        if new and self._switch.channels.outbound + len(self._dialling) >= most:
+        if whom not in self._dialling and self._switch.channels.outbound + len(self._dialling) >= most:
             raise ConnectError(f"this node has dialled {most} peers already, as many as max_outbound allows")
         self._dialling[whom] += 1
         try:
@@ -107,10 +127,40 @@ class Connector:
         """
         if Reason.DUPLICATE in (getattr(error, "reason", None), getattr(error, "rule", None)):
             where = replace(where, identifier=error.identifier or where.identifier)
-            channel = self._finder.wait_for(where, deadline.cap(DUPLICATE_PATIENCE))
+            channel = self._wait_for(where, deadline.cap(DUPLICATE_PATIENCE))
             if channel is not None:
                 return channel
         raise error
+
+    def _wait_for(self, where: PeerAddress, timeout: float) -> PeerChannel | None:
+        """The open channel to the peer at an address that has just refused a second one, as soon as there is one.
+
+        Waits at most ``timeout`` seconds for it.
+        """
+        arrived = Flag()
+
+        def open_one() -> PeerChannel | None:
+            found = self._switch.channels.find(where, claimed=True)
+            return found if found is not None and found.state is ChannelState.OPEN else None
+
+        def look(channel: PeerChannel) -> None:
+            if open_one() is not None:
+                arrived.set()
+
+        for event in (self._switch.events.peer_added, self._switch.events.channel_resumed):
+            event.add(look)
+        try:
+            if open_one() is None:
+                arrived.wait(timeout)
+            return open_one()
+        finally:
+            for event in (self._switch.events.peer_added, self._switch.events.channel_resumed):
+                event.remove(look)
+
+
+def _resuming(where: PeerAddress, existing: PeerChannel | None) -> PeerAddress:
+    """An address as it has to be dialled so that a channel which is reconnecting resumes."""
+    return where if existing is None else replace(where, identifier=existing.peer.identifier)
 
 
 def _overtaken(where: PeerAddress, refusal: Refusal) -> ConnectError:

@@ -9,14 +9,17 @@ from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import backoff, judge
+from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
 from peernet.reasons import Reason
-from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 
 # Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
+
+
+# What a peer is told whose admission was decided about, and who was not let in.
+NOT_LET_IN = frozenset({Reason.REJECTED, Reason.DECISION_TIMEOUT})
 
 
 class PersistentPeers:
@@ -59,18 +62,19 @@ class PersistentPeers:
                 failures += 1
             else:
                 channel.wait_closed()
-                if _ended_by_user(channel) or channel.do_not_redial:
+                judgement = judge_end(channel)
+                if judgement.hopeless:
                     return
                 failures = 0 if self._was_healthy(channel) else failures + 1
-                pause = backoff(self._config, failures, channel.retry_after)
+                pause = backoff(self._config, failures, judgement.retry_after)
             gevent.sleep(pause)
 
     def _was_healthy(self, channel: PeerChannel) -> bool:
-        """Whether the channel was open for so long that earlier failures count no more."""
-        opened = channel.opened_at
-        return opened is not None and clock.monotonic() - opened >= self._config.healthy_after
+        """Whether the last connection has worked for so long that earlier failures count no more.
 
-
-def _ended_by_user(channel: PeerChannel) -> bool:
-    """Whether this node's own user ended the channel, and does not want it back."""
-    return channel.reason is Reason.CLOSED and not channel.ended_by_peer
+        Up to the last sign of life: the channel may have been reconnecting in vain for minutes since. A peer that
+        was held and then not let in has not worked at all, however long it was held.
+        """
+        if channel.ended_by_peer and channel.reason in NOT_LET_IN:
+            return False
+        return channel.last_received - channel.connected_at >= self._config.healthy_after

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from peernet.config import NetworkConfig
 from peernet.reasons import Reason
-from peernet.runtime.events import Event
+from peernet.switch.events import NetworkEvents
 from peernet.switch.pending import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
 from peernet.trust.policy import IncomingPeerMode, IncomingPeerTrustPolicy
 
@@ -17,8 +17,7 @@ class Placement:
     Args:
         config: the limits.
         queue: where peers are held.
-        attempted: fired with each attempt, if the policy says so.
-        pending: fired with each attempt that is held.
+        events: two of them tell of attempts.
         policy: the policy in force.
     """
 
@@ -26,21 +25,19 @@ class Placement:
         self,
         config: NetworkConfig,
         queue: InboundConnectingPeersQueue,
-        attempted: Event,
-        pending: Event,
+        events: NetworkEvents,
         policy: Callable[[], IncomingPeerTrustPolicy],
     ) -> None:
         self._config = config
         self._queue = queue
-        self._attempted = attempted
-        self._pending = pending
+        self._events = events
         self._policy = policy
 
     def place(self, attempt: IncomingPeerConnectionAttempt) -> bool:
         """Whether to let an inbound peer in, after asking whom the policy says to ask."""
         mode = self._policy().incoming_peer_placement
         asks = mode is not IncomingPeerMode.QUEUE_BASED
-        if asks and not self._attempted.fire(attempt):
+        if asks and not self._events.incoming_peer_connection_attempt.fire(attempt):
             attempt.reject(reason=Reason.INTERNAL_ERROR)  # a guard that breaks down lets nobody in
         if attempt.verdict is None and mode is IncomingPeerMode.EVENT_BASED and not attempt.deferred:
             attempt.accept()
@@ -55,7 +52,7 @@ class Placement:
             return attempt.overrule(Reason.BUSY)
         self._queue.put(attempt)
         try:
-            self._pending.fire(attempt)
+            self._events.peer_pending.fire(attempt)
             attempt.wait(self._config.decision_timeout)
         finally:
             self._queue.remove(attempt)

@@ -15,7 +15,7 @@ from peernet.config import NetworkConfig
 from peernet.connections.retry import backoff_while_away, judge
 from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
-from peernet.runtime import clock, rng
+from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -91,10 +91,15 @@ class Redialler:
         self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
         self._greenlets = Group()
+        self._stopped = True
+
+    def start(self) -> None:
+        """Dial from now on."""
+        self._stopped = False
 
     def restore(self, channel: PeerChannel) -> None:
         """Dial until a channel that is reconnecting is open again, or has ended. Ignores those of the other side."""
-        if channel.dialled:
+        if channel.dialled and not self._stopped:
             record = self._records.setdefault(channel, _Record())
             record.pause.end()  # if it was lost before, and has come back by itself
             record.pause = pause = _Pause()
@@ -107,7 +112,8 @@ class Redialler:
             record.pause.end()
 
     def stop(self) -> None:
-        """Dial no more."""
+        """Dial no more, whatever is lost from now on."""
+        self._stopped = True
         self._greenlets.kill()
         self._records.clear()
 
@@ -115,7 +121,7 @@ class Redialler:
         lost_at = clock.monotonic()
         if lost_at - channel.connected_at >= self._config.healthy_after:
             record.failures = 0
-        length = rng.uniform(0, self._config.backoff_base)
+        length = self._soon()
         while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
                 if pause.over or channel.state is not ChannelState.RECONNECTING:
@@ -142,7 +148,11 @@ class Redialler:
         self._hurried_at = now
         for channel, record in self._records.items():
             if channel.state is ChannelState.RECONNECTING:
-                record.pause.shorten(self._moment_after(rng.uniform(0, self._config.backoff_base), channel, record))
+                record.pause.shorten(self._moment_after(self._soon(), channel, record))
+
+    def _soon(self) -> float:
+        """A pause before which nothing has failed: those who are dialled at the same time are spread."""
+        return backoff_while_away(self._config, failures=0, away=0.0)
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
@@ -155,6 +165,6 @@ class Redialler:
         try:
             self._dial(PeerAddress(peer.address, peer.port, peer.identifier), self._config.connect_timeout)
         except PeerNetError as error:
-            logger.info("= %s is not back: %s", peer.identifier[:8], error)
+            logger.info("%s is not back: %s", peer.identifier[:8], error)
             return error
         return None

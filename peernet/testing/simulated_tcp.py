@@ -161,10 +161,6 @@ class SimulatedTcp:
         self._closed = False
         self._error = ""
 
-    def fileno(self) -> int:
-        """No descriptor is used."""
-        return -1
-
     # As a transport.
 
     @property

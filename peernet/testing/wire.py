@@ -14,7 +14,7 @@ from peernet.peers.address import PeerAddress
 from peernet.peers.identity import Identity
 from peernet.testing.simulated_tcp import SimulatedTcp, Stream
 
-Accepted = Callable[[SimulatedTcp, tuple[str, int]], None]
+Accepted = Callable[[SimulatedTcp], None]
 
 FIRST_KNOCK = 1.0  # the wait before the first repetition of what opens a connection (RFC 6298). Seconds
 EPHEMERAL = 49_152  # the first port of those who dial (RFC 6335)
@@ -91,7 +91,7 @@ class Wire:
             gevent.sleep(self.draw_latency())
             raise ConnectError(f"cannot reach {address.endpoint}: nobody listens there")
         ours, theirs = self._connect(source, address)
-        accepted(theirs, theirs.remote)
+        accepted(theirs)
         gevent.sleep(self.draw_latency())
         return ours
 
@@ -159,9 +159,6 @@ class SimulatedBackend:
 
     def listen(self, address: PeerAddress, accepted: Accepted, failed: Callable[[str], None]) -> SimulatedListener:
         return self._wire.listen(address, accepted)  # which never fails
-
-    def take_over(self, connection: SimulatedTcp, remote: tuple[str, int]) -> SimulatedTcp:
-        return connection
 
     def secure(self, identity: Identity) -> SimulatedTls:
         return SimulatedTls(identity.identifier)

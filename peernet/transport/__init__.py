@@ -1,4 +1,6 @@
-"""Transports: the only modules that touch sockets.
+"""Connected streams of bytes, and the backends that dial and listen: every socket between peers.
 
-``tcp`` is plain, ``tls`` wraps it, ``memory`` connects two ends in one process.
+``base`` says what a transport promises. ``tcp`` is plain, ``tls`` secures any other transport (``tls_transport`` are
+the streams that come of it), and ``memory`` connects two ends in one process. ``backend`` dials and listens; the usual
+one does it with ``tcp`` and ``listener``, which hangs up when ``descriptors`` run out.
 """

@@ -22,7 +22,7 @@ class Transport(Protocol):
 
     @property
     def remote(self) -> tuple[str, int]:
-        """Host and port of the other end."""
+        """Host and port of the other end; if it was dialled, where it can be dialled again."""
 
     @property
     def identifier(self) -> str | None:

@@ -114,7 +114,7 @@ class Bans:
         self._scores = Scores(config.max_scores, config.score_decay)
         self._automatic: OrderedDict[str, _Entry] = OrderedDict()
         self._manual: OrderedDict[str, _Entry] = OrderedDict()
-        self.banned = Event("banned")
+        self.banned: Event[[Ban]] = Event("peer_banned", ["ban"])
         self.exempt_networks = IpNetworks(LOOPBACK)
         self.revision = 0
 

@@ -7,11 +7,11 @@ changing one means making another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from peernet.errors import ConfigurationError, TrustPolicyConflictError
 from peernet.peers.address import is_identifier
@@ -93,6 +93,21 @@ class IncomingPeerTrustPolicy:
     blocked_identifiers: frozenset[str] = frozenset()
     allowed_networks: frozenset[str] = frozenset()
     blocked_networks: frozenset[str] = frozenset()
+
+    if TYPE_CHECKING:  # in truth the dataclass makes it, and the sets of any collections are made below
+
+        def __init__(
+            self,
+            allow_default_communication: bool = True,
+            allow_enhanced_packet_exchange: bool = False,
+            incoming_peer_placement: IncomingPeerMode = IncomingPeerMode.EVENT_BASED,
+            run_default_trust_protocol: bool = True,
+            trusted_identifiers: Collection[str] = frozenset(),
+            allowed_identifiers: Collection[str] = frozenset(),
+            blocked_identifiers: Collection[str] = frozenset(),
+            allowed_networks: Collection[str] = frozenset(),
+            blocked_networks: Collection[str] = frozenset(),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for item in fields(self):

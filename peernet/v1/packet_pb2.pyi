@@ -39,6 +39,8 @@ class _RefusalReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """Nobody handles this kind at the receiver."""
     REFUSAL_REASON_TOO_BIG: _RefusalReason.ValueType  # 3
     """The packet exceeds the receiver's limit for its kind."""
+    REFUSAL_REASON_HANDLER_FAILED: _RefusalReason.ValueType  # 4
+    """A callback took the packet and failed."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper): ...
 
@@ -49,6 +51,8 @@ REFUSAL_REASON_UNHANDLED: RefusalReason.ValueType  # 2
 """Nobody handles this kind at the receiver."""
 REFUSAL_REASON_TOO_BIG: RefusalReason.ValueType  # 3
 """The packet exceeds the receiver's limit for its kind."""
+REFUSAL_REASON_HANDLER_FAILED: RefusalReason.ValueType  # 4
+"""A callback took the packet and failed."""
 global___RefusalReason = RefusalReason
 
 class _DisconnectReason:
@@ -188,18 +192,21 @@ class Packet(google.protobuf.message.Message):
     IDENTIFIER_FIELD_NUMBER: builtins.int
     COLLECTION_SHARE_FIELD_NUMBER: builtins.int
     DATA_TRANSMISSION_FIELD_NUMBER: builtins.int
+    WITHDRAWN_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Number of this packet in its session, from 1. Both sides count, so it is left
     out (0); if it is there it must be the number that the receiver has counted.
-    Always 0 on packets that are not numbered (hello, heartbeat, acknowledge,
-    disconnect).
+    Ignored on packets that are not numbered (hello, heartbeat, acknowledge,
+    disconnect), and without a session.
     """
     acknowledged: builtins.int
-    """Highest sequence of the other side up to which every packet was received and
-    its callback returned; 0 says nothing.
+    """Highest sequence of the other side up to which every packet was handled, which
+    means that its callback returned, or was refused; 0 says nothing.
     """
     request_id: builtins.int
-    """Chosen by a requester; the answer carries it in reply_to."""
+    """Chosen by a requester; the answer carries it in reply_to. Below 2^53, so that
+    every language can hold it in a number.
+    """
     reply_to: builtins.int
     source_origin_identifier: builtins.str
     """Who made the packet. Empty means the sender itself. A receiver refuses a
@@ -229,6 +236,8 @@ class Packet(google.protobuf.message.Message):
     def collection_share(self) -> global___CollectionSharePacket: ...
     @property
     def data_transmission(self) -> global___DataTransmissionPacket: ...
+    @property
+    def withdrawn(self) -> global___WithdrawnPacket: ...
     def __init__(
         self,
         *,
@@ -247,10 +256,11 @@ class Packet(google.protobuf.message.Message):
         identifier: global___IdentifierPacket | None = ...,
         collection_share: global___CollectionSharePacket | None = ...,
         data_transmission: global___DataTransmissionPacket | None = ...,
+        withdrawn: global___WithdrawnPacket | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "pure_message", b"pure_message"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "packet_id", b"packet_id", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "heartbeat", "acknowledge", "disconnect", "pure_message", "identifier", "collection_share", "data_transmission"] | None: ...
+    def HasField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "pure_message", b"pure_message", "withdrawn", b"withdrawn"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "packet_id", b"packet_id", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time", "withdrawn", b"withdrawn"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "heartbeat", "acknowledge", "disconnect", "pure_message", "identifier", "collection_share", "data_transmission", "withdrawn"] | None: ...
 
 global___Packet = Packet
 
@@ -305,7 +315,8 @@ class HelloPacket(google.protobuf.message.Message):
     last_sequence_received: builtins.int
     max_frame: builtins.int
     """Longest packet in bytes, its length prefix not counted, that the sender of this
-    hello accepts once both hellos are exchanged; 0 means 1 MiB.
+    hello accepts once both hellos are exchanged; 0 means 1 MiB. 1 to 4095 are not
+    allowed, so that every control packet fits.
     """
     last_acknowledgement_received: builtins.int
     """Highest sequence of its own that the sender knows the receiver to have handled."""
@@ -375,7 +386,7 @@ global___AcknowledgePacket = AcknowledgePacket
 
 @typing.final
 class Refusal(google.protobuf.message.Message):
-    """A numbered packet that reached no callback, and why."""
+    """A numbered packet that no callback has handled, and why."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -530,3 +541,18 @@ class DataTransmissionPacket(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "format", b"format", "name", b"name"]) -> None: ...
 
 global___DataTransmissionPacket = DataTransmissionPacket
+
+@typing.final
+class WithdrawnPacket(google.protobuf.message.Message):
+    """Goes in the place of a packet that its sender cannot send again, because it does
+    not fit the limit of a new connection. It is numbered as that packet was, so that
+    both sides go on counting alike, and reaches no callback.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___WithdrawnPacket = WithdrawnPacket

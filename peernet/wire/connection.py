@@ -19,8 +19,13 @@ from enum import Enum
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import FrameDecoder
 from peernet.wire.packets import Kind
+
+# What a peer accepts that says nothing about it, and the least that it may say, so that control packets fit. Bytes.
+DEFAULT_MAX_FRAME = 1024 * 1024
+LEAST_MAX_FRAME = 4096
 
 
 class ConnectionState(Enum):
@@ -121,3 +126,16 @@ class Connection:
             self.decoder.max_frame = self._max_frame
         self.state = state
         return True
+
+
+def max_frame_of(hello: pb.HelloPacket) -> int:
+    """The longest packet in bytes that the sender of a hello accepts.
+
+    Raises:
+        RemoteProtocolError: ``bad_packet``: it names a limit that control packets do not fit into.
+    """
+    if 0 < hello.max_frame < LEAST_MAX_FRAME:
+        raise RemoteProtocolError(
+            f"a hello has max_frame {hello.max_frame}; the least is {LEAST_MAX_FRAME}", Reason.BAD_PACKET
+        )
+    return hello.max_frame or DEFAULT_MAX_FRAME

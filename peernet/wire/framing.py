@@ -20,6 +20,9 @@ MAX_VARINT = 5
 MIN_AHEAD = 16 * 1024
 MAX_AHEAD = 256 * 1024
 MAX_SPARE = 2 * MAX_AHEAD  # a buffer up to this size is kept for the next large frame
+# A frame that was begun holds its buffer, so it has to come on. A link of 10 kB/s that freezes for 20 s is ten times
+# as fast as this. Bytes a second.
+MIN_FRAME_RATE = 1024
 
 
 SHORT_VARINTS = [bytes([value]) for value in range(0x80)]
@@ -158,6 +161,47 @@ class FrameDecoder:
         self._body, self._filled, self._length = None, 0, 0
         self.generation += 1
         return body
+
+
+class FramePace:
+    """Whether the frame under way comes as fast as it must: :data:`MIN_FRAME_RATE`, averaged over a time.
+
+    Args:
+        seconds: the time.
+    """
+
+    __slots__ = ("_frame", "_received", "_seconds", "_since")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._frame: int | None = None
+        self._since = 0.0
+        self._received = 0
+
+    def dribbles(self, frame: int | None, received: int, now: float) -> bool:
+        """Look, as should be done regularly. Returns whether the frame has come too slowly since an earlier look.
+
+        Args:
+            frame: :attr:`FrameDecoder.generation`; ``None`` while no frame is under way.
+            received: bytes received on the connection in all.
+            now: monotonic seconds.
+        """
+        passed = now - self._since
+        if frame is not None and frame == self._frame and passed <= self._seconds:
+            return False
+        slow = frame is not None and frame == self._frame and received - self._received < MIN_FRAME_RATE * passed
+        self._frame, self._since, self._received = frame, now, received
+        return slow
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count that many seconds, in which this process itself was not able to read."""
+        self._since += seconds
+
+
+def packet_length(frame: bytes) -> int:
+    """The length of the packet in a frame of this side, from its beginning: what ``max_frame`` limits."""
+    length = frame[0]
+    return length if length < 0x80 else _long_length(frame, 0)[0]
 
 
 def _long_length(data: bytes, position: int) -> tuple[int, int]:

@@ -21,6 +21,11 @@ from peernet.wire.framing import SHORT_VARINTS, encode_varint
 
 # Field numbers of Packet: below it the envelope, from it on bodies (packet.proto).
 FIRST_BODY_FIELD = 16
+# Protobuf's own bounds: the number of a field and its wire type make a tag of 32 bits.
+MAX_FIELD = 2**29 - 1
+# The longest varint of a tag or a length, which have 32 bits, and of any other number, which has 64. Bytes.
+MAX_VARINT_32 = 5
+MAX_VARINT_64 = 10
 
 # Length of the packet ids that this side makes, which need no walk over the envelope to be read. Bytes.
 PACKET_ID_SIZE = 16
@@ -38,13 +43,15 @@ class Kind:
     Attributes:
         name: the oneof field's name; the key in ``PacketHandleProtocol``.
         message: the body's class.
-        control: never gated by trust and never numbered.
+        control: the protocol's own: never gated by trust, and never sent by a program.
+        numbered: counted by sessions, and sent again after the loss of a connection.
         bulk: may be as large as a frame; every other kind is limited to ``max_control_packet``.
     """
 
     name: str
     message: type[Message]
     control: bool = False
+    numbered: bool = True
     bulk: bool = False
 
     @property
@@ -56,14 +63,16 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("hello", pb.HelloPacket, control=True),
-        Kind("heartbeat", pb.HeartbeatPacket, control=True),
-        Kind("acknowledge", pb.AcknowledgePacket, control=True),
-        Kind("disconnect", pb.DisconnectPacket, control=True),
+        Kind("hello", pb.HelloPacket, control=True, numbered=False),
+        Kind("heartbeat", pb.HeartbeatPacket, control=True, numbered=False),
+        Kind("acknowledge", pb.AcknowledgePacket, control=True, numbered=False),
+        Kind("disconnect", pb.DisconnectPacket, control=True, numbered=False),
         Kind("pure_message", pb.PureMessagePacket, bulk=True),
         Kind("identifier", pb.IdentifierPacket),
         Kind("collection_share", pb.CollectionSharePacket),
         Kind("data_transmission", pb.DataTransmissionPacket, bulk=True),
+        # In the place of a packet that fits no more: numbered like it, and of no interest to trust and callbacks.
+        Kind("withdrawn", pb.WithdrawnPacket, control=True),
     )
 }
 
@@ -128,6 +137,10 @@ def encode_frame(body: Message, envelope: bytes = b"") -> bytes:
     return encode_header(encoded, envelope) + encoded[2]
 
 
+WITHDRAWN_FRAME = encode_frame(pb.WithdrawnPacket())
+"""What is sent under the number of a kept packet that is larger than the peer accepts by now."""
+
+
 def encode_envelope(sequence: int = 0, acknowledged: int = 0, request_id: int = 0, reply_to: int = 0) -> bytes:
     """The envelope's fields, serialised; fields that are 0 are left out, as proto3 asks."""
     return pb.Packet(
@@ -175,7 +188,7 @@ def peek(frame: bytes | bytearray) -> Kind:
         kind = _BY_TAG.get(frame[start - 2])
         if kind is not None and _fills_rest(frame, start):
             return kind
-    return _walk(frame)
+    return peek_any(frame)
 
 
 def decode(frame: bytes | bytearray) -> pb.Packet:
@@ -194,9 +207,8 @@ def peek_numbers(frame: bytes | bytearray) -> tuple[int, int]:
     """``sequence`` and ``acknowledged`` of a packet that :func:`peek` has passed, whose body nobody looks at."""
     numbers = [0, 0]
     position = 0
-    while position < len(frame):
-        tag, position = _varint(frame, position)
-        field, wire_type = tag >> 3, tag & 7
+    while position < len(frame):  # every turn moves it forward
+        field, wire_type, position = _tag(frame, position)
         if wire_type == 0 and field in (1, 2):
             numbers[field - 1] = _varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
         position = _skip(frame, position, wire_type)
@@ -205,30 +217,44 @@ def peek_numbers(frame: bytes | bytearray) -> tuple[int, int]:
 
 def _fills_rest(frame: bytes | bytearray, position: int) -> bool:
     """Whether the length at ``position`` reaches exactly to the end of the frame."""
-    length, start = _varint(frame, position)
+    length, start = _varint(frame, position, MAX_VARINT_32)
     return start + length == len(frame)
 
 
-def _walk(frame: bytes | bytearray) -> Kind:
-    """:func:`peek` for any legal order of fields. Every turn moves ``position`` forward."""
+def peek_any(frame: bytes | bytearray) -> Kind:
+    """:func:`peek` without its short cuts: field by field, in any legal order.
+
+    It finds the fields that protobuf's parser finds, and fails where that fails.
+
+    Raises:
+        RemoteProtocolError: ``bad_packet``.
+    """
     found: Kind | None = None
     position = count = 0
-    while position < len(frame):
+    while position < len(frame):  # every turn moves it forward
         count += 1
         if count > MAX_FIELDS:
             raise _bad(f"more than {MAX_FIELDS} fields")
-        tag, position = _varint(frame, position)
-        field, wire_type = tag >> 3, tag & 7
-        if field >= FIRST_BODY_FIELD and wire_type == _LENGTH_DELIMITED:
+        field, wire_type, position = _tag(frame, position)
+        if field >= FIRST_BODY_FIELD:
+            if wire_type != _LENGTH_DELIMITED:
+                raise _bad("a body that is not a message")
             if found is not None:
                 raise _bad("more than one body")
             found = _BY_FIELD.get(field, UNKNOWN)
-        elif field in _BY_FIELD:
-            raise _bad("a body that is not a message")
         position = _skip(frame, position, wire_type)
     if found is None:
         raise _bad("no body")
     return found
+
+
+def _tag(frame: bytes | bytearray, position: int) -> tuple[int, int, int]:
+    """Field number and wire type of the tag at ``position``, and where its value starts."""
+    tag, position = _varint(frame, position, MAX_VARINT_32)
+    field = tag >> 3
+    if not 0 < field <= MAX_FIELD:
+        raise _bad(f"a field of number {field}")
+    return field, tag & 7, position
 
 
 def _skip(frame: bytes | bytearray, position: int, wire_type: int) -> int:
@@ -238,7 +264,7 @@ def _skip(frame: bytes | bytearray, position: int, wire_type: int) -> int:
     elif wire_type == 1:
         position += 8
     elif wire_type == _LENGTH_DELIMITED:
-        length, position = _varint(frame, position)
+        length, position = _varint(frame, position, MAX_VARINT_32)
         position += length
     elif wire_type == 5:
         position += 4
@@ -249,10 +275,10 @@ def _skip(frame: bytes | bytearray, position: int, wire_type: int) -> int:
     return position
 
 
-def _varint(data: bytes | bytearray, position: int) -> tuple[int, int]:
-    """The varint at ``position`` and where it ends."""
+def _varint(data: bytes | bytearray, position: int, longest: int = MAX_VARINT_64) -> tuple[int, int]:
+    """The varint at ``position`` and where it ends. It need not be minimal, but has at most ``longest`` bytes."""
     value = 0
-    for index, byte in enumerate(data[position : position + 10]):
+    for index, byte in enumerate(data[position : position + longest]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1

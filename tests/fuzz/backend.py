@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from peernet.errors import ConnectError
 from peernet.peers.address import PeerAddress
@@ -12,18 +11,7 @@ from peernet.peers.identity import Identity
 from peernet.transport.base import Security
 from peernet.transport.memory import MemoryTransport
 
-Accepted = Callable[[Any, tuple[str, int]], None]
-
-
-@dataclass
-class Plug:
-    """One end of a connection as a listener accepts it, not taken over yet."""
-
-    transport: MemoryTransport
-
-    def close(self) -> None:
-        """Hang up, unheard."""
-        self.transport.close()
+Accepted = Callable[[MemoryTransport], None]
 
 
 class MemoryBackend:
@@ -41,7 +29,7 @@ class MemoryBackend:
         """Connect somebody to the network; if it does not listen, hang up."""
         transport.remote = remote
         if self._listeners:
-            self._listeners[0].accepted(Plug(transport), remote)
+            self._listeners[0].accepted(transport)
         else:
             transport.close()
 
@@ -54,9 +42,6 @@ class MemoryBackend:
         listener = MemoryListener(address, accepted, self._listeners)
         self._listeners.append(listener)
         return listener
-
-    def take_over(self, connection: Plug, remote: tuple[str, int]) -> MemoryTransport:
-        return connection.transport
 
     def secure(self, identity: Identity) -> Security:
         raise AssertionError("connections in memory are insecure")

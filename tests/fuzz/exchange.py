@@ -99,7 +99,7 @@ class Side:
         elif state is ConnectionState.LEAVING:
             if kind.name == "acknowledge":
                 self.take_acknowledgement(decode(frame))
-        elif kind.control:
+        elif not kind.numbered:
             self.take_acknowledgement(decode(frame))
             self.events.append((kind.name,))
         else:
@@ -146,7 +146,8 @@ class Side:
             assert packet.WhichOneof("body") == kind.name
             self.numbers(packet.sequence, packet.acknowledged)
         else:
-            refusal = Reason.UNHANDLED if kind is UNKNOWN else Reason.NOT_PERMITTED
+            if not kind.control:
+                refusal = Reason.UNHANDLED if kind is UNKNOWN else Reason.NOT_PERMITTED
             self.numbers(*peek_numbers(frame))
         self.events.append((kind.name, refusal))
         if session is not None:

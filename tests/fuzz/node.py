@@ -17,6 +17,8 @@ from unittest.mock import patch
 
 import gevent
 
+from peernet import network
+from peernet.assembly import Assembly
 from peernet.channel.channel import PeerChannel
 from peernet.channel.receipts import Receipt
 from peernet.channel.state import ChannelState
@@ -118,9 +120,10 @@ class Node:
 
     def __init__(self, *, closes: bool, talks: bool) -> None:
         self.backend = MemoryBackend()
-        self.network = PeerNetwork(
-            IDENTITY, ["127.0.0.1:1"], network_name=NETWORK_NAME, config=CONFIG, insecure=True, backend=self.backend
-        )
+        with patch.object(network, "Assembly", self.assemble):
+            self.network = PeerNetwork(
+                IDENTITY, ["127.0.0.1:1"], network_name=NETWORK_NAME, config=CONFIG, insecure=True, backend=self.backend
+            )
         self.callers: list[Caller] = []
         self.addresses: set[str] = set()  # where they came from
         self.receipts: list[Receipt] = []
@@ -130,6 +133,10 @@ class Node:
         self.network.peer_added.add(self.added)
         self.network.peer_removed.add(self.removed)
         self.network.start()
+
+    def assemble(self, *args: Any, **options: Any) -> Assembly:
+        self.parts = Assembly(*args, **options)
+        return self.parts
 
     def accept(self, address: str, proven: str | None = None) -> Caller:
         """A new inbound connection, of somebody who has proven that identifier or none; it may be refused."""
@@ -186,8 +193,7 @@ class Node:
 
     def check_gates(self) -> None:
         """Nobody has a place who is not there any more, and nobody is banned who did nothing, or is local."""
-        acceptor: Any = self.network._acceptor
-        assert not acceptor.strangers
+        assert not self.parts.acceptor.strangers
         culprits = {STRANGE_ADDRESS, PEER} if STRANGE_ADDRESS in self.addresses else set()
         assert {ban.who for ban in self.network.bans} <= culprits
 

@@ -11,6 +11,8 @@ from tests.hostile.conftest import Victims
 from tests.hostile.raw import connect
 from tools.node_process import NodeProcess
 
+pytestmark = pytest.mark.stress
+
 MB = 1.0
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.hostile import floods, idle, words
 from tests.hostile.conftest import Victims
 from tests.hostile.node import Program
 
+pytestmark = pytest.mark.stress
+
 MB = 1.0
-NO_RATE = {"untrusted_frame_rate": 0}
+NO_RATE: dict[str, Any] = {"untrusted_frame_rate": 0}
 
 
 def test_storms_of_acknowledgements_and_heartbeats_are_not_answered_and_cost_nothing(victims: Victims) -> None:

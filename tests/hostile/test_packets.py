@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.hostile import bombs, lengths, mutations, raising
 from tests.hostile.conftest import Victims
 from tests.hostile.reasons import REASONS
+
+pytestmark = pytest.mark.stress
 
 MB = 1.0
 

@@ -12,10 +12,11 @@ from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetw
 from peernet.config import KIB, MIB
 from peernet.errors import DeliveryFailed, OutboxFullError, PeerNetError
 from peernet.switch import budget
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, pb, varint
+from tests.integration.attackers import Attacker, varint
 from tests.integration.meetings import Networks, config, text, undisturbed
-from tests.support import PartsOf, Recorder, scaled, wait_until
+from tests.support import AssemblyOf, PartsOf, record, scaled, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 PART = pb.DataTransmissionPacket(data=bytes(30 * KIB))
@@ -24,7 +25,7 @@ STEP = 64 * KIB
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "PATIENCE", 0.3)
+    monkeypatch.setattr(budget, "PATIENCE", 0.2)
 
 
 def make_node(networks: Networks, **limits: Any) -> PeerNetwork:
@@ -48,11 +49,18 @@ def deaf_ones(node: PeerNetwork, count: int, session: int) -> tuple[list[Attacke
 
 def pour(channels: list[PeerChannel]) -> None:
     """Send to all of them in turn until none takes more, neither the system nor the node."""
-    for _ in range(3):  # the system takes some more now and then
-        taking = list(channels)
-        while taking:
-            taking = [channel for channel in taking if _takes_one(channel)]
-        gevent.sleep(0.15)
+    before = -1
+    while (held := _fill(channels)) != before:  # until the system has taken nothing for a while
+        before = held
+        gevent.sleep(0.05)
+
+
+def _fill(channels: list[PeerChannel]) -> int:
+    """Send as much as is taken now. Returns how many bytes wait in the node."""
+    taking = channels
+    while taking:
+        taking = [channel for channel in taking if _takes_one(channel)]
+    return sum(channel.queued_bytes for channel in channels)
 
 
 def _takes_one(channel: PeerChannel) -> bool:
@@ -102,20 +110,22 @@ class TestSending:
         guests, channels = deaf_ones(node, 2, session)
         pour(channels)
         waiting = gevent.spawn(channels[1].send, PART, timeout=scaled(20))
-        gevent.sleep(0.2)
+        gevent.sleep(0.02)
         assert not waiting.ready()
         parts_of(channels[0]).control.end(Reason.CLOSED)
         assert waiting.get(timeout=scaled(5)) is not None
         leave(guests)
 
 
-def test_what_is_sent_to_many_at_once_counts_once(networks: Networks, parts_of: PartsOf) -> None:
+def test_what_is_sent_to_many_at_once_counts_once(
+    networks: Networks, assembly_of: AssemblyOf, parts_of: PartsOf
+) -> None:
     node = make_node(networks, buffer_budget=2 * MIB)
     guests, channels = deaf_ones(node, 5, 7)
     for _ in range(2):
         outcomes = node.broadcast(pb.DataTransmissionPacket(data=bytes(700 * KIB)))
         assert [outcome.error for outcome in outcomes.values()] == [None] * 5
-    wait_until(lambda: node._switch.buffers.held < 2 * MIB)
+    wait_until(lambda: assembly_of(node).switch.memory.held < 2 * MIB)
     assert sum(parts_of(channel).control.held_bytes for channel in channels) > 6 * MIB
     assert not node.counters["buffers_exceeded"]
     leave(guests)
@@ -149,7 +159,7 @@ class TestClosing:
         wait_until(lambda: channel.received == before + times or channel.reason is not None, 20)
 
     def test_the_one_that_holds_most_is_closed_as_slow_peer(self, networks: Networks, node: PeerNetwork) -> None:
-        removed = node.peer_removed.add(Recorder())
+        removed = record(node.peer_removed)
         with undisturbed(networks, node):
             (small, large), (to_small, to_large) = deaf_ones(node, 2, 7)
             self.ask(small, to_small, 20)
@@ -166,21 +176,21 @@ class TestClosing:
             leave([small, large])
 
     def test_a_trusted_one_is_spared_if_that_helps(self, node: PeerNetwork) -> None:
-        removed = node.peer_removed.add(Recorder())
+        removed = record(node.peer_removed)
         (friend, stranger), (to_friend, to_stranger) = deaf_ones(node, 2, 7)
         to_friend.trust()
         self.ask(friend, to_friend, 25)
         self.ask(stranger, to_stranger, 20)
         removed.wait_for(1, 10)
-        gevent.sleep(1)
+        gevent.sleep(2 * budget.PATIENCE)
         assert [channel for channel, _ in removed.calls] == [to_stranger]
         leave([friend, stranger])
 
     def test_a_session_that_waits_for_its_peer_is_closed_as_expired(
         self, node: PeerNetwork, parts_of: PartsOf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(budget, "PATIENCE", 2.0)
-        removed = node.peer_removed.add(Recorder())
+        monkeypatch.setattr(budget, "PATIENCE", 1.0)
+        removed = record(node.peer_removed)
         (guest,), (channel,) = deaf_ones(node, 1, 7)
         self.ask(guest, channel, 60)
         guest.vanish()
@@ -194,6 +204,6 @@ class TestClosing:
         for guest in guests:
             guest.send_bytes(varint(1 * MIB - 1) + bytes(900 * KIB))
         wait_until(lambda: node.counters["closed_for_buffers"] >= 2, 10)
-        assert node.counters["busy"] >= 2
+        wait_until(lambda: node.counters["busy"] >= 2)
         assert sum(channel.state is ChannelState.OPEN for channel in channels) == 1
         leave(guests)

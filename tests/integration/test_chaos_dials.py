@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from peernet import ChannelState
 from tests.integration.meetings import Networks
 from tests.support import wait_until
 from tools.chaos import dials
+
+pytestmark = pytest.mark.stress
 
 
 def test_simultaneous_dials_make_one_channel() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tools.chaos import shutdown
+
+pytestmark = pytest.mark.stress
 
 
 def test_a_node_ends_in_time_and_tells_what_became_of_every_packet() -> None:

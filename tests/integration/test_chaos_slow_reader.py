@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tools.chaos import slow_reader
+
+pytestmark = pytest.mark.stress
 
 
 def test_slow_readers_cost_little_and_are_cut_off() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tools.chaos import stalls
+
+pytestmark = pytest.mark.stress
 
 
 def test_only_a_peer_that_is_gone_is_given_up() -> None:

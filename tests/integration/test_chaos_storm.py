@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tools.chaos import storm
+
+pytestmark = pytest.mark.stress
 
 
 def test_all_clients_come_back_to_a_hub_that_was_killed_and_none_too_eagerly() -> None:

@@ -3,21 +3,99 @@
 from __future__ import annotations
 
 import doctest
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from peernet.reasons import Reason
+from tools.documents import ROOT, name_of, pages, program
 
-DOCS = Path(__file__).parents[2] / "docs"
-WITH_EXAMPLES = sorted(path.name for path in DOCS.glob("*.rst") if ">>> " in path.read_text(encoding="utf-8"))
+DOCS = ROOT / "docs"
+PAGES = pages()
+WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_the_examples_of_a_page_run_as_printed(name: str) -> None:
-    result = doctest.testfile(str(DOCS / name), module_relative=False, optionflags=doctest.ELLIPSIS)
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
+def test_the_examples_of_a_page_run_as_printed(page: Path) -> None:
+    result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_code_of_a_page_is_a_program(page: Path) -> None:
+    compile(program(page), name_of(page), "exec")
+
+
+def test_every_page_with_python_code_is_found() -> None:
+    with_code = [page for page in DOCS.glob("*.rst") if "code-block:: python" in page.read_text(encoding="utf-8")]
+    assert [ROOT / "README.rst", *sorted({*with_code, *WITH_EXAMPLES})] == PAGES
+
+
+def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", program(ROOT / "README.rst")]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    addresses, said = ran.stdout.splitlines()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert addresses.startswith("['peer://")
+    assert said.endswith(" says hello")
+
+
+PAGE = """\
+Title
+=====
+
+.. code-block:: python
+
+    first = 1
+
+    if first:
+        second = 2
+
+Text, and what is no Python::
+
+    not = Python
+
+.. code-block:: python
+   :caption: third.py
+
+   third = 3
+
+* An example:
+
+  >>> for number in range(2):
+  ...     number
+  0
+  1
+
+.. code-block:: console
+
+    $ not Python
+"""
+
+
+def test_the_code_of_a_page_keeps_its_lines_and_their_numbers(tmp_path: Path) -> None:
+    page = tmp_path / "page.rst"
+    page.write_text(PAGE, encoding="utf-8")
+    lines = program(page).split("\n")
+    code = {number: line for number, line in enumerate(lines, start=1) if line}
+    assert code == {
+        6: "first = 1",
+        8: "if first:",
+        9: "    second = 2",
+        18: "third = 3",
+        22: "for number in range(2):",
+        23: "    number",
+    }
+    assert all(line.strip() in PAGE.split("\n")[number - 1] for number, line in code.items())
+
+
+def test_a_page_without_code_has_no_program(tmp_path: Path) -> None:
+    page = tmp_path / "page.rst"
+    page.write_text("Nothing here::\n\n    not = Python\n", encoding="utf-8")
+    assert program(page) == ""
 
 
 def test_the_specification_lists_every_reason_with_its_number() -> None:

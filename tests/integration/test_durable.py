@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from peernet.errors import (
 )
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
 from tests.integration.meetings import Networks, config, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, wait_until
 
 SOMEBODY = "s" * 52
 TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -108,6 +107,35 @@ def test_a_connected_peer_gets_a_packet_with_its_id_at_once(pair: Pair) -> None:
     pair.is_empty()
 
 
+def test_what_is_acknowledged_is_neither_counted_nor_in_the_file(pair: Pair) -> None:
+    pair.bring_bob()
+    outbox, receipt = pair.alice.durable_outbox, pair.send("hello")
+    assert outbox is not None
+    assert receipt.wait(5)
+    assert (receipt.stored, outbox.packets, outbox.bytes, outbox.peers) == (False, 0, 0, [])
+    assert pair.stored == 0
+
+
+def test_what_is_acknowledged_but_cannot_be_removed_stays_stored_and_is_settled_later(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(DurableStore, "remove", fail)
+    first = pair.bring_bob()
+    receipt = pair.send("hello")
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    outbox = pair.alice.durable_outbox
+    assert outbox is not None
+    assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
+    monkeypatch.undo()
+    first.stop()
+    pair.bring_bob()
+    assert receipt.wait(5)
+    assert outbox.packets == 0
+
+
 def test_packets_wait_for_a_peer_that_is_away_and_arrive_in_order(pair: Pair) -> None:
     receipts = [pair.send(str(number)) for number in range(20)]
     assert pair.stored == 20
@@ -175,9 +203,9 @@ def test_no_more_than_the_window_is_under_way(pair: Pair) -> None:
     pair.bring_bob(callback=wait)
     pair.got.wait_for(1)
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 8)
+    wait_until(lambda: known(channel.session).sent == 8)
     gevent.sleep(0.05)
-    assert channel.session.sent == 8
+    assert known(channel.session).sent == 8
     go.set()
     pair.got.wait_for(30)
     pair.is_empty()
@@ -301,7 +329,7 @@ def test_what_is_dropped_under_way_leaves_no_trace(pair: Pair) -> None:
     pair.bring_bob(callback=lambda channel, packet: go.wait())
     receipt = pair.send("hello")
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 1)
+    wait_until(lambda: known(channel.session).sent == 1)
     assert pair.alice.durable_outbox is not None
     pair.alice.durable_outbox.drop([pair.bob.identifier])
     assert receipt.reason is Reason.DROPPED
@@ -415,7 +443,7 @@ def test_send_without_durability_goes_through_the_open_channel(pair: Pair) -> No
 
 
 @pytest.fixture
-def answers(pair: Pair) -> Iterator[list[object]]:
+def answers(pair: Pair) -> list[object]:
     """What a callback of Alice gets that sends a durable packet back and waits for it."""
     answers: list[object] = []
 

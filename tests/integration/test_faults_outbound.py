@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket as standard_socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -18,10 +19,11 @@ from peernet.errors import (
     RefusedByPeerError,
     RefusedByPolicyError,
 )
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, Credentials, pb, serving
+from tests.integration.attackers import Attacker, Credentials, serving
 from tests.integration.meetings import Networks, config, node_in_use
-from tests.support import Recorder, scaled, wait_until
+from tests.support import known, record, scaled, stay, wait_until
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "plain"])
@@ -40,10 +42,13 @@ def tls_node(networks: Networks) -> Iterator[PeerNetwork]:
         assert len(node.active_peer_channels) == 1
 
 
-def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> object:
+Handle = Callable[[Attacker], None]
+
+
+def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> Handle:
     def answer(attacker: Attacker) -> None:
         if after_hello:
-            assert attacker.receive().HasField("hello")
+            assert known(attacker.receive()).HasField("hello")
         for packet in packets:
             attacker.send_frame(packet.SerializeToString())
         attacker.receive_all()
@@ -52,11 +57,11 @@ def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> object:
 
 
 def _hello(**changes: object) -> pb.Packet:
-    fields = {"protocol_min": 1, "protocol_max": 1, "network_name": "test", "identifier": "a" * 52}
+    fields: dict[str, Any] = {"protocol_min": 1, "protocol_max": 1, "network_name": "test", "identifier": "a" * 52}
     return pb.Packet(hello=pb.HelloPacket(**(fields | changes)))
 
 
-def _disconnect(name: str, **fields: object) -> pb.Packet:
+def _disconnect(name: str, **fields: Any) -> pb.Packet:
     reason = pb.DisconnectReason.Value(f"DISCONNECT_REASON_{name}")
     return pb.Packet(disconnect=pb.DisconnectPacket(reason=reason, **fields))
 
@@ -83,14 +88,14 @@ def test_a_name_that_nobody_knows_is_a_connect_error(node: PeerNetwork, monkeypa
 
 def test_who_accepts_and_stays_silent_is_a_timeout(node: PeerNetwork) -> None:
     with (
-        serving(lambda attacker: gevent.sleep(60), plain=True) as address,
+        serving(stay, plain=True) as address,
         pytest.raises(ConnectTimeout, match="in time"),
     ):
         node.connect(address, timeout=0.2)
 
 
 def test_who_is_silent_after_tls_is_a_timeout(tls_node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60)) as address, pytest.raises(ConnectTimeout, match="in time"):
+    with serving(stay) as address, pytest.raises(ConnectTimeout, match="in time"):
         tls_node.connect(address, timeout=0.3)
 
 
@@ -112,12 +117,12 @@ def test_a_backlog_that_is_full_is_a_timeout(node: PeerNetwork) -> None:
 
 def test_the_time_to_connect_is_that_of_the_configuration_if_none_is_given(networks: Networks) -> None:
     node = networks(config=config(connect_timeout=0.1))
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address, pytest.raises(ConnectTimeout):
+    with serving(stay, plain=True) as address, pytest.raises(ConnectTimeout):
         node.connect(address)
 
 
 def test_a_dial_that_is_killed_leaves_nothing(node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address:
+    with serving(stay, plain=True) as address:
         dialling = gevent.spawn(node.connect, address)
         gevent.sleep(0.01)
         dialling.kill()
@@ -208,14 +213,14 @@ def test_a_listener_whose_hello_does_not_fit_is_refused_and_told(
 def test_a_server_of_another_kind_is_no_peer(tls_node: PeerNetwork, garbage: bytes) -> None:
     def answer(attacker: Attacker) -> None:
         attacker.send_bytes(garbage)
-        gevent.sleep(60)
+        stay()
 
     with serving(answer, plain=True) as address, pytest.raises(ConnectError, match="TLS handshake failed"):
         tls_node.connect(address)
 
 
 @pytest.mark.parametrize("leave", [Attacker.leave, Attacker.vanish])
-def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, leave: object) -> None:
+def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, leave: Handle) -> None:
     def answer(attacker: Attacker) -> None:
         attacker.receive()
         leave(attacker)
@@ -295,7 +300,7 @@ def test_two_real_nodes_of_different_networks_part_with_the_reason(networks: Net
 class _Moody:
     """A server that behaves differently each time, in the given order."""
 
-    def __init__(self, *moods: object) -> None:
+    def __init__(self, *moods: Handle) -> None:
         self.moods = list(moods)
         self.asked = 0
 
@@ -352,7 +357,7 @@ def test_dialling_needs_a_network_that_runs() -> None:
 
 
 def test_a_failed_dial_adds_and_removes_nobody(node: PeerNetwork) -> None:
-    added, removed = node.peer_added.add(Recorder()), node.peer_removed.add(Recorder())
+    added, removed = record(node.peer_added), record(node.peer_removed)
     with serving(_answer_with(_disconnect("BUSY")), plain=node.insecure) as address, pytest.raises(ConnectError):
         node.connect(address)
     assert not added

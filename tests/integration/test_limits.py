@@ -6,14 +6,17 @@ import time
 
 import gevent
 import pytest
+from gevent.event import Event as Flag
 
 from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ConnectError
+from peernet.runtime import clock
 from peernet.testing import FaultProxy
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, Credentials, dial, pb, varint
+from tests.integration.attackers import Attacker, Credentials, dial, varint
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, scaled, wait_until
+from tests.support import PartsOf, Recorder, record, scaled, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 
@@ -34,15 +37,17 @@ def test_this_machine_is_an_address_like_any_other(networks: Networks) -> None:
         stranger.leave()
 
 
-def test_an_address_that_comes_too_often_is_hung_up_on_until_it_may_come_again(networks: Networks) -> None:
-    node = networks(config=config(allow_loopback_burst=False, accept_burst=3, accept_rate=5))
+def test_an_address_that_comes_too_often_is_hung_up_on_until_it_may_come_again(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = networks(config=config(allow_loopback_burst=False, accept_burst=3, accept_rate=0.5))
     for _ in range(3):
         silent(node).leave()
     refused = silent(node)
     assert refused.is_hung_up_on()
     refused.leave()
     assert node.counters["refused_accept_rate"] == 1
-    gevent.sleep(0.25)
+    monkeypatch.setattr(clock, "monotonic", lambda: time.monotonic() + 2.1)
     guest = dial(node.addresses[0])
     guest.greet()
     guest.leave()
@@ -94,6 +99,27 @@ def test_many_dials_to_one_peer_are_one(networks: Networks) -> None:
     assert len({id(one.value) for one in dialling}) == 1
 
 
+@pytest.mark.parametrize("state", [ChannelState.CLOSING, ChannelState.RECONNECTING])
+def test_a_dial_in_place_of_a_channel_that_the_peer_had_dialled_counts_too(
+    networks: Networks, parts_of: PartsOf, state: ChannelState
+) -> None:
+    node = networks(config=config(max_outbound=1, close_timeout=0.1))
+    dial_unasked(node, networks())
+    other, go_on = networks(), Flag()
+    other.handlers["pure_message"] = lambda channel, packet: go_on.wait()
+    other.connect(node.addresses[0])
+    inbound = wait_until(lambda: node.channel_to(other.identifier))
+    inbound.send(text("wait"))
+    if state is ChannelState.CLOSING:
+        gevent.spawn(inbound.close)
+    else:
+        parts_of(inbound).control.detach("cut")
+    wait_until(lambda: inbound.state is state)
+    with pytest.raises(ConnectError, match="1 peers already, as many as max_outbound"):
+        dial_unasked(node, other)
+    go_on.set()
+
+
 def dial_unasked(node: PeerNetwork, other: PeerNetwork) -> PeerChannel:
     return node.connect_unasked(other.addresses[0], timeout=scaled(5))
 
@@ -107,7 +133,7 @@ def test_a_channel_whose_frame_does_not_end_is_closed_and_its_peer_is_told(
     networks: Networks, insecure: bool, length: int
 ) -> None:
     node = networks(insecure=insecure, config=config(frame_timeout=0.2, dead_after=20, heartbeat_interval=0.2))
-    removed = node.peer_removed.add(Recorder())
+    removed = record(node.peer_removed)
     attacker = dial(node.addresses[0], plain=insecure)
     attacker.greet(session_id=7)
     attacker.send_bytes(varint(length) + b"x")
@@ -191,7 +217,7 @@ def test_another_connection_is_no_new_share(networks: Networks) -> None:
         heard.wait_for(count)
         assert bob.counters["throttled"] - throttled >= 5
         proxy.reset()
-        wait_until(lambda count=count: alice.counters["resumed"] == count // 100)
+        wait_until(lambda: alice.counters["resumed"] * 100 == len(heard))
     proxy.stop()
 
 

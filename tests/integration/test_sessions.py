@@ -115,10 +115,10 @@ class TestReceipts:
         pair.channel.send(text("hello")).wait(scaled(5))
         assert time.monotonic() - began < scaled(0.5)
 
-    def test_a_callback_that_raises_has_handled_its_packet(self, pairs: Callable[..., Pair]) -> None:
+    def test_a_callback_that_raises_has_not_handled_its_packet(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
         pair.bob.handlers["pure_message"] = lambda channel, packet: 1 / 0
-        assert pair.channel.send(text("hello")).wait(scaled(5))
+        assert failure_of(pair.channel.send(text("hello"))) is Reason.HANDLER_FAILED
 
     def test_refused_and_unhandled_packets_fail_and_stop_nobody(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()
@@ -193,10 +193,10 @@ class TestReceipts:
         assert handled.acknowledged
 
     def test_a_blocked_peer_fails_what_is_open(self, pairs: Callable[..., Pair]) -> None:
-        pair = pairs()
+        pair = pairs(config=replace(QUICK, close_timeout=0.1))
         pair.proxy.freeze()
         receipt = pair.channel.send(text("hello"))
-        pair.alice.policy = IncomingPeerTrustPolicy(blocked_identifiers=[pair.bob.identifier])
+        pair.alice.policy = IncomingPeerTrustPolicy(blocked_identifiers=frozenset({pair.bob.identifier}))
         assert failure_of(receipt) is Reason.BLOCKED
 
     def test_a_broadcast_tells_what_becomes_of_it(self, pairs: Callable[..., Pair]) -> None:
@@ -362,6 +362,8 @@ class TestPairs:
     def test_dialling_each_other_at_once_makes_one_channel(self, networks: Networks) -> None:
         rng = random.Random(3)
         one, other = networks(config=QUICK), networks(config=QUICK)
+        for network in (one, other):
+            network.handlers["pure_message"] = Recorder()
         for _ in range(60):
             self.meet(rng, one, other)
 
@@ -389,6 +391,8 @@ class TestPairs:
     def test_a_connection_that_comes_too_late_leaves_the_next_session_alone(self, networks: Networks) -> None:
         smaller, larger = sorted((Identity.generate(), Identity.generate()), key=lambda one: one.identifier)
         bob, alice = networks(identity=smaller, config=QUICK), networks(identity=larger, config=QUICK)
+        for network in (bob, alice):
+            network.handlers["pure_message"] = Recorder()
         with FaultProxy(bob.addresses[0], Faults(latency=0.02)) as proxy:
             first, before = alice.connect(proxy.address), bob.active_peer_channels
             assert all(receipt.wait(scaled(5)) for receipt in [first.send(text(number)) for number in range(9)])
@@ -409,7 +413,7 @@ class TestPairs:
             assert second.state is back.state is OPEN
 
     def test_a_twin_of_a_living_peer_is_refused(self, pairs: Callable[..., Pair], networks: Networks) -> None:
-        pair = pairs()
+        pair = pairs(config=replace(QUICK, duplicate_patience=0.3))
         twin = networks(identity=pair.alice.identity, listen=[], config=replace(QUICK, connect_attempts=1))
         with pytest.raises(Exception, match="Another connection"):
             twin.connect(pair.bob.addresses[0])
@@ -445,7 +449,7 @@ class TestRedialling:
         pair.wait_lost()
         receipt = pair.channel.send(text("lost"))
         pair.back.close()
-        pair.bob.policy = IncomingPeerTrustPolicy(blocked_identifiers=[pair.alice.identifier])
+        pair.bob.policy = IncomingPeerTrustPolicy(blocked_identifiers=frozenset({pair.alice.identifier}))
         pair.proxy.refuses = False
         assert failure_of(receipt) is Reason.BLOCKED
 

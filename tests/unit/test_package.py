@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,45 @@ def test_every_public_name_is_the_one_of_its_module(name: str) -> None:
     if name != "__version__":
         assert found is getattr(importlib.import_module(f"peernet.{peernet._HOME[name]}"), name)
         assert found.__module__ == f"peernet.{peernet._HOME[name]}"
+
+
+def imported_for_type_checkers() -> list[tuple[str, str, str | None]]:
+    """Each import below ``if TYPE_CHECKING:`` as its module, the name there, and the name here."""
+    tree = ast.parse(Path(peernet.__file__).read_text(encoding="utf-8"))
+    (block,) = [one for one in tree.body if isinstance(one, ast.If)]
+    imports = [one for one in block.body if isinstance(one, ast.ImportFrom)]
+    assert len(imports) == len(block.body)
+    return [(str(one.module), alias.name, alias.asname) for one in imports for alias in one.names]
+
+
+def test_type_checkers_are_told_the_names_that_the_table_has() -> None:
+    told = [(name, module) for module, name, _ in imported_for_type_checkers()]
+    assert sorted(told) == sorted((name, f"peernet.{home}") for name, home in peernet._HOME.items())
+
+
+def test_strict_type_checkers_take_every_name_as_exported() -> None:
+    assert [name for _, name, renamed in imported_for_type_checkers() if renamed != name] == []
+
+
+def listed_literally(module: str) -> list[str]:
+    """``__all__`` of a module as type checkers read it, which run nothing."""
+    path = importlib.import_module(module).__file__
+    assert path is not None
+    for one in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and one.targets[0].id == "__all__":
+            names: list[str] = ast.literal_eval(one.value)
+            return names
+    raise AssertionError(f"{module} has no __all__")
+
+
+def test_the_list_of_public_names_is_literal_and_complete() -> None:
+    assert sorted(listed_literally("peernet")) == sorted(["__version__", *peernet._HOME])
+
+
+def test_the_names_of_the_testing_package_are_listed_literally() -> None:
+    testing = importlib.import_module("peernet.testing")
+    assert listed_literally("peernet.testing") == testing.__all__
+    assert [name for name in testing.__all__ if not hasattr(testing, name)] == []
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

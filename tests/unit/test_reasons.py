@@ -18,6 +18,7 @@ OWN_FINDINGS = {
     Reason.NOT_PERMITTED,
     Reason.UNHANDLED,
     Reason.TOO_BIG,
+    Reason.HANDLER_FAILED,
     Reason.DROPPED,
     Reason.REFUSED,
 }
@@ -35,7 +36,7 @@ def test_every_member_travels_unless_it_is_this_sides_own_finding() -> None:
     assert {reason for reason in Reason if f"DISCONNECT_REASON_{reason.name}" not in NUMBERS} == OWN_FINDINGS
 
 
-@pytest.mark.parametrize("reason", OWN_FINDINGS)
+@pytest.mark.parametrize("reason", sorted(OWN_FINDINGS))
 def test_what_never_travels_would_travel_as_unspecified(reason: Reason) -> None:
     assert reason.number == pb.DISCONNECT_REASON_UNSPECIFIED
 
@@ -53,7 +54,7 @@ def test_a_reason_is_its_name_in_lower_case_and_has_a_sentence(reason: Reason) -
     assert reason.sentence.endswith(".")
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG])
+@pytest.mark.parametrize("reason", [Reason.NOT_PERMITTED, Reason.UNHANDLED, Reason.TOO_BIG, Reason.HANDLER_FAILED])
 def test_every_refusal_of_a_packet_has_its_number_and_back(reason: Reason) -> None:
     assert REFUSALS[f"REFUSAL_REASON_{reason.name}"] == reason.refusal_number
     assert Reason.from_refusal_number(reason.refusal_number) is reason

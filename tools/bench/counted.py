@@ -30,17 +30,17 @@ _REQUEST = bytes.fromhex("4889f8 4831d2 48c1c703 48c1c70d 48c1c73d 48c1c733 4887
 _START_INSTRUMENTATION = (ord("C") << 24 | ord("T") << 16) + 4  # callgrind.h
 
 
-class SlowLoop(loop):  # type: ignore[misc]  # Cython's
+class SlowLoop(loop):
     """gevent's loop, whose timers take :data:`SLOWDOWN` times as long.
 
     It is not the default one of libev, which looks for signals every 0.3 s.
     """
 
     def __new__(cls, flags: Any = None, default: bool | None = None) -> SlowLoop:
-        return super().__new__(cls, flags, False)  # type: ignore[no-any-return]
+        return super().__new__(cls, flags, False)
 
-    def timer(self, after: float, repeat: float = 0.0, **options: Any) -> Any:
-        return super().timer(after * SLOWDOWN, repeat * SLOWDOWN, **options)
+    def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
+        return super().timer(after * SLOWDOWN, repeat * SLOWDOWN, ref, priority)
 
 
 class CountedSide(Side):

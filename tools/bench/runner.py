@@ -70,7 +70,8 @@ class Child:
             return None
         if not line:
             raise PairError(f"{self.name}: {self.last_words()}")
-        return json.loads(line)
+        message: Message = json.loads(line)
+        return message
 
     def send(self, message: Message) -> None:
         assert self._process.stdin is not None
@@ -96,7 +97,8 @@ class Child:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            stream.close()
+            if stream is not None:
+                stream.close()
 
 
 def _environment() -> dict[str, str]:

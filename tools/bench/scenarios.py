@@ -46,15 +46,15 @@ def _field(name: str) -> Callable[[Result], float]:
 
 
 def _rate(result: Result) -> float:
-    return result["count"] / result["seconds"]
+    return float(result["count"] / result["seconds"])
 
 
 def _megabytes(result: Result) -> float:
-    return result["count"] * BULK_BYTES / 1e6 / result["seconds"]
+    return float(result["count"] * BULK_BYTES / 1e6 / result["seconds"])
 
 
 def _cpu(result: Result) -> float:
-    return result["listen_cpu_us"] + result["dial_cpu_us"]
+    return float(result["listen_cpu_us"] + result["dial_cpu_us"])
 
 
 # User and system, of all threads of each process, per message or round trip.
@@ -66,7 +66,7 @@ CPU = (
 
 
 def _broadcast(result: Result) -> float:
-    return median(result["ms"])
+    return float(median(result["ms"]))
 
 
 _ALL = (

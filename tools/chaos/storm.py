@@ -19,9 +19,11 @@ from peernet.config import NetworkConfig
 from peernet.network import PeerNetwork
 from peernet.peers.address import PeerAddress
 from peernet.peers.identity import Identity
-from peernet.peers.peer import GenericPeer
 from peernet.runtime.deadline import Deadline
-from peernet.trust.policy import Decision
+from peernet.transport.backend import Accepted, Failed, TcpBackend
+from peernet.transport.base import Transport
+from peernet.transport.listener import Listener
+from peernet.transport.tcp import TcpTransport
 from tools.bench.child import raise_file_limit
 from tools.chaos.figures import Figure, none_of
 from tools.chaos.processes import Child
@@ -53,7 +55,8 @@ class Hub:
         raise_file_limit(4096)
         config = NetworkConfig(max_inbound=100_000, **LIMITS)
         identity = Identity.load_or_create(Path(home))
-        self._network = _CountingHub(identity, [f"127.0.0.1:{port}"], "chaos", config=config)
+        self._backend = _CountingBackend()
+        self._network = PeerNetwork(identity, [f"127.0.0.1:{port}"], "chaos", config=config, backend=self._backend)
         self._network.start()
 
     def address(self) -> str:
@@ -62,37 +65,43 @@ class Hub:
     def account(self) -> dict[str, Any]:
         """When connections came, in monotonic seconds, and what became of them."""
         return {
-            "accepted": self._network.accepted,
+            "accepted": self._backend.accepted,
             "channels": len(self._network.active_peer_channels),
             "counters": {str(name): count for name, count in self._network.counters.items()},
         }
 
 
-class _CountingHub(PeerNetwork):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.accepted: list[float] = []
-        super().__init__(*arguments, **options)
+class _CountingBackend(TcpBackend):
+    """TCP that remembers when connections were dialled and when they came, in monotonic seconds."""
 
-    def _admits_address(self, peer: GenericPeer) -> Decision:
-        self.accepted.append(time.monotonic())
-        return super()._admits_address(peer)
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled: list[float] = []
+        self.accepted: list[float] = []
+
+    def dial(self, address: PeerAddress) -> TcpTransport:
+        self.dialled.append(time.monotonic())
+        return super().dial(address)
+
+    def listen(self, address: PeerAddress, accepted: Accepted, failed: Failed) -> Listener:
+        def note(transport: Transport) -> None:
+            self.accepted.append(time.monotonic())
+            accepted(transport)
+
+        return super().listen(address, note, failed)
 
 
 class _Client(PeerNetwork):
     """A node that remembers when it has dialled, and when it had a channel."""
 
     def __init__(self) -> None:
-        self.dials: list[float] = []
         self.connected_at = 0.0
-        super().__init__(network_name="chaos")
-        self._redialler._dial = self._redial
+        backend = _CountingBackend()
+        self.dials = backend.dialled
+        super().__init__(network_name="chaos", backend=backend)
         for event in (self.peer_added, self.channel_resumed):
             event.add(self._note)
         self.start()
-
-    def join(self, address: str) -> PeerChannel:
-        self.dials.append(time.monotonic())
-        return self.connect(address)
 
     def is_back(self, hub: str, since: float) -> bool:
         channel = self.channel_to(hub)
@@ -100,10 +109,6 @@ class _Client(PeerNetwork):
 
     def _note(self, channel: PeerChannel) -> None:
         self.connected_at = time.monotonic()
-
-    def _redial(self, address: PeerAddress, timeout: float) -> None:
-        self.dials.append(time.monotonic())
-        self._connector.redial(address, timeout)
 
 
 def run(*, seed: int, clients: int, downtimes: tuple[float, ...], limit: float) -> list[Figure]:
@@ -115,7 +120,7 @@ def run(*, seed: int, clients: int, downtimes: tuple[float, ...], limit: float) 
         hub = Child(Hub, home=home, port=_free_port())
         try:
             where = PeerAddress.parse(hub.ask("address"))
-            Pool(AT_ONCE).map(lambda node: node.join(str(where)), nodes)
+            Pool(AT_ONCE).map(lambda node: node.connect(str(where)), nodes)
             for number, downtime in enumerate(downtimes, start=1):
                 title = f"{clients} clients, kill {number}, hub away for {downtime:g} s"
                 hub, figures_of_one = _storm(title, hub, home, where, nodes, downtime, limit)

@@ -8,8 +8,14 @@ import { ProtocolError } from "./errors.js";
 const PROTO = fileURLToPath(new URL("../../../proto/peernet/v1/packet.proto", import.meta.url));
 const FIRST_BODY = 16;
 const MAX_FIELDS = 64;
+const VARINT = 0;
+const FIXED64 = 1;
 const LENGTH_DELIMITED = 2;
-const GROUP = 3; // proto3 has none, so none is skipped either
+const FIXED32 = 5;
+const TAG_BYTES_MAX = 5; // and of lengths; other numbers have up to ten
+const NUMBER_BYTES_MAX = 10;
+const TAG_END = 2 ** 32; // the first that is none: 29 bits for the number of the field, 3 for the wire type
+const LEAST_MAX_FRAME = 4096;
 const BULK_KINDS = new Set(["pure_message", "data_transmission"]);
 export const SMALL_PACKET_MAX = 65_536;
 
@@ -50,7 +56,10 @@ export function kindOf(bytes) {
 }
 
 export function decodePacket(bytes) {
-  return parsing(() => Packet.decode(bytes));
+  const packet = parsing(() => Packet.decode(bytes));
+  const limit = packet.hello?.max_frame ?? 0;
+  if (limit > 0 && limit < LEAST_MAX_FRAME) throw new ProtocolError("BAD_PACKET", `max_frame of ${limit}`);
+  return packet;
 }
 
 /** The packet as plain JSON: snake_case names, names for enums, base64 for bytes. */
@@ -58,20 +67,54 @@ export function toJSON(packet) {
   return Packet.toObject(packet, { longs: String, enums: String, bytes: String });
 }
 
+/** Every field numbered 16 or higher. Written by hand: protobufjs forgives more than the protocol does. */
 function bodyFields(bytes) {
-  const reader = protobuf.Reader.create(bytes);
   const bodies = [];
-  let fields = 0;
-  while (reader.pos < reader.len) {
-    if (++fields > MAX_FIELDS) throw new Error("too many fields");
-    const tag = reader.uint32();
-    const number = tag >>> 3;
-    const wireType = tag & 7;
-    if (wireType === GROUP) throw new Error("a group");
+  let position = 0;
+  for (let fields = 1; position < bytes.length; fields++) {
+    if (fields > MAX_FIELDS) throw new Error("too many fields");
+    const tag = readVarint(bytes, position, TAG_BYTES_MAX);
+    if (tag.value >= TAG_END) throw new Error("a field number of 2^29 or more");
+    const number = Math.floor(tag.value / 8);
+    if (number === 0) throw new Error("field number 0");
+    const wireType = tag.value % 8;
     if (number >= FIRST_BODY) bodies.push({ number, wireType });
-    reader.skipType(wireType, 0, number);
+    position = endOfValue(bytes, tag.end, wireType);
   }
   return bodies;
+}
+
+function endOfValue(bytes, position, wireType) {
+  const end = valueEnd(bytes, position, wireType);
+  if (end > bytes.length) throw new Error("a field that reaches beyond the packet");
+  return end;
+}
+
+function valueEnd(bytes, position, wireType) {
+  switch (wireType) {
+    case VARINT:
+      return readVarint(bytes, position, NUMBER_BYTES_MAX).end;
+    case FIXED64:
+      return position + 8;
+    case FIXED32:
+      return position + 4;
+    case LENGTH_DELIMITED: {
+      const length = readVarint(bytes, position, TAG_BYTES_MAX);
+      return length.end + length.value;
+    }
+    default:
+      throw new Error(`wire type ${wireType}`);
+  }
+}
+
+/** Of numbers beyond 2^53 the value is rounded, which matters to nobody here. */
+function readVarint(bytes, position, bytesMax) {
+  let value = 0;
+  for (let i = 0; i < bytesMax && position + i < bytes.length; i++) {
+    value += (bytes[position + i] & 0x7f) * 2 ** (7 * i);
+    if (bytes[position + i] < 0x80) return { value, end: position + i + 1 };
+  }
+  throw new Error("a broken varint");
 }
 
 function parsing(parse) {

@@ -17,7 +17,8 @@ const GOODBYE_MS = 2_000;
 const SILENCE_MS = 30_000;
 const UNREAD_ANSWERS_MAX = 1_048_576;
 
-const CONTROL_KINDS = new Set(["hello", "heartbeat", "acknowledge", "disconnect"]);
+// Never gated. The last one stands for a packet that its sender could not send again, and nobody is told of it.
+const CONTROL_KINDS = new Set(["hello", "heartbeat", "acknowledge", "disconnect", "withdrawn"]);
 
 const State = Object.freeze({
   START: "START",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 
 import gevent
 import pytest
@@ -12,29 +14,86 @@ from peernet.channel.callbacks import FAILING
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import InThreadpool
 from peernet.channel.state import ChannelState
+from peernet.errors import PacketRefusedError
+from peernet.reasons import Reason
 from peernet.runtime.threads import get_ident
 from peernet.v1 import packet_pb2 as pb
 from tests.support import scaled, wait_until
 from tests.unit.channels import Setup, text
 
 
-@pytest.mark.parametrize("error", [ValueError("oops"), gevent.Timeout(1)], ids=["error", "timeout"])
-def test_one_that_raises_hurts_nobody_and_has_handled_its_packet(
-    setup: Setup, error: BaseException, caplog: pytest.LogCaptureFixture
+class OwnError(BaseException):
+    """What a program may have made, and no library expects."""
+
+
+FAILURES: dict[str, BaseException] = {
+    "an error": ValueError("oops"),
+    "a timeout": gevent.Timeout(1),
+    "an exit that nobody has sent": gevent.GreenletExit(),
+    "a cancelled task": asyncio.CancelledError(),
+    "the end of a generator": GeneratorExit(),
+    "one of the program's own": OwnError("oops"),
+}
+if sys.version_info >= (3, 11):
+    FAILURES["a group"] = BaseExceptionGroup("oops", [OwnError("oops")])  # noqa: F821  # not before 3.11
+
+
+@pytest.mark.parametrize("threadpool", [False, True], ids=["", "in a native thread"])
+@pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES)
+def test_one_that_raises_has_not_handled_its_packet_and_hurts_nobody(
+    setup: Setup, error: BaseException, threadpool: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(channel: PeerChannel, packet: pb.Packet) -> None:
         setup.heard.append(packet.pure_message.message)
         if packet.pure_message.message != "still there?":
             raise error
 
-    setup.owner.handlers["pure_message"] = fail
+    setup.owner.handlers["pure_message"] = InThreadpool(fail) if threadpool else fail
     with caplog.at_level(logging.ERROR):
         setup.far.send(text(), text())
         wait_until(lambda: setup.acknowledged() == 2)
     assert setup.channel.counters["callback_failed"] == 2
     assert caplog.text.count("the callback for pure_message failed") == 1
-    assert setup.refused() == []
+    assert setup.refused() == [(1, Reason.HANDLER_FAILED.refusal_number), (2, Reason.HANDLER_FAILED.refusal_number)]
     assert setup.is_served()
+
+
+def test_one_that_does_not_want_a_packet_says_why(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(channel: PeerChannel, packet: pb.Packet) -> None:
+        raise PacketRefusedError("that is too much", Reason.TOO_BIG)
+
+    setup.owner.handlers["pure_message"] = refuse
+    setup.far.send(text())
+    wait_until(lambda: setup.acknowledged() == 1)
+    assert setup.refused() == [(1, Reason.TOO_BIG.refusal_number)]
+    assert setup.channel.counters == {"refused_by_callback": 1}
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_one_that_ends_the_program_has_not_handled_its_packet_and_ends_it(setup: Setup, error: BaseException) -> None:
+    def end(channel: PeerChannel, packet: pb.Packet) -> None:
+        raise error
+
+    setup.owner.handlers["pure_message"] = end
+    setup.far.send(text())
+    with pytest.raises(type(error)) as caught, gevent.Timeout(scaled(5)):
+        Flag().wait()  # as the main greenlet of a program does
+    assert caught.value is error
+    # It was told before: nothing is certain after it.
+    assert setup.refused() == [(1, Reason.HANDLER_FAILED.refusal_number)]
+    del setup.owner.handlers["pure_message"]
+
+
+def test_without_one_a_packet_is_not_handled(setup: Setup) -> None:
+    seen = []
+    setup.owner.packet_received.add(lambda channel, packet: seen.append(packet))
+    del setup.owner.handlers["pure_message"]
+    setup.far.send(text())
+    wait_until(lambda: setup.acknowledged() == 1)
+    assert len(seen) == 1
+    assert setup.refused() == [(1, Reason.UNHANDLED.refusal_number)]
+    assert setup.channel.counters == {"unhandled": 1}
 
 
 def test_one_that_fails_again_and_again_is_an_event_each_time_it_begins_to(setup: Setup) -> None:

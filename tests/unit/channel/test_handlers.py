@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, cast, get_args
 
 import pytest
 
-from peernet.channel.handlers import InThreadpool, PacketHandleProtocol, find_callback
+from peernet.channel.handlers import InThreadpool, PacketHandleProtocol, PacketKind, find_callback
 from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES
 from peernet.v1.packet_pb2 import IdentifierPacket, Packet
@@ -14,7 +16,7 @@ from tests.unit.sample_peers import FakeChannel
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_can_be_given_a_callback(kind: str) -> None:
+def test_every_kind_can_be_given_a_callback(kind: Any) -> None:
     handlers = PacketHandleProtocol()
     callback = Recorder()
     handlers[kind] = callback
@@ -22,7 +24,7 @@ def test_every_kind_can_be_given_a_callback(kind: str) -> None:
 
 
 def test_the_defaults_are_installed() -> None:
-    assert set(PacketHandleProtocol()) == {"pure_message", "identifier", "disconnect"}
+    assert set(PacketHandleProtocol()) == {"identifier", "disconnect"}
 
 
 def test_the_callbacks_of_one_channel_start_empty() -> None:
@@ -31,8 +33,8 @@ def test_the_callbacks_of_one_channel_start_empty() -> None:
 
 def test_two_protocols_share_nothing() -> None:
     one, other = PacketHandleProtocol(), PacketHandleProtocol()
-    del one["pure_message"]
-    assert "pure_message" in other
+    del one["identifier"]
+    assert "identifier" in other
 
 
 @pytest.mark.parametrize("kind", ["", "pure_mesage", "PureMessagePacket", "unknown", 20])
@@ -72,9 +74,8 @@ def test_a_callback_that_blocks_is_marked_and_can_be_called_like_any_other() -> 
     assert repr(marked) == f"InThreadpool({received!r})"
 
 
-@pytest.mark.parametrize("kind", ["pure_message", "disconnect"])
-def test_the_other_defaults_do_nothing(kind: str) -> None:
-    assert PacketHandleProtocol()[kind](FakeChannel(), Packet()) is None
+def test_the_other_default_does_nothing() -> None:
+    assert PacketHandleProtocol()["disconnect"](FakeChannel(), Packet()) is None
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_LISTEN_ADDRESSES, MAX_LISTEN_ADDRESSES + 1, 1000])
@@ -111,7 +112,7 @@ OWN, SHARED = Recorder(), Recorder()
     ],
 )
 def test_the_callback_of_the_channel_goes_before_the_one_of_the_network(own: Any, shared: Any, expected: Any) -> None:
-    def protocol(callbacks: dict[str, Recorder]) -> PacketHandleProtocol:
+    def protocol(callbacks: dict[Any, Recorder]) -> PacketHandleProtocol:
         made = PacketHandleProtocol(defaults=False)
         for kind, callback in callbacks.items():
             made[kind] = callback
@@ -121,9 +122,135 @@ def test_the_callback_of_the_channel_goes_before_the_one_of_the_network(own: Any
     assert find_callback("pure_message", override, protocol(shared)) is expected
 
 
-def test_update_checks_what_setting_one_kind_checks() -> None:
+def ior(handlers: Any, callbacks: dict[str, Any]) -> None:
+    handlers |= callbacks
+
+
+# Every way to put a callback into a dict. Each returns what it was put into.
+SETTINGS: dict[str, Callable[[Any, Any], Any]] = {
+    "[]": lambda kind, callback: made_by(lambda handlers: handlers.__setitem__(kind, callback)),
+    "update": lambda kind, callback: made_by(lambda handlers: handlers.update({kind: callback})),
+    "update with pairs": lambda kind, callback: made_by(lambda handlers: handlers.update([(kind, callback)])),
+    "update with keywords": lambda kind, callback: made_by(lambda handlers: handlers.update(**{kind: callback})),
+    "setdefault": lambda kind, callback: made_by(lambda handlers: handlers.setdefault(kind, callback)),
+    "|=": lambda kind, callback: made_by(lambda handlers: ior(handlers, {kind: callback})),
+    "|": lambda kind, callback: PacketHandleProtocol() | {kind: callback},
+    "| of a dict": lambda kind, callback: {kind: callback} | PacketHandleProtocol(defaults=False),
+    "on": lambda kind, callback: made_by(lambda handlers: handlers.on(kind)(callback)),
+    "constructor": lambda kind, callback: PacketHandleProtocol({kind: callback}),
+    "constructor with pairs": lambda kind, callback: PacketHandleProtocol(cast(Any, [(kind, callback)])),
+    "constructor with keywords": lambda kind, callback: PacketHandleProtocol(**{kind: callback}),
+    "fromkeys": lambda kind, callback: PacketHandleProtocol.fromkeys([kind], callback),
+}
+every_setting = pytest.mark.parametrize("set_callback", SETTINGS.values(), ids=SETTINGS)
+
+
+def made_by(change: Callable[[Any], object]) -> PacketHandleProtocol:
     handlers = PacketHandleProtocol()
-    with pytest.raises(ConfigurationError, match="is not a kind"):
-        handlers.update({"pure_mesage": print})
-    handlers.update(pure_message=print)
+    change(handlers)
+    return handlers
+
+
+@every_setting
+def test_a_callback_can_be_set_in_every_way_of_a_dict(set_callback: Callable[[Any, Any], Any]) -> None:
+    handlers = set_callback("data_transmission", print)
+    assert handlers["data_transmission"] is print
+    assert type(handlers) is PacketHandleProtocol
+
+
+@every_setting
+def test_an_unknown_kind_is_refused_in_every_way_of_setting_it(set_callback: Callable[[Any, Any], Any]) -> None:
+    with pytest.raises(ConfigurationError, match="'pure_mesage' is not a kind of packet; there are hello, "):
+        set_callback("pure_mesage", print)
+
+
+async def coroutine(channel: object, packet: Packet) -> None: ...
+
+
+async def asynchronous_generator(channel: object, packet: Packet) -> AsyncIterator[int]:
+    yield 5
+
+
+def generator(channel: object, packet: Packet) -> Iterator[int]:
+    yield 5
+
+
+UNUSABLE: dict[str, Any] = {
+    "none": None,
+    "no argument": lambda: None,
+    "one argument": lambda channel: None,
+    "three arguments": lambda channel, packet, more: None,
+    "a keyword": lambda channel, *, packet: None,
+    "a coroutine": coroutine,
+    "an asynchronous generator": asynchronous_generator,
+    "a generator": generator,
+}
+unusable = pytest.mark.parametrize("callback", UNUSABLE.values(), ids=UNUSABLE)
+
+
+@every_setting
+@unusable
+def test_a_callback_that_cannot_be_called_as_one_is_refused_in_every_way_of_setting_it(
+    callback: Any, set_callback: Callable[[Any, Any], Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"^the callback for data_transmission (must be|is called with 2 pos)"):
+        set_callback("data_transmission", callback)
+
+
+@unusable
+def test_a_callback_that_cannot_be_called_as_one_is_refused_for_a_thread_too(callback: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^a callback (must be|is called with 2 positional arguments)"):
+        InThreadpool(callback)
+    with pytest.raises(ConfigurationError, match=r"^a callback (must be|is called with 2 positional arguments)"):
+        PacketHandleProtocol().on("data_transmission", threadpool=True)(callback)
+
+
+def test_setdefault_leaves_what_is_set() -> None:
+    handlers = PacketHandleProtocol(pure_message=print)
+    assert handlers.setdefault("pure_message", divmod) is print
     assert handlers["pure_message"] is print
+
+
+def test_an_update_that_is_refused_changes_nothing() -> None:
+    handlers = PacketHandleProtocol()
+    with pytest.raises(ConfigurationError):
+        handlers.update({"pure_message": print, "pure_mesage": print})  # type: ignore[dict-item]
+    assert handlers == PacketHandleProtocol()
+
+
+def test_the_callbacks_of_a_constructor_go_before_the_defaults() -> None:
+    handlers = PacketHandleProtocol({"pure_message": print})
+    assert handlers == {**PacketHandleProtocol(), "pure_message": print}
+    assert PacketHandleProtocol({"pure_message": print}, defaults=False) == {"pure_message": print}
+
+
+def test_joined_callbacks_are_of_the_right_side_where_both_have_one() -> None:
+    left = PacketHandleProtocol(pure_message=print, identifier=print, defaults=False)
+    right = {"pure_message": divmod, "disconnect": divmod}
+    assert left | right == {"pure_message": divmod, "identifier": print, "disconnect": divmod}
+    assert right | left == {"pure_message": print, "identifier": print, "disconnect": divmod}
+    assert left == {"pure_message": print, "identifier": print}
+
+
+@pytest.mark.parametrize("other", [None, 5, [("pure_message", print)]])
+def test_nothing_but_a_mapping_is_joined(other: Any) -> None:
+    with pytest.raises(TypeError):
+        PacketHandleProtocol() | other
+    with pytest.raises(TypeError):
+        other | PacketHandleProtocol()
+
+
+@pytest.mark.parametrize("copied", [PacketHandleProtocol.copy, copy.copy], ids=["method", "module"])
+def test_a_copy_has_the_same_callbacks_and_checks_new_ones(copied: Callable[[Any], Any]) -> None:
+    handlers = PacketHandleProtocol(pure_message=print, defaults=False)
+    other = copied(handlers)
+    assert type(other) is PacketHandleProtocol
+    assert other == handlers
+    with pytest.raises(ConfigurationError):
+        other["pure_mesage"] = print  # type: ignore[index]
+    del other["pure_message"]
+    assert "pure_message" in handlers
+
+
+def test_type_checkers_know_the_kinds_that_there_are() -> None:
+    assert get_args(PacketKind) == tuple(KINDS)

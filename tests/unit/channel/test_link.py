@@ -8,9 +8,10 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet.channel.link import Link
+from peernet.channel.link import BYTES_PER_TURN, Link
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import LocalProtocolError, RemoteProtocolError, TransportError
+from peernet.reasons import Reason
 from peernet.runtime import clock
 from peernet.runtime.deadline import Deadline
 from peernet.transport.memory import CAPACITY, MemoryTransport, memory_pair
@@ -41,13 +42,17 @@ class Setup:
         self.frames.append(bytes(frame))
         return frame != b"stop"
 
+    def send_and_finish(self, data: bytes) -> None:
+        send_all(self.far, data)
+        self.far.finish_writing()
+
     def rest(self) -> None:
         self.told.append("rest")
 
     def end_turn(self) -> None:
         self.told.append("end_turn")
 
-    def took_long(self) -> None:
+    def took_long(self, seconds: float) -> None:
         self.told.append("took_long")
 
 
@@ -66,7 +71,7 @@ def framed(*payloads: bytes) -> bytes:
 
 def test_each_frame_is_handled_in_order_until_the_stream_ends(setup: Setup) -> None:
     payloads = [b"one", b"", bytes(1 * MIB), b"two"]
-    sending = gevent.spawn(lambda: (send_all(setup.far, framed(*payloads)), setup.far.finish_writing()))
+    sending = gevent.spawn(setup.send_and_finish, framed(*payloads))
     assert setup.link.read(setup, setup.handle) is True
     assert setup.frames == payloads
     sending.get(timeout=scaled(5))
@@ -90,7 +95,7 @@ def test_a_frame_that_is_too_big_ends_the_reading(setup: Setup) -> None:
 
 def test_what_the_handler_raises_passes_through(setup: Setup) -> None:
     def fail(frame: object) -> bool:
-        raise RemoteProtocolError("no", "bad_packet")
+        raise RemoteProtocolError("no", Reason.BAD_PACKET)
 
     setup.far.send(framed(b"one"))
     with pytest.raises(RemoteProtocolError, match="no"):
@@ -135,6 +140,55 @@ def test_everybody_else_gets_a_turn_after_some_time(setup: Setup) -> None:
     setup.link.read(setup, handle)
     watching.get(timeout=scaled(5))
     assert sorted(set(turns) - {0}) == [1, 2, 3, 4]
+
+
+class Hurried:
+    """A transport whose other end sends so fast that the reader never has to wait."""
+
+    remote, drained = ("192.0.2.1", 4000), False
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def recv(self) -> bytes:
+        data, self._data = self._data[:4096], self._data[4096:]
+        return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        data, self._data = self._data[: len(buffer)], self._data[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: 0
+
+
+@pytest.mark.parametrize("setup", [{"seconds_per_turn": 60}], indirect=True)
+def test_everybody_else_gets_a_turn_in_the_middle_of_a_large_frame(setup: Setup) -> None:
+    link = Link(Hurried(framed(bytes(2 * MIB - 1), b"stop")), setup.link.connection, setup.config)
+    seen: set[int] = set()
+
+    def watch() -> None:
+        while not setup.frames:
+            seen.add(link.received_bytes)
+            gevent.sleep(0)
+
+    watching = gevent.spawn(watch)
+    gevent.sleep(0)
+    assert link.read(setup, setup.handle) is False
+    watching.get(timeout=scaled(5))
+    assert len(seen) >= 2 * MIB // (2 * BYTES_PER_TURN)
+
+
+@pytest.mark.parametrize("setup", [{"frames_per_turn": 3, "seconds_per_turn": 60}], indirect=True)
+def test_who_has_waited_for_bytes_has_given_everybody_else_a_turn(setup: Setup) -> None:
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    for number in range(9):
+        setup.far.send(framed(b"x"))
+        wait_until(lambda: len(setup.frames) == number + 1)  # noqa: B023  # is asked at once
+    setup.far.send(framed(b"stop"))
+    assert reading.get(timeout=scaled(5)) is False
+    assert "end_turn" not in setup.told
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 1, "outbox_packets": 1}], indirect=True)
@@ -244,7 +298,7 @@ def test_finishing_cuts_a_peer_that_does_not_read(setup: Setup) -> None:
 
 
 def test_what_still_comes_is_dropped_until_the_end(setup: Setup) -> None:
-    sending = gevent.spawn(lambda: (send_all(setup.far, bytes(MIB)), setup.far.finish_writing()))
+    sending = gevent.spawn(setup.send_and_finish, bytes(MIB))
     setup.link.discard_until_end()
     sending.get(timeout=scaled(5))
     assert setup.link.ended()
@@ -261,7 +315,7 @@ def test_dropping_ends_with_a_broken_connection(setup: Setup, monkeypatch: pytes
         raise TransportError("the connection broke")
 
     monkeypatch.setattr(MemoryTransport, "recv", fail)
-    assert setup.link.discard_until_end() is None
+    setup.link.discard_until_end()  # does not raise
 
 
 def test_a_broken_transport_is_told_to_the_owner(setup: Setup) -> None:
@@ -287,10 +341,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.paced: list[int] = []
+        self.bytes = 0
 
-    def pace(self, frames: int, goes_on: Any) -> None:
+    def pace(self, frames: int, size: int, goes_on: Any) -> None:
         assert goes_on()
         self.paced.append(frames)
+        self.bytes += size
 
 
 @pytest.mark.parametrize("setup", [{"frames_per_turn": 5, "seconds_per_turn": 60}], indirect=True)
@@ -301,16 +357,28 @@ def test_what_was_read_is_counted_once_a_turn(setup: Setup) -> None:
     assert throttle.paced == [5, 5]
 
 
-@pytest.mark.parametrize("setup", [{"seconds_per_turn": 0.0001}], indirect=True)
-def test_a_peer_that_sends_now_and_then_is_counted_too(setup: Setup) -> None:
+def test_a_peer_that_sends_now_and_then_is_counted_with_the_next_bytes(setup: Setup) -> None:
     throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
     reading = gevent.spawn(setup.link.read, setup, setup.handle)
     for number in range(1, 4):
-        gevent.sleep(0.001)  # longer than a turn
         setup.far.send(framed(b"x"))
-        wait_until(lambda number=number: sum(throttle.paced) == number)
+        wait_until(lambda: len(setup.frames) == number)  # noqa: B023  # is asked at once
+        assert sum(throttle.paced) == number - 1
     setup.far.finish_writing()
     reading.get(timeout=scaled(5))
+
+
+def test_large_frames_of_a_stranger_count_by_their_bytes(setup: Setup) -> None:
+    throttle = setup.link.throttle = Counting()  # type: ignore[assignment]  # as much of one as is needed
+    sent = framed(b"one", bytes(1 * MIB), *[b"x"] * 200)
+    sending = gevent.spawn(lambda: send_all(setup.far, sent))
+    reading = gevent.spawn(setup.link.read, setup, setup.handle)
+    sending.get(timeout=scaled(5))
+    wait_until(lambda: len(setup.frames) == 202)
+    setup.far.send(framed(b"stop"))  # with these bytes the last turn is counted
+    reading.get(timeout=scaled(5))
+    assert sum(throttle.paced) == 202
+    assert throttle.bytes >= len(sent)
 
 
 # Frames that do not end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import gevent
 import pytest
@@ -22,10 +23,10 @@ LIMITS = {"heartbeat_interval": 15.0, "dead_after": 30.0, "write_timeout": 8.0}
 class Setup(Linked):
     """A link whose peer is judged, on a clock that the test moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
         self.now = 1000.0
         monkeypatch.setattr(clock, "monotonic", lambda: self.now)
-        super().__init__(**LIMITS)
+        super().__init__(**LIMITS | limits)
         self.liveness = Liveness(self.config)
         self.session: Session | None = begun_session(max_packets=2)
 
@@ -167,15 +168,34 @@ class TestSession:
 
 
 class TestHeartbeats:
-    def test_one_is_sent_when_nothing_was_for_an_interval(self, setup: Setup) -> None:
-        setup.after(14.9, heard=True)
+    def test_one_is_sent_when_nothing_was_for_an_interval_as_far_as_looks_allow(self, setup: Setup) -> None:
+        """A look a second: the last one that may be a half late is at 13.5 s."""
+        assert setup.config.tick_interval == 1
+        setup.after(13.4, heard=True)
         assert setup.heartbeats() == 0
         setup.after(0.1, heard=True)
         assert setup.heartbeats() == 1
-        setup.after(14.9, heard=True)
+        setup.after(13.4, heard=True)
         assert setup.heartbeats() == 1
         setup.after(0.1, heard=True)
         assert setup.heartbeats() == 2
+
+    @pytest.mark.parametrize("interval", [0.05, 0.5, 3.0, 15.0])
+    def test_the_silence_between_two_is_never_longer_than_the_hello_promises(
+        self, monkeypatch: pytest.MonkeyPatch, interval: float
+    ) -> None:
+        """Looks come when they come: each a tenth late, and the silence begins anywhere between two of them."""
+        setup = Setup(monkeypatch, heartbeat_interval=interval)
+        spoken = [setup.now]
+        while len(spoken) < 12:
+            before = setup.heartbeats()
+            setup.after(1.1 * setup.config.tick_interval, heard=True)
+            if setup.heartbeats() > before:
+                spoken.append(setup.now)
+        silences = [after - before for before, after in pairwise(spoken)]
+        assert interval / 2 < min(silences)
+        assert max(silences) <= interval
+        setup.end()
 
     def test_none_is_sent_behind_what_waits_to_be_written(self, setup: Setup) -> None:
         setup.stall()
@@ -215,7 +235,7 @@ class TestSignsOfLife:
         shows_life(linked.link, 0.001)
         (packet,) = linked.hear()
         assert packet.HasField("heartbeat")
-        assert packet.request_id == PROBE
+        assert packet.request_id == PROBE < 2**53, "JavaScript holds no larger number"
 
     def test_bytes_that_were_read_are_one(self, linked: Linked) -> None:
         asking = gevent.spawn(shows_life, linked.link, scaled(5))

@@ -17,6 +17,7 @@ from peernet.connections.acceptor import Acceptor
 from peernet.errors import TransportError
 from peernet.peers.peer import GenericPeer
 from peernet.runtime import rng
+from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport
 from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from tests.support import wait_until
@@ -32,12 +33,10 @@ class Door:
         self.counters: Counter[str] = Counter()
         self.policy = IncomingPeerTrustPolicy()
         self.begun = 0
-        self.take_over: Callable[..., TcpTransport] = TcpTransport
-        self.shake_hands: Callable[[TcpTransport], Any] = self._wait_for_the_end
+        self.shake_hands: Callable[[Transport], Any] = self._wait_for_the_end
         self.acceptor = Acceptor(
             NetworkConfig(**limits),
             self,  # type: ignore[arg-type]  # handshakes that are never done ask nothing else
-            lambda sock, remote: self.take_over(sock, remote),
             lambda tcp: self.shake_hands(tcp),
             self.counters,
         )
@@ -50,7 +49,7 @@ class Door:
     def blame(self, peer: GenericPeer, reason: str) -> None:
         """Nobody is banned here."""
 
-    def _wait_for_the_end(self, tcp: TcpTransport) -> Any:
+    def _wait_for_the_end(self, tcp: Transport) -> Any:
         self.begun += 1
         while tcp.recv():
             continue
@@ -61,12 +60,12 @@ class Door:
         near = socket.create_connection(self._server.getsockname())
         self._near.append(near)
         far, _ = self._server.accept()
-        self.acceptor.accepted(far, (host, 4000 + len(self._near)))
+        self.acceptor.accepted(TcpTransport(far, (host, 4000 + len(self._near))))
         return near
 
     @property
     def strangers(self) -> int:
-        return len(self.acceptor.strangers)
+        return len(self.acceptor.slots)
 
     def shut(self) -> None:
         self.acceptor.greenlets.kill()
@@ -98,7 +97,7 @@ def is_hung_up_on(sock: socket.socket) -> bool:
             return True
 
 
-def test_a_stranger_has_a_place_until_the_handshake_is_over(doors: Doors) -> None:
+def test_a_stranger_has_a_slot_until_the_handshake_is_over(doors: Doors) -> None:
     door = doors()
     near = door.come()
     wait_until(lambda: door.begun == 1)
@@ -158,22 +157,11 @@ def test_a_stranger_that_is_killed_leaves_nothing_behind(doors: Doors, begun: bo
         wait_until(lambda: door.begun == 1)
     door.acceptor.greenlets.kill()
     wait_until(lambda: not door.strangers)
+    assert not door.acceptor.strangers
     assert is_hung_up_on(near)
 
 
-def test_a_socket_that_cannot_be_used_takes_no_place(doors: Doors) -> None:
-    door = doors()
-
-    def fail(*arguments: object) -> None:
-        raise OSError("the connection was reset")
-
-    door.take_over = fail  # type: ignore[assignment]
-    with pytest.raises(OSError, match="reset"):
-        door.come()
-    assert not door.strangers
-
-
-def test_a_handshake_that_takes_too_long_gives_its_place_back(doors: Doors) -> None:
+def test_a_handshake_that_takes_too_long_gives_its_slot_back(doors: Doors) -> None:
     door, hanging = doors(handshake_timeout=0.1), Flag()
     door.shake_hands = lambda tcp: hanging.wait()
     near = door.come()
@@ -189,6 +177,7 @@ def test_many_resets_leave_nothing_behind(doors: Doors) -> None:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         near.close()
     wait_until(lambda: not door.strangers)
+    assert not door.acceptor.strangers
 
 
 def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:

@@ -24,6 +24,7 @@ from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.transport.tls import TlsContext
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import ConnectionState
+from peernet.wire.disconnect import refusal_packet
 from peernet.wire.framing import FrameDecoder, encode_varint
 from peernet.wire.packets import decode, encode_frame, peek
 from tests.support import scaled, wait_until
@@ -260,6 +261,7 @@ def test_the_gate_is_asked_last_and_its_refusal_is_told(stage: Stage) -> None:
     stage.say(hello())
     goodbye = stage.goodbye()
     assert (goodbye.reason, goodbye.retry_after_ms) == (Reason.BLOCKED.number, 1500)
+    assert goodbye.message == Reason.BLOCKED.sentence
     with pytest.raises(Refusal) as caught:
         stage.result()
     assert (caught.value.identifier, caught.value.rule) == (BOB, "blocked_identifiers")
@@ -317,6 +319,7 @@ BREACHES: dict[str, tuple[bytes, Reason]] = {
     "an empty frame": (b"\x00", Reason.BAD_PACKET),
     "two bodies": (with_a_body(b"\x82\x01\x00\x82\x01\x00"), Reason.BAD_PACKET),
     "a hello that cannot be parsed": (with_a_body(b"\x82\x01\x03\x1a\x01\xff"), Reason.BAD_PACKET),
+    "a hello that leaves no room for control packets": (encode_frame(hello(max_frame=4095)), Reason.BAD_PACKET),
     "HTTP": (b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n" + b"x" * 100, Reason.BAD_PACKET),
     "an oversized hello": (encode_frame(hello(agent="x" * 5000)), Reason.FRAME_TOO_BIG),
     "an oversized frame's length only": (encode_varint(4097), Reason.FRAME_TOO_BIG),
@@ -371,6 +374,13 @@ def test_a_disconnect_instead_of_a_hello_is_the_peers_refusal(stage: Stage) -> N
     assert (error.reason, error.retry_after, error.do_not_redial, error.identifier) == (Reason.BUSY, 5.0, True, BOB)
 
 
+def test_a_refusal_that_only_says_its_reason_in_words_is_not_told_twice(stage: Stage) -> None:
+    stage.begin()
+    stage.say(refusal_packet(Reason.BUSY))
+    with pytest.raises(RefusedByPeerError, match=r"refused the connection: The node has no room [^(]*$"):
+        stage.result()
+
+
 @pytest.mark.parametrize("number", [0, 999])
 def test_a_refusal_without_a_known_reason_is_unspecified(stage: Stage, number: int) -> None:
     stage.begin()
@@ -422,7 +432,9 @@ def test_a_peer_that_says_nothing_is_told_when_its_time_is_over(stage: Stage) ->
                 handshake.as_listener(welcome)
 
     stage.running = gevent.spawn(bounded)
-    assert stage.goodbye().reason == Reason.HANDSHAKE_TIMEOUT.number
+    goodbye = stage.goodbye()
+    assert goodbye.reason == Reason.HANDSHAKE_TIMEOUT.number
+    assert goodbye.message == Reason.HANDSHAKE_TIMEOUT.sentence
     with pytest.raises(gevent.Timeout):
         stage.running.get(timeout=scaled(5))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from peernet.config import NetworkConfig
-from peernet.connections.retry import FINAL, Judgement, backoff, backoff_while_away, judge
+from peernet.connections.retry import FINAL, Judgement, backoff, backoff_while_away, judge, judge_end
 from peernet.errors import (
     AddressError,
     ConnectError,
@@ -57,6 +60,27 @@ def test_a_final_refusal_ends_a_session_with_its_reason(reason: Reason) -> None:
     assert judge(RefusedByPeerError("go away", reason)).ends_session is reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "hopeless"),
+    [
+        ({}, False),
+        ({"reason": None}, False),
+        ({"reason": Reason.CLOSED}, True),
+        ({"reason": Reason.CLOSED, "ended_by_peer": True}, False),
+        ({"reason": Reason.SHUTDOWN, "ended_by_peer": True, "do_not_redial": True}, True),
+    ],
+)
+def test_a_channel_that_one_of_the_two_wants_gone_stays_gone(changes: dict[str, Any], hopeless: bool) -> None:
+    end = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 3.0}
+    assert judge_end(SimpleNamespace(**(end | changes))) == Judgement(hopeless=hopeless, retry_after=3.0)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_who_asks_not_to_be_dialled_again_is_not(reason: Reason) -> None:
+    judgement = judge(RefusedByPeerError("no", reason, do_not_redial=True))
+    assert judgement == Judgement(ends_session=reason, hopeless=True)
+
+
 def test_pauses_grow_up_to_the_limit() -> None:
     pauses = [[backoff(CONFIG, failures) for _ in range(200)] for failures in (0, 1, 100)]
     assert [max(each) <= longest for each, longest in zip(pauses, (2, 4, 4), strict=True)] == [True] * 3
@@ -74,8 +98,15 @@ def test_no_pause_is_shorter_than_the_peer_has_asked_for() -> None:
 def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence(
     failures: int, away: float, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rng, "uniform", lambda least, most: (least, most))
-    assert backoff_while_away(CONFIG, failures, away) == (0, longest)
+    asked: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return most
+
+    monkeypatch.setattr(rng, "uniform", uniform)
+    assert backoff_while_away(CONFIG, failures, away) == longest
+    assert asked == [(0, longest)]
 
 
 def test_failures_without_end_do_not_overflow() -> None:

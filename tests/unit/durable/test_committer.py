@@ -22,6 +22,7 @@ def committer(tmp_path: Path) -> Iterator[Committer]:
     committer = Committer(tmp_path / "outbox.db")
     yield committer
     committer.close()
+    committer.join()
 
 
 class Gate:
@@ -97,11 +98,16 @@ def test_closing_does_first_what_was_asked_for_and_takes_no_more(tmp_path: Path)
     asked = committer.submit(lambda store: store.add(PACKET))
     committer.close()
     committer.close()
+    committer.join()
     assert asked.get(timeout=1) == 1
     with pytest.raises(StorageError, match="is closed"):
         committer.run(lambda store: store.add(PACKET))
 
 
 def test_a_file_that_cannot_be_opened_is_told_to_whoever_wants_it(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be opened"):
-        Committer(tmp_path / "missing" / "outbox.db")
+    committer = Committer(tmp_path / "missing" / "outbox.db")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot be opened"):
+            committer.run(lambda store: store.numbers("peer"))
+    committer.close()
+    committer.join()

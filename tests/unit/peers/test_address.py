@@ -32,7 +32,7 @@ def test_an_address_is_read(text: str, address: PeerAddress) -> None:
     assert PeerAddress.parse(text) == address
 
 
-@pytest.mark.parametrize("address", {address for _, address in READABLE}, ids=str)
+@pytest.mark.parametrize("address", dict.fromkeys(address for _, address in READABLE), ids=str)
 def test_what_an_address_prints_it_also_reads(address: PeerAddress) -> None:
     assert PeerAddress.parse(str(address)) == address
     assert PeerAddress.parse(address.endpoint).port == address.port

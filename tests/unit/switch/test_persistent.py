@@ -72,11 +72,12 @@ def test_it_waits_as_long_as_the_peer_asks() -> None:
 
 
 class Channels:
-    """Channels that end at once, as if they had been open for some seconds; and the pauses that follow."""
+    """Channels that end at once, as if they had been connected for some seconds; and the pauses that follow."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, seconds_open: float = 0.0, **state: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, seconds_connected: float = 0.0, **state: Any) -> None:
         usual = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 0.0}
-        self.state = usual | {"opened_at": clock.monotonic() - seconds_open} | state
+        lived = {"connected_at": 1000.0, "last_received": 1000.0 + seconds_connected, "wait_closed": lambda: True}
+        self.state = usual | lived | state
         self.failures: list[int] = []
         self.asked: list[float] = []
         monkeypatch.setattr(persistent, "backoff", self._backoff)
@@ -88,7 +89,7 @@ class Channels:
         self.kept.stop()
 
     def _connect(self, address: str) -> Any:
-        return SimpleNamespace(wait_closed=lambda: True, **self.state)
+        return SimpleNamespace(**self.state)
 
     def _backoff(self, config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
         self.failures.append(failures)
@@ -97,31 +98,48 @@ class Channels:
 
 
 def test_channels_that_end_soon_make_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    channels = Channels(monkeypatch, seconds_open=CONFIG.healthy_after - 1)
+    channels = Channels(monkeypatch, seconds_connected=CONFIG.healthy_after - 1)
     channels.run(3)
     assert channels.failures[:3] == [1, 2, 3]
 
 
 def test_a_channel_that_was_healthy_makes_them_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    channels = Channels(monkeypatch, seconds_open=CONFIG.healthy_after)
+    channels = Channels(monkeypatch, seconds_connected=CONFIG.healthy_after)
     channels.run(3)
     assert channels.failures[:3] == [0, 0, 0]
 
 
 def test_a_failure_that_took_its_time_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, failures = [0.0], []
+    now, failures = [0.0], list[int]()
+
+    def backoff(config: NetworkConfig, count: int, asked: float = 0.0) -> float:
+        failures.append(count)
+        return 0.0
 
     def connect(address: str) -> Any:
         now[0] += CONFIG.healthy_after + 1
         raise ConnectError("nobody answers")
 
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr(persistent, "backoff", lambda config, count, asked=0.0: failures.append(count) or 0.0)
+    monkeypatch.setattr(persistent, "backoff", backoff)
     kept = PersistentPeers(CONFIG, connect, lambda *told: None)
     kept.keep("127.0.0.1:1")
     wait_until(lambda: len(failures) >= 3)
     kept.stop()
     assert failures[:3] == [0, 1, 2]
+
+
+def test_nor_is_it_health_to_have_been_reconnecting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [clock.monotonic()]
+
+    def expire() -> bool:
+        now[0] += CONFIG.session_ttl
+        return True
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    channels = Channels(monkeypatch, opened_at=now[0], wait_closed=expire)
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
 
 
 def test_a_peer_that_leaves_may_ask_for_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +157,15 @@ def test_who_is_not_wanted_any_more_or_does_not_want_us_is_let_go(
     gevent.sleep(0)
     channels.kept.stop()
     assert channels.failures == []
+
+
+@pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.DECISION_TIMEOUT])
+def test_nor_to_have_been_held_for_long_before_it_was_not_let_in(
+    reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = Channels(
+        monkeypatch, seconds_connected=CONFIG.healthy_after, reason=reason, ended_by_peer=True, retry_after=5.0
+    )
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
+    assert channels.asked[:3] == [5.0, 5.0, 5.0]

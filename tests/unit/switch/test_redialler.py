@@ -60,6 +60,7 @@ class World:
         self.addresses: list[PeerAddress] = []
         self.channels: list[LostChannel] = []
         self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials))
+        self.redialler.start()
 
     def dial(self, address: PeerAddress, timeout: float) -> None:
         assert timeout == self.config.connect_timeout
@@ -377,6 +378,15 @@ class TestEnds:
         world.redialler.stop()
         assert not world.busy
         assert len(world.dials) == 1
+
+    def test_what_is_lost_after_stopping_is_not_dialled_until_it_starts_again(self, worlds: Worlds) -> None:
+        world = worlds()
+        world.redialler.stop()
+        world.lose(connected_for=1)
+        assert not world.busy
+        world.redialler.start()
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 1)
 
 
 class TestNothingIsLeftBehind:

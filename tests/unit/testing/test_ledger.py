@@ -230,6 +230,7 @@ class TestResources:
         assert len(Resources({}, {}, threads, memory).beyond(baseline, memory_tolerance=50)) == found
 
 
+@pytest.mark.stress
 def test_two_hundred_thousand_packets_are_cheap(books: Books) -> None:
     """In memory, which does not depend on how busy the machine is."""
     before = Resources.measure().memory

@@ -25,7 +25,7 @@ class World:
         self.time = time
         self.wire = Wire(Random(1), (0.1, 0.1))
         self.accepted: list[SimulatedTcp] = []
-        self.listener = self.wire.listen(AT_BOB, lambda connection, remote: self.accepted.append(connection))
+        self.listener = self.wire.listen(AT_BOB, lambda connection: self.accepted.append(connection))
 
     @property
     def now(self) -> float:
@@ -66,7 +66,7 @@ def test_the_end_comes_behind_the_bytes(world: World) -> None:
 
 def test_nobody_is_reached_where_nobody_listens(world: World) -> None:
     with pytest.raises(ListenError):
-        world.wire.listen(AT_BOB, lambda connection, remote: None)
+        world.wire.listen(AT_BOB, lambda connection: None)
     world.listener.stop()
     with pytest.raises(ConnectError, match="nobody listens"):
         world.wire.dial(ALICE, AT_BOB)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gevent
 from gevent import socket
 
@@ -41,13 +43,35 @@ def socket_and_transport() -> tuple[socket.socket, TcpTransport]:
 
 def tls_pair(one: Identity = ALICE, other: Identity = BOB) -> tuple[Transport, Transport]:
     """The same, after the TLS handshake."""
-    dialled, accepted = tcp_pair()
-    wrapping = gevent.spawn(TlsContext(one).wrap, dialled, dialled=True)
-    listening = TlsContext(other).wrap(accepted, dialled=False)
+    return secured(tcp_pair(), one, other)
+
+
+def memory_tls_pair(one: Identity = ALICE, other: Identity = BOB) -> tuple[Transport, Transport]:
+    """The same without a socket, as streams through a third peer will be."""
+    return secured(memory_pair(), one, other)
+
+
+def secured(
+    pair: tuple[Transport, Transport], one: Identity = ALICE, other: Identity = BOB
+) -> tuple[Transport, Transport]:
+    """Two connected ends after the TLS handshake; the dialling one first."""
+    wrapping = gevent.spawn(TlsContext(one).wrap, pair[0], dialled=True)
+    listening = TlsContext(other).wrap(pair[1], dialled=False)
     return wrapping.get(timeout=scaled(5)), listening
 
 
-PAIRS = {"memory": memory_pair, "tcp": tcp_pair, "tls": tls_pair}
+def nested_tls_pair() -> tuple[Transport, Transport]:
+    """TLS over TLS, as through a relay that is reached by TLS itself."""
+    return secured(tls_pair(BOB, ALICE))
+
+
+PAIRS: dict[str, Callable[[], tuple[Transport, Transport]]] = {
+    "memory": memory_pair,
+    "tcp": tcp_pair,
+    "tls": tls_pair,
+    "tls-over-memory": memory_tls_pair,
+    "tls-over-tls": nested_tls_pair,
+}
 
 
 def send_all(transport: Transport, data: bytes) -> None:

@@ -67,7 +67,7 @@ def test_a_reset_is_an_end_for_who_only_looks() -> None:
 @pytest.mark.parametrize("into_buffer", [False, True])
 def test_a_reader_that_was_woken_for_nothing_waits_on(into_buffer: bool) -> None:
     sock, transport = socket_and_transport()
-    transport._drained = False  # as after a read that took exactly as much as there was
+    transport.drained = False  # as after a read that took exactly as much as there was
 
     def read() -> bytes:
         buffer = bytearray(5)

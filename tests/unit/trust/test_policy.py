@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from peernet.errors import (
     TrustPolicyConflictError,
 )
 from peernet.peers.ip_networks import IpNetworks
+from peernet.trust import policy as trust_policy
 from peernet.trust.bootstrap_policy import BootstrapTrustPolicy
 from peernet.trust.identifier_policy import IdentifierOrigin, LocalIdentifierSetPolicy, PeerNetworkTrustPolicy
 from peernet.trust.policy import CONTROL, DEFAULT_COMMUNICATION, Decision, IncomingPeerMode, IncomingPeerTrustPolicy
@@ -223,7 +226,7 @@ def test_one_text_instead_of_a_set_is_refused(name: str) -> None:
 
 
 def test_lists_may_be_given_as_any_collection() -> None:
-    policy = IncomingPeerTrustPolicy(allowed_identifiers=[ALICE, ALICE])  # type: ignore[arg-type]
+    policy = IncomingPeerTrustPolicy(allowed_identifiers=[ALICE, ALICE])
     assert policy.allowed_identifiers == frozenset({ALICE})
 
 
@@ -231,6 +234,19 @@ def test_an_identifier_cannot_be_trusted_and_blocked() -> None:
     both = frozenset({ALICE})
     with pytest.raises(TrustPolicyConflictError, match=f"{ALICE} is both trusted and blocked; remove it"):
         IncomingPeerTrustPolicy(trusted_identifiers=both, blocked_identifiers=both)
+
+
+def test_type_checkers_are_told_the_arguments_that_there_are() -> None:
+    (policy,) = [
+        one
+        for one in ast.parse(inspect.getsource(trust_policy)).body
+        if isinstance(one, ast.ClassDef) and one.name == "IncomingPeerTrustPolicy"
+    ]
+    (told,) = [one for one in ast.walk(policy) if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+    there_are = list(inspect.signature(IncomingPeerTrustPolicy).parameters.values())
+    assert [one.arg for one in told.args.args] == ["self", *(one.name for one in there_are)]
+    defaults = [eval(compile(ast.Expression(one), "", "eval"), vars(trust_policy)) for one in told.args.defaults]
+    assert defaults == [one.default for one in there_are]
 
 
 def test_a_policy_cannot_be_changed_in_place() -> None:
@@ -252,7 +268,7 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
 
 def test_blocking_an_identifier_ends_its_trust() -> None:
     policy = TRUSTED.blocking(ALICE)
-    assert (policy.trusted_identifiers, policy.blocked_identifiers) == (frozenset(), {ALICE})
+    assert (policy.trusted_identifiers, policy.blocked_identifiers) == (frozenset(), frozenset({ALICE}))
     assert outcome(policy.admits(peer_at())) == (False, "blocked_identifiers")
     assert policy.unblocking(ALICE).admits(peer_at())
 
@@ -301,7 +317,7 @@ def test_the_local_identifier_is_set_by_whom_the_policy_names(
 ) -> None:
     origins, once = SETTERS[policy]
     check = PeerNetworkTrustPolicy(policy).check_identifier_set
-    assert (policy.origins, policy.strict) == (origins, once)
+    assert (set(policy.origins), policy.strict) == (origins, once)
     if origin in origins and not (once and already_set):
         assert check(origin, already_set=already_set) is None
         return

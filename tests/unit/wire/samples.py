@@ -48,6 +48,7 @@ BODIES: dict[str, Message] = {
     "data_transmission": pb.DataTransmissionPacket(
         format=pb.DATA_PAYLOAD_FORMAT_FILE, data=bytes(range(8)), name="eight.bin"
     ),
+    "withdrawn": pb.WithdrawnPacket(),
 }
 
 _uint64 = st.integers(0, 2**64 - 1)
@@ -91,6 +92,7 @@ _bodies = {
         data=st.binary(max_size=20_000),
         name=st.text(max_size=20),
     ),
+    "withdrawn": st.just(pb.WithdrawnPacket()),
 }
 
 

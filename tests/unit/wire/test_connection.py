@@ -4,7 +4,8 @@ import pytest
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
-from peernet.wire.connection import TRANSITIONS, Connection, ConnectionState, Direction
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import TRANSITIONS, Connection, ConnectionState, Direction, max_frame_of
 from peernet.wire.packets import KINDS, UNKNOWN, Kind
 
 START, HELLO_SENT, HELLO_RECEIVED, OPEN, LEAVING, LEFT, CLOSED = ConnectionState
@@ -83,6 +84,7 @@ def test_every_packet_in_every_state_does_what_the_protocol_says(
         pass_through(connection, direction, kind)
     assert connection.state is state
     if direction is RECEIVED:
+        assert isinstance(caught.value, RemoteProtocolError)
         assert caught.value.reason == Reason.UNEXPECTED_PACKET
 
 
@@ -138,3 +140,15 @@ def test_a_kind_from_the_future_may_be_as_large_as_a_frame() -> None:
     connection = connection_in(OPEN)
     connection.received(UNKNOWN, 100_000)
     assert connection.state is OPEN
+
+
+@pytest.mark.parametrize(("said", "meant"), [(0, 1_048_576), (4096, 4096), (2**32 - 1, 2**32 - 1)])
+def test_a_hello_says_how_long_packets_may_be(said: int, meant: int) -> None:
+    assert max_frame_of(pb.HelloPacket(max_frame=said)) == meant
+
+
+@pytest.mark.parametrize("said", [1, 512, 4095])
+def test_a_hello_that_leaves_no_room_for_control_packets_is_broken(said: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"max_frame {said}; the least is 4096") as caught:
+        max_frame_of(pb.HelloPacket(max_frame=said))
+    assert caught.value.reason is Reason.BAD_PACKET

@@ -37,7 +37,7 @@ def session(session_id: int = 1, peer: int = 2, *, max_packets: int = 100, max_b
     return made
 
 
-def hello(**fields: int) -> pb.HelloPacket:
+def hello(**fields: Any) -> pb.HelloPacket:
     return pb.HelloPacket(session_id=2, peer_session_id=1, **fields)
 
 

@@ -1,0 +1,26 @@
+"""DurableOwner: what the durable outbox asks of the network whose packets it keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+from peernet.channel.control import ChannelControl
+from peernet.peers.address_book import KnownPeers
+
+
+class DurableOwner(Protocol):
+    """A network, as its durable outbox sees it.
+
+    Attributes:
+        identifier: who the network is, and so to whom nothing is sent.
+        counters: count what was refused.
+        known_peers: where peers can be dialled.
+    """
+
+    identifier: str
+    counters: Counter[str]
+    known_peers: KnownPeers
+
+    def control_to(self, identifier: str) -> ChannelControl | None:
+        """The control of the channel to a peer, if there is one."""
