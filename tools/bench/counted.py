@@ -2,7 +2,7 @@
 
 Under callgrind a program runs some fifty times slower. What depends on time must slow down as much, or
 acknowledgements would leave fifty times as often for each message as they do for users: :class:`SlowLoop` does
-that for timers, and systems take :data:`SLOWDOWN` into account where they look at a clock.
+that for timers. What a system compares with a clock is for its limits to slow down (instructions.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ _START_INSTRUMENTATION = (ord("C") << 24 | ord("T") << 16) + 4  # callgrind.h
 
 
 class SlowLoop(loop):
-    """gevent's loop, whose timers take :data:`SLOWDOWN` times as long."""
+    """gevent's loop, whose timers take :data:`SLOWDOWN` times as long.
+
+    It is not the default one of libev, which looks for signals every 0.3 s.
+    """
+
+    def __new__(cls, flags: Any = None, default: bool | None = None) -> SlowLoop:
+        return super().__new__(cls, flags, False)
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         return super().timer(after * SLOWDOWN, repeat * SLOWDOWN, ref, priority)
