@@ -23,6 +23,9 @@ from enum import Enum
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import max_frame_of
+from peernet.wire.framing import packet_length
+from peernet.wire.packets import WITHDRAWN_FRAME
 
 # Refusals that were told are remembered for the case that the telling was lost with its
 # connection. A sender keeps no more unacknowledged packets than this.
@@ -182,9 +185,23 @@ class Session:
         self.told_refusals = None
         if lost:
             self.refused = [*lost, *self.refused]
+        self._withdraw_larger_than(max_frame_of(theirs), received)
         again = enumerate(self.kept[received - self.acknowledged :], received + 1)
         contents = self._contents or {}
         return [(header, contents.get(number, b"")) for number, header in again]
+
+    def _withdraw_larger_than(self, limit: int, received: int) -> None:
+        """Send an empty packet in the place of each that the peer has not received and does not accept any more.
+
+        So the numbers of all others stay as they are; see :data:`~peernet.wire.packets.WITHDRAWN_FRAME`.
+        """
+        for index in range(received - self.acknowledged, len(self.kept)):
+            if packet_length(self.kept[index]) > limit:
+                number = self.acknowledged + index + 1
+                self.kept_bytes += len(WITHDRAWN_FRAME) - len(self.kept[index])
+                self.kept_bytes -= len((self._contents or {}).pop(number, b""))
+                self.kept[index] = WITHDRAWN_FRAME
+        self._look_whether_full()
 
     def detach(self) -> None:
         """The connection is lost."""
