@@ -44,6 +44,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
     This needs the hub, and real time. Without them, ``faulthandler_timeout`` in setup.cfg ends the process.
     """
+    REAL_LOOP.update_now()  # or the timer would begin when the hub ran last, before a test that did without it
     timer = REAL_LOOP.timer(scaled(PATIENCE))
     timer.start(_give_up, gevent.getcurrent())
     try:

@@ -72,7 +72,7 @@ class Watch:
             greenlets = after["greenlets"] - self._before["greenlets"]
             if max(descriptors, greenlets) <= 0 or time.monotonic() > ends:
                 break
-            time.sleep(0.5)
+            time.sleep(0.05)
         return {
             "descriptors_left": descriptors,
             "greenlets_left": greenlets,
