@@ -107,6 +107,28 @@ def test_a_connected_peer_gets_a_packet_with_its_id_at_once(pair: Pair) -> None:
     pair.is_empty()
 
 
+def test_a_packet_whose_callback_failed_stays_stored_and_comes_again(pair: Pair) -> None:
+    fails = True
+
+    def callback(channel: PeerChannel, packet: Any) -> None:
+        if fails and packet.pure_message.message == "poison":
+            raise ValueError("oops")
+        pair.got(channel, packet)
+
+    bob = pair.bring_bob(callback=callback)
+    pair.alice.connect(pair.address)
+    receipt = pair.send("poison")
+    wait_until(lambda: bob.counters["callback_failed"] == 1)
+    assert pair.send("behind").wait(5)  # which is not kept from its delivery
+    assert pair.messages == ["behind"]
+    assert not receipt.done
+    fails = False
+    assert pair.send("another").wait(5)  # and makes the first one be tried again
+    assert receipt.wait(5)
+    assert sorted(pair.messages) == ["another", "behind", "poison"]
+    pair.is_empty()
+
+
 def test_what_is_acknowledged_is_neither_counted_nor_in_the_file(pair: Pair) -> None:
     pair.bring_bob()
     outbox, receipt = pair.alice.durable_outbox, pair.send("hello")
