@@ -39,7 +39,7 @@ class SlowLoop(loop):
     """
 
     def __new__(cls, flags: Any = None, default: bool | None = None) -> SlowLoop:
-        return super().__new__(cls, flags, False)
+        return super().__new__(cls, flags, False)  # type: ignore[call-arg]  # the types know __init__ alone
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         return super().timer(after * SLOWDOWN, repeat * SLOWDOWN, ref, priority)
