@@ -5,6 +5,8 @@ SCRIPTS := $(shell grep -lrs '^\#!/usr/bin/env python3' tools)
 FULLY_COVERED := peernet/wire/*,peernet/trust/*policy.py,peernet/peers/ip_networks.py,peernet/channel/handlers.py
 COVERED := 95
 WORKERS ?= 2
+# Tests start processes by the hundred. None of them shall compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

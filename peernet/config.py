@@ -47,8 +47,8 @@ class NetworkConfig:
     max_frame: int = _limit(1 * MIB, "bytes", "connection closed: frame_too_big", least=4 * KIB, most=2048 * MIB - 1)
     max_control_packet: int = _limit(64 * KIB, "bytes", "connection closed: frame_too_big", least=1 * KIB)
 
-    # A frame that is begun and not finished holds its buffer: 30 s for a frame of 1 MiB are 35 kB/s.
-    frame_timeout: float = _limit(30.0, "seconds", "channel closed: frame_timeout", least=0.1)
+    # A frame that is begun and not finished holds its buffer, so it has to come on: 1 KiB/s, averaged over this time.
+    frame_timeout: float = _limit(30.0, "seconds", "connection closed if slower than 1 KiB/s: timeout", least=0.1)
 
     # Before the handshake is done a stranger gets next to nothing: one frame is looked at, and no more bytes are
     # read than it may have (RabbitMQ and libp2p allow 4 KiB frames there, libp2p 8 to 10 of them; 10 s is what
@@ -102,7 +102,7 @@ class NetworkConfig:
     outbox_reserve_packets: int = _limit(256, "packets", "send() in a callback raises OutboxFullError", least=1)
     outbox_reserve_bytes: int = _limit(1 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     send_timeout: float = _limit(10.0, "seconds", "send() raises SendTimeout", least=0)
-    write_timeout: float = _limit(10.0, "seconds without progress", "channel closed: slow_peer", least=0.1)
+    write_timeout: float = _limit(10.0, "seconds without progress", "connection closed: timeout", least=0.1)
 
     # Sessions. What a lost connection may keep waiting, and how much of it; acknowledgements
     # come behind what the peer has sent before, so that callbacks who answer every packet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import traceback
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -43,6 +44,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
     This needs the hub, and real time. Without them, ``faulthandler_timeout`` in setup.cfg ends the process.
     """
+    REAL_LOOP.update_now()  # or the timer would begin when the hub ran last, before a test that did without it
     timer = REAL_LOOP.timer(scaled(PATIENCE))
     timer.start(_give_up, gevent.getcurrent())
     try:
@@ -107,6 +109,20 @@ def assembly_of(monkeypatch: pytest.MonkeyPatch) -> AssemblyOf:
 
     monkeypatch.setattr(network, "Assembly", assemble)
     return lambda node: made[node.services]
+
+
+@pytest.fixture
+def databases(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Every database that is opened from now on. Put it before the fixture that opens one."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    return opened
 
 
 @pytest.fixture

@@ -109,12 +109,15 @@ class Closing:
         if link is not self._attachment.link or state not in (ChannelState.PENDING, ChannelState.OPEN):
             return
         self._owner.counters[reason] += 1
-        link.put_control(disconnect_packet(reason))
+        text = ""
+        if reason is Reason.FRAME_TIMEOUT:  # counted apart, and told as what it is: the connection has stalled
+            text, reason = reason.sentence, Reason.TIMEOUT
+        link.put_control(disconnect_packet(reason, text))
         link.outbox.flush()
         if keeps_session(reason) and state is ChannelState.OPEN:
-            self.lose(link, reason, reason.sentence)
+            self.lose(link, reason, text or reason.sentence)
         else:
-            self.end(reason)
+            self.end(reason, text)
 
     # Ending.
 

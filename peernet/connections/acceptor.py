@@ -26,7 +26,7 @@ from peernet.peers.address import endpoint
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import is_addressed_here, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport
@@ -135,10 +135,6 @@ class Acceptor:
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
             result = self._shake_hands(transport)
-        except gevent.Timeout as timeout:
-            if timeout is not timer:
-                raise
-            self._reject(transport, Reason.HANDSHAKE_TIMEOUT, "it took too long")
         except Refusal as refusal:
             self._reject(transport, refusal.reason, f"{refusal} ({refusal.rule})", refusal.culprit)
         except RemoteProtocolError as error:
@@ -149,6 +145,14 @@ class Acceptor:
             self._give_up(slot, transport, error, blame=False)  # perhaps the other side has lost its network
         except RefusedByPeerError as error:
             self._note(transport, error.reason, str(error))
+        except BaseException as error:
+            if error is timer:
+                self._reject(transport, Reason.HANDSHAKE_TIMEOUT, "it took too long")
+            elif is_addressed_here(error):
+                raise
+            else:  # whatever a policy of the program lets escape
+                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+                logger.exception("it could not be decided about %s", endpoint(*transport.remote))
         finally:
             timer.close()
             if result is None:

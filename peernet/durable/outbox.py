@@ -77,6 +77,11 @@ class DurableOutbox:
         return self._quota.packets
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is delivered, and nobody's receipt is open."""
+        return not self._receipts and not self._deliveries
+
+    @property
     def bytes(self) -> int:
         """How many bytes they have."""
         return self._quota.bytes

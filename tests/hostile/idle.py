@@ -54,7 +54,7 @@ def idle(victim: Victim, *, channels: int = 5000, seconds: float = 50, interval:
         ]
         connected = time.monotonic() - began
         each = (victim.memory - before) / channels
-        watch._asking.took.clear()
+        watch.asking.took.clear()
         load = Load(victim)
         late = _keep_alive(peers, seconds, interval)
         share, figures = load.share, watch.figures

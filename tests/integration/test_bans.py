@@ -73,6 +73,8 @@ def test_a_listed_peer_is_disconnected_and_not_banned(networks: Networks, name: 
     node = strict(networks, policy=IncomingPeerTrustPolicy().adding(**{name: friend.identifier}))
     for _ in range(2):
         misbehave(node, friend)
+    wait_until(lambda: node.counters["bad_packet"] == 2)
+    assert who(node) == []
 
 
 def test_a_bad_hello_bans_the_one_whom_tls_has_proven_to_say_it(networks: Networks) -> None:

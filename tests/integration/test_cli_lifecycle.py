@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -346,10 +345,11 @@ def test_states_of_channels_are_shown(start: Start) -> None:
 
 def test_the_version_needs_no_home_and_little_time(tmp_path: Path) -> None:
     def measure() -> float:
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([*COMMAND, "--version"], capture_output=True, env={"HOME": "/nonexistent"}, check=True)
         assert done.stdout.startswith(b"peernet-node ")
-        return time.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime  # however busy the machine is
 
     assert min(measure() for _ in range(3)) < 1.0
 
@@ -367,7 +367,7 @@ def test_events_are_written_into_no_file_that_took_the_place_of_stdout(tmp_path:
     numbers = "".join(map(str, closed))
     arguments = [sys.executable, "-c", closing, numbers, *COMMAND, "--home", str(home), "run"]
     with ended(subprocess.Popen(arguments, stderr=subprocess.PIPE, env=clean_environment())) as node:
-        wait_until(lambda: command(home, "status").code == 0, 10, "the node to run")
+        wait_until(lambda: command(home, "status").code == 0, 30, "the node to run")
         address = command(home, "status", "-o", "json").json["addresses"][0]
         assert command(tmp_path / "bob", "send", address, "words of a stranger").code == 0
         assert (home / "lock").read_bytes() == str(node.pid).encode()

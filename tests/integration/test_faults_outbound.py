@@ -18,6 +18,7 @@ from peernet.errors import (
     IdentityMismatchError,
     RefusedByPeerError,
     RefusedByPolicyError,
+    SelfConnectionError,
 )
 from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
@@ -232,10 +233,59 @@ def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, lea
 def test_a_secure_node_and_an_insecure_one_do_not_understand_each_other(networks: Networks) -> None:
     brisk = config(connect_attempts=1, connect_timeout=1, handshake_timeout=0.3)
     secure, insecure = networks(config=brisk), networks(config=brisk, insecure=True)
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match="does not speak TLS: it is not peernet, or runs with --insecure"):
         secure.connect(PeerAddress.parse(insecure.addresses[0]).endpoint)
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match=r"TLS.*leave out --insecure"):
         insecure.connect(PeerAddress.parse(secure.addresses[0]).endpoint)
+
+
+FOREIGN = {
+    "web server": (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "speaks HTTP, and is not peernet"),
+    "Python's web server": (b"<!DOCTYPE HTML>\n<html lang='en'>\n" + b"x" * 500, "speaks HTTP, and is not peernet"),
+    "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", "speaks SSH, and is not peernet"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_was_met_instead_of_a_peer_is_named(node: PeerNetwork, kind: str) -> None:
+    greeting, name = FOREIGN[kind]
+
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(greeting)
+        stay(0.1)
+
+    with serving(answer, plain=True) as address, pytest.raises(ConnectError, match=name):
+        node.connect(address)
+
+
+def test_a_web_server_behind_tls_is_named(tls_node: PeerNetwork) -> None:
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(FOREIGN["web server"][0])
+        stay(0.1)
+
+    with (
+        serving(answer, credentials=Credentials.p256()) as address,
+        pytest.raises(ConnectError, match="speaks HTTP, and is not peernet"),
+    ):
+        tls_node.connect(address)
+
+
+@pytest.mark.parametrize("answer_of_tls", [b"\x15\x03\x01\x00\x02\x02\x46", b""], ids=["an alert", "nothing"])
+def test_without_tls_a_server_that_expects_it_is_named(networks: Networks, answer_of_tls: bytes) -> None:
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(answer_of_tls)
+        attacker.leave()
+
+    node = networks(insecure=True, config=config(connect_attempts=1))
+    with serving(answer, plain=True) as address, pytest.raises(ConnectError, match=r"TLS.*leave out --insecure"):
+        node.connect(address)
+
+
+def test_a_node_with_a_copy_of_the_key_is_named(networks: Networks) -> None:
+    key = Identity.generate()
+    original, copy = networks(identity=key), networks(identity=key, config=config(connect_attempts=1))
+    with pytest.raises((SelfConnectionError, RefusedByPeerError), match="same key"):
+        copy.connect(PeerAddress.parse(original.addresses[0]).endpoint)
 
 
 def test_a_listener_with_an_rsa_key_is_refused(tls_node: PeerNetwork) -> None:

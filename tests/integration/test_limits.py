@@ -129,13 +129,13 @@ def dial_unasked(node: PeerNetwork, other: PeerNetwork) -> PeerChannel:
 
 @tls_and_plain
 @pytest.mark.parametrize("length", [100, 500_000])
-def test_a_channel_whose_frame_does_not_end_is_closed_and_its_peer_is_told(
+def test_a_connection_whose_frame_does_not_come_on_ends_and_its_peer_is_told(
     networks: Networks, insecure: bool, length: int
 ) -> None:
     node = networks(insecure=insecure, config=config(frame_timeout=0.2, dead_after=20, heartbeat_interval=0.2))
     removed = record(node.peer_removed)
     attacker = dial(node.addresses[0], plain=insecure)
-    attacker.greet(session_id=7)
+    attacker.greet()
     attacker.send_bytes(varint(length) + b"x")
 
     def is_over() -> bool:
@@ -148,11 +148,23 @@ def test_a_channel_whose_frame_does_not_end_is_closed_and_its_peer_is_told(
 
     wait_until(is_over)
     ((channel, reason),) = removed.wait_for(1)
-    assert reason is Reason.FRAME_TIMEOUT
+    assert reason is Reason.TIMEOUT
     assert channel.state is ChannelState.CLOSED
     assert node.counters["frame_timeout"] == 1
     (goodbye,) = [packet.disconnect for packet in attacker.receive_all() if packet.HasField("disconnect")]
-    assert goodbye.message == Reason.FRAME_TIMEOUT.sentence
+    assert (Reason.from_number(goodbye.reason), goodbye.message) == (Reason.TIMEOUT, Reason.FRAME_TIMEOUT.sentence)
+    attacker.leave()
+
+
+def test_a_session_outlives_a_frame_that_does_not_come_on(networks: Networks) -> None:
+    node = networks(config=config(frame_timeout=0.2, dead_after=20, heartbeat_interval=0.2))
+    lost, removed = record(node.channel_reconnecting), record(node.peer_removed)
+    attacker = dial(node.addresses[0])
+    attacker.greet(session_id=7)
+    attacker.send_bytes(varint(500_000) + b"x")
+    lost.wait_for(1)
+    assert node.counters["frame_timeout"] == 1
+    assert len(removed) == 0
     attacker.leave()
 
 

@@ -8,11 +8,22 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet import Event, Identity, PeerAddress, PeerNetwork, Reason
+from peernet import (
+    Event,
+    IdentifierOrigin,
+    Identity,
+    LocalIdentifierSetPolicy,
+    PeerAddress,
+    PeerNetwork,
+    PeerNetworkTrustPolicy,
+    Reason,
+)
 from peernet.errors import (
     AddressError,
     ConfigurationError,
     ConnectError,
+    IdentityLockedError,
+    IdentityMismatchError,
     ListenError,
     RefusedByPeerError,
     SelfConnectionError,
@@ -229,6 +240,70 @@ def test_a_network_can_start_again(networks: Networks) -> None:
     assert node.connect(other.addresses[0]).ping() > 0
     node.disconnect(other.identifier)
     assert other.connect(node.addresses[0]).ping() > 0
+
+
+# Another identity.
+
+
+@tls_and_plain
+def test_the_identity_that_was_set_is_the_one_that_peers_see(networks: Networks, insecure: bool) -> None:
+    node, other, identity = networks(insecure=insecure), networks(insecure=insecure), Identity.generate()
+    node.stop()
+    node.set_identity(identity)
+    node.start()
+    pinned = None if insecure else identity.identifier
+    assert (node.identifier, PeerAddress.parse(node.addresses[0]).identifier) == (identity.identifier, pinned)
+    to_node = other.connect(node.addresses[0])
+    assert (to_node.peer.identifier, to_node.peer.proven) == (identity.identifier, not insecure)
+    to_node.close()
+    wait_until(lambda: not node.active_peer_channels)
+    node.connect(other.addresses[0])
+    back = wait_until(lambda: other.channel_to(identity.identifier))
+    assert (back.peer.identifier, back.peer.proven, back.dialled) == (identity.identifier, not insecure, False)
+
+
+def test_who_is_pinned_to_the_identity_before_is_refused(networks: Networks) -> None:
+    node, other = networks(config=config()), networks(config=config(connect_attempts=1))
+    before = node.identifier
+    node.stop()
+    node.set_identity(Identity.generate())
+    node.start()
+    with pytest.raises(IdentityMismatchError):
+        other.connect(f"{before}@{node.addresses[0].rpartition('@')[2]}")
+
+
+def test_a_node_that_has_another_identity_knows_itself_by_it() -> None:
+    node = PeerNetwork(listen=["127.0.0.1:0"], network_name="test")
+    node.set_identity(Identity.generate())
+    with node, pytest.raises(SelfConnectionError):
+        node.connect(node.addresses[0])
+
+
+def test_a_network_that_runs_keeps_its_identity(networks: Networks) -> None:
+    node = networks()
+    identity = node.identity
+    with pytest.raises(ConfigurationError, match="stop it first"):
+        node.set_identity(Identity.generate())
+    assert node.identity is identity
+
+
+@pytest.mark.parametrize("policy", LocalIdentifierSetPolicy)
+@pytest.mark.parametrize("origin", IdentifierOrigin)
+def test_the_identity_is_set_by_those_whom_the_policy_names(
+    policy: LocalIdentifierSetPolicy, origin: IdentifierOrigin
+) -> None:
+    first, second = Identity.generate(), Identity.generate()
+    node = PeerNetwork(first, network_policy=PeerNetworkTrustPolicy(policy))
+    if origin in policy.origins and not policy.strict:
+        node.set_identity(second, origin)
+        assert node.identity is second
+    else:
+        with pytest.raises(IdentityLockedError):
+            node.set_identity(second, origin)
+        assert node.identity is first
+
+
+# Starting.
 
 
 def test_the_network_is_a_context_manager() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import gevent
 import pytest
 from gevent.event import Event as Flag
 
@@ -24,7 +25,7 @@ from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
 from tests.integration.attackers import Attacker
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, known, record, wait_until
+from tests.support import Recorder, known, record, scaled, wait_until
 
 QUEUE = IncomingPeerTrustPolicy(incoming_peer_placement=IncomingPeerMode.QUEUE_BASED)
 BOTH = IncomingPeerTrustPolicy(incoming_peer_placement=IncomingPeerMode.QUEUE_AND_EVENT_BASED)
@@ -357,3 +358,64 @@ def _pending(network: PeerNetwork, peer: PeerNetwork) -> IncomingPeerConnectionA
     attempt = network.inbound_connecting_peers[peer.identifier]
     assert isinstance(attempt.channel, PeerChannel)
     return attempt
+
+
+# Guards that break down.
+
+
+class OwnError(BaseException):
+    """What a program may have made, and no library expects."""
+
+
+BREAKDOWNS: dict[str, BaseException] = {
+    "an error": ValueError("oops"),
+    "a timeout": gevent.Timeout(1),
+    "an exit that nobody has sent": gevent.GreenletExit(),
+    "one of the program's own": OwnError("oops"),
+}
+
+
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_guard_that_breaks_down_lets_nobody_in_and_says_so(networks: Networks, error: BaseException) -> None:
+    node = networks()
+
+    @node.incoming_peer_connection_attempt.add
+    def break_down(attempt: object) -> None:
+        raise error
+
+    visitor = networks(listen=[])
+    removed = record(visitor.peer_removed)
+    channel = visitor.connect(node.addresses[0], attempts=1)
+    ((_, reason),) = removed.wait_for(1)
+    assert (reason, channel.ended_by_peer) == (Reason.INTERNAL_ERROR, True)
+    assert node.counters["internal_error"] == 1
+    assert node.active_peer_channels == []
+
+
+@pytest.mark.parametrize("name", ["peer_added", "packet_received"])
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_listener_that_breaks_down_hurts_no_channel(networks: Networks, name: str, error: BaseException) -> None:
+    node, heard = networks(), Recorder()
+    node.handlers["pure_message"] = heard
+
+    def break_down(*arguments: object) -> None:
+        raise error
+
+    getattr(node, name).add(break_down)
+    channel = networks(listen=[]).connect(node.addresses[0])
+    assert channel.send(text("hello")).wait(scaled(5))
+    assert len(heard) == 1
+    assert len(node.active_peer_channels) == 1
+
+
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_trust_protocol_that_breaks_down_hurts_no_channel(networks: Networks, error: BaseException) -> None:
+    node = networks()
+    node.handlers["pure_message"] = Recorder()
+
+    def break_down(channel: object) -> None:
+        raise error
+
+    node.default_trust_protocol = break_down
+    channel = networks(listen=[]).connect(node.addresses[0])
+    assert channel.send(text("hello")).wait(scaled(5))

@@ -160,14 +160,15 @@ class TestReceipts:
         assert pair.channel.reason is Reason.CONNECTION_LOST
 
     def test_a_closed_channel_leaves_no_receipt_open(self, pairs: Callable[..., Pair]) -> None:
-        pair = pairs()
-        pair.bob.handlers["pure_message"] = lambda channel, packet: gevent.sleep(scaled(0.5))
+        pair, go_on = pairs(), gevent.event.Event()
+        pair.bob.handlers["pure_message"] = lambda channel, packet: go_on.wait(scaled(10))
         receipts = [pair.channel.send(text(number)) for number in range(20)]
         pair.channel.close(timeout=scaled(0.2))
         assert all(receipt.done for receipt in receipts)
         assert receipts[-1].reason is Reason.CLOSED
         with pytest.raises(ChannelClosedError):
             pair.channel.send(text("late"))
+        go_on.set()
 
     def test_what_was_handled_before_a_goodbye_is_acknowledged(self, pairs: Callable[..., Pair]) -> None:
         pair = pairs()

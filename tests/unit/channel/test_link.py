@@ -416,6 +416,25 @@ def test_a_large_frame_that_does_not_end_in_time_is_noticed(slow: Any) -> None:
     assert setup.link.dribbles(1030.1)
 
 
+def test_a_frame_may_take_its_time_as_long_as_it_comes_on(slow: Any) -> None:
+    """One mebibyte over a link of 10 kB/s takes 105 seconds."""
+    setup, give = slow
+    give(encode_varint(MIB) + b"x")
+    for now in range(1000, 1100, 5):
+        assert not setup.link.dribbles(now)
+        give(bytes(50_000))
+
+
+def test_a_link_may_freeze_in_the_middle_of_a_frame(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(MIB) + b"x")
+    assert not setup.link.dribbles(1000)
+    give(bytes(200_000))
+    assert not setup.link.dribbles(1020)  # frozen for 20 s
+    give(bytes(200_000))
+    assert not setup.link.dribbles(1031)
+
+
 def test_a_peer_between_two_frames_may_be_silent(slow: Any) -> None:
     setup, give = slow
     give(framed(b"x"))

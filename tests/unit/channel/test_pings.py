@@ -98,7 +98,7 @@ def test_an_answer_that_came_before_giving_up_counts(setup: Setup) -> None:
 
 def test_who_is_killed_while_he_waits_leaves_no_question_behind(setup: Setup) -> None:
     setup.ask().kill()
-    assert not setup.pings._awaited
+    assert setup.pings.waiting == 0
 
 
 def test_a_question_is_answered_with_its_number(setup: Setup) -> None:

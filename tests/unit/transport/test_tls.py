@@ -183,7 +183,7 @@ def test_a_client_is_asked_for_no_more_than_is_accepted(context_for: Any, wire: 
         if kind == CERTIFICATE_REQUEST and direction == "read":
             requests.append(data)
 
-    context._msg_callback = note  # the only way of the standard library to see what was asked
+    context._msg_callback = note  # noqa: SLF001  # the only way of the standard library to see what was asked
     listening = listen_with_peernet(transport)
     client = context.wrap_socket(sock)
     listening.get(timeout=scaled(5))
