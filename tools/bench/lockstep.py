@@ -34,7 +34,7 @@ class Relay:
     def __init__(self, address: Any, *, listener: int, dialler: int) -> None:
         self._sides = psutil.Process(listener), psutil.Process(dialler)
         self._server = socket.create_server((HOST, 0))
-        self._target, self.address = _redirect(address, self._server.getsockname()[1])
+        self._target, self.address = redirect(address, self._server.getsockname()[1])
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -50,7 +50,7 @@ class Relay:
                         return  # a side has ended, and with it the other one
 
 
-def _redirect(address: Any, port: int) -> tuple[int, Any]:
+def redirect(address: Any, port: int) -> tuple[int, Any]:
     """The port in an address, and the address with another one in its place."""
     if isinstance(address, str):  # host:port, and an identifier around it
         there = re.search(rf"(?<={re.escape(HOST)}:)\d+", address)
