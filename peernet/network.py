@@ -23,6 +23,7 @@ from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeers
 from peernet.peers.identity import Identity
 from peernet.reasons import Reason
+from peernet.runtime.threads import at_home
 from peernet.switch.pending import InboundConnectingPeersQueue
 from peernet.transport.backend import Backend
 from peernet.trust.bans import Bans
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 class PeerNetwork:
     """One node in a network of peers. Many may live in one process.
+
+    Any native thread may configure a network. Once it is started, it belongs to the thread that called :meth:`start`,
+    with its channels, events and whatever else it consists of, until it is stopped: in another thread all that acts
+    raises ``WrongThreadError``. Free are :meth:`call_soon`, :meth:`channel_to` and the properties that only show
+    something. In a child process that is forked meanwhile every method raises ``ForkedError``, :meth:`stop` too;
+    leaving ``with network:`` does nothing there.
 
     Args:
         identity: who this node is; a new, unsaved identity if not given.
@@ -111,6 +118,7 @@ class PeerNetwork:
             backend=backend,
             durable_outbox=durable_outbox,
         )
+        self._home = parts.home
         self.routines = parts.routines
         self.services = parts.services
         self.durable_outbox = parts.durable_outbox
@@ -131,7 +139,8 @@ class PeerNetwork:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        if not self._home.forked:  # else it is the parent's, which stops it
+            self.stop()
 
     # What there is.
 
@@ -182,11 +191,18 @@ class PeerNetwork:
         return [channel for channel in self.active_peer_channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
-        """The open channel to a peer, if there is one."""
+        """The open channel to a peer, if there is one. Any native thread may ask.
+
+        Raises:
+            ForkedError: this is a child of the network's process.
+        """
+        if self._home.forked:
+            self._home.check()
         return self._parts.switch.channels.channel_to(identifier)
 
     # Life.
 
+    @at_home
     def start(self) -> None:
         """Listen, and start the routines and what :attr:`services` has besides. Idempotent.
 
@@ -202,6 +218,7 @@ class PeerNetwork:
         """
         self.services.start()
 
+    @at_home
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
 
@@ -226,13 +243,16 @@ class PeerNetwork:
 
         Raises:
             ConfigurationError: the network is not started.
+            ForkedError: this is a child of the network's process.
         """
-        self._parts.home.call_soon(function, *args)
+        self._home.call_soon(function, *args)
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
         return self.services.wait(timeout)
 
+    @at_home
     def set_identity(self, identity: Identity, origin: IdentifierOrigin = IdentifierOrigin.LOCAL) -> None:
         """Give this node another identity, before it is started.
 
@@ -248,6 +268,7 @@ class PeerNetwork:
 
     # Peers.
 
+    @at_home
     def connect(self, address: str, *, timeout: float | None = None, attempts: int | None = None) -> PeerChannel:
         """Connect to a peer. If there is a channel to it already, that one is returned.
 
@@ -264,11 +285,13 @@ class PeerNetwork:
         self.services.check_running()
         return self._parts.connector.connect(PeerAddress.parse(address), timeout, attempts)
 
+    @at_home
     def connect_unasked(self, address: str, *, timeout: float | None = None) -> PeerChannel:
         """:meth:`connect` as a node does it by itself: once, and to no more than ``config.max_outbound`` peers."""
         self.services.check_running()
         return self._parts.connector.connect_unasked(PeerAddress.parse(address), timeout)
 
+    @at_home
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
         channel = self.channel_to(identifier)
@@ -287,6 +310,7 @@ class PeerNetwork:
         self, to: str, message: Message, *, durable: Literal[True], timeout: float | None = None
     ) -> DurableReceipt: ...
 
+    @at_home
     def send(
         self, to: str, message: Message, *, durable: bool = False, timeout: float | None = None
     ) -> Receipt | DurableReceipt:
@@ -322,6 +346,7 @@ class PeerNetwork:
             raise ConnectError(f"{to[:8]} is not connected; connect first, or send with durable=True")
         return channel.send(message, timeout=timeout)
 
+    @at_home
     def broadcast(self, message: Message, channels: Iterable[PeerChannel] | None = None) -> dict[str, Outcome]:
         """Queue a message on many channels at once, never waiting for any of them.
 
@@ -343,6 +368,7 @@ class PeerNetwork:
         return self._parts.switch.policy
 
     @policy.setter
+    @at_home
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
         self._parts.switch.policy = policy
 
@@ -356,13 +382,16 @@ class PeerNetwork:
         return self._parts.switch.trust_protocol
 
     @default_trust_protocol.setter
+    @at_home
     def default_trust_protocol(self, protocol: Callable[[PeerChannel], object] | None) -> None:
         self._parts.switch.trust_protocol = protocol
 
+    @at_home
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives."""
         self.policy = self.policy.adding(trusted_identifiers=identifier)
 
+    @at_home
     def untrust(self, identifier: str) -> None:
         """Trust a peer no longer."""
         self.policy = self.policy.removing(trusted_identifiers=identifier)

@@ -27,6 +27,7 @@ from peernet.errors import PingTimeout, UnprovenPeerError
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock
+from peernet.runtime.threads import at_home
 from peernet.wire.packets import encode_body
 from peernet.wire.session import Session
 
@@ -52,6 +53,7 @@ class PeerChannel:
         "_attachment",
         "_callbacks",
         "_closing",
+        "_home",
         "_lifecycle",
         "_liveness",
         "_ownership",
@@ -83,6 +85,7 @@ class PeerChannel:
         self.peer: GenericPeer = lifecycle.peer
         self.dialled = dialled
         self.session = session
+        self._home = ownership.home
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._attachment = attachment
@@ -186,6 +189,7 @@ class PeerChannel:
         """Callbacks of this channel only; they go before the network's."""
         if self._callbacks.handlers is None:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)
+            self._callbacks.handlers.belong_to(self._home)
         return self._callbacks.handlers
 
     # What a program can do.
@@ -223,6 +227,7 @@ class PeerChannel:
         """
         return self._sender.send(encode_body(message), 0)
 
+    @at_home
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
 
@@ -235,10 +240,12 @@ class PeerChannel:
             )
         self._permissions.trust(True)
 
+    @at_home
     def untrust(self) -> None:
         """Treat this peer as an untrusted one again."""
         self._permissions.trust(False)
 
+    @at_home
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
         """Run ``function(*args)`` in a greenlet of its own, where it may wait on this channel.
 
@@ -248,11 +255,11 @@ class PeerChannel:
             ChannelClosedError: the channel has ended.
             WrongThreadError: called in another native thread than the network's.
         """
-        self._ownership.check_thread()
         if self._lifecycle.state is ChannelState.CLOSED:
             raise self._lifecycle.closed_error()
         return self._ownership.spawn(function, *args)
 
+    @at_home
     def ping(self, timeout: float = 5.0) -> float:
         """The seconds that a heartbeat and its answer take.
 
@@ -277,6 +284,7 @@ class PeerChannel:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
         return clock.monotonic() - began
 
+    @at_home
     def close(
         self,
         reason: Reason = Reason.CLOSED,
@@ -298,11 +306,11 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
-        self._ownership.check_thread()
         self._closing.begin(reason, message, retry_after, timeout)
         if not self._ownership.in_own_greenlet() and not _in_hub():
             self._closing.wait_until_ended(reason, timeout)
 
+    @at_home
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended. Returns whether it has.
 

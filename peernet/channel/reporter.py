@@ -12,7 +12,7 @@ from peernet.channel.acknowledger import AcknowledgeTimer
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.config import NetworkConfig
 from peernet.runtime.events import Event
-from peernet.runtime.threads import CallbackThreads
+from peernet.runtime.threads import CallbackThreads, HomeThread
 from peernet.trust.policy import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1.packet_pb2 import Packet
 
@@ -27,6 +27,7 @@ class ChannelOwner(Protocol):
     acknowledge_timer: AcknowledgeTimer
     threads: CallbackThreads
     greenlets: Group
+    home: HomeThread
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...

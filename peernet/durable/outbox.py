@@ -29,6 +29,7 @@ from peernet.peers.address import PeerAddress, is_identifier
 from peernet.reasons import Reason
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import at_home
 from peernet.wire.packets import PACKET_ID_SIZE, Encoded
 
 logger = get_logger(__name__)
@@ -61,6 +62,7 @@ class DurableOutbox:
         self.path = Path(path)
         self._config = config
         self._owner = owner
+        self._home = owner.home
         self._dial = dial
         self._committer: Committer | None = None
         self._closing: Committer | None = None  # of the last time, if the disk had not done its work by then
@@ -93,6 +95,7 @@ class DurableOutbox:
 
     # What the network calls.
 
+    @at_home
     def start(self) -> None:
         """Open the file, before there is any channel.
 
@@ -107,16 +110,19 @@ class DurableOutbox:
         self._quota = Quota(self._config, backlogs)
         self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
 
+    @at_home
     def start_calling(self) -> None:
         """Dial those for whom something is stored."""
         self._calling.start()
         for peer in self._quota.peers:
             self._calling.call(peer)
 
+    @at_home
     def stop_calling(self) -> None:
         """Dial nobody any more."""
         self._calling.stop()
 
+    @at_home
     def stop(self, timeout: float) -> None:
         """Note what the channels, which have ended, still brought about, and close the file. Idempotent.
 
@@ -139,16 +145,19 @@ class DurableOutbox:
             for receipt in receipts.values():
                 receipt.settle(Reason.SHUTDOWN)
 
+    @at_home
     def on_peer_added(self, channel: PeerChannel) -> None:
         """There is a channel to a peer."""
         self._deliver(channel.peer.identifier)
 
+    @at_home
     def on_peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
         """A channel has ended."""
         self._calling.call_again(channel)
 
     # What the application calls.
 
+    @at_home
     def send(self, to: str, encoded: Encoded) -> DurableReceipt:
         """Store a packet; see :meth:`PeerNetwork.send`."""
         packet = new_packet(to, encoded, self._config)
@@ -156,10 +165,11 @@ class DurableOutbox:
             raise ConfigurationError("a node cannot send packets to itself")
         self._open_committer()
         self._quota.take(packet.peer, len(packet.body))
-        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait)
+        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait, self._home)
         self._store(packet, receipt)
         return receipt
 
+    @at_home
     def describe(self, *, each: bool = False) -> list[dict[str, Any]]:
         """What is stored as plain values: a row for each peer, or for ``each`` packet.
 
@@ -168,6 +178,7 @@ class DurableOutbox:
         """
         return self._run(lambda store: describe(store, each=each))
 
+    @at_home
     def drop(self, peers: Iterable[str]) -> int:
         """Remove all packets for some peers. What was sent already may arrive all the same.
 

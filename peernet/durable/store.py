@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import time
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peernet.errors import StorageError
+from peernet.errors import ForkedError, StorageError
+from peernet.runtime.forks import let_go_in_children
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -101,6 +103,32 @@ class Backlog:
     addresses: set[str]
 
 
+class Database(sqlite3.Connection):
+    """The open file. In a forked child nobody uses it, not even to close it (SQLite, "How To Corrupt", 2.6).
+
+    Attributes:
+        forked: whether this is a child process, and the file its parent's.
+    """
+
+    forked = False
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """A connection in autocommit mode that any thread may use, one at a time."""
+        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, factory=cls)
+        let_go_in_children(database, cls._note_fork)
+        return database
+
+    def close(self) -> None:
+        if not self.forked:
+            super().close()
+
+    def _note_fork(self) -> None:
+        self.forked = True
+        # It would be closed with its last reference. So there is one more, which nobody gives up.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+
+
 class DurableStore:
     """Packets in an SQLite file, which only one process has open at a time.
 
@@ -136,8 +164,11 @@ class DurableStore:
 
         Raises:
             StorageError: the file cannot be written or read.
+            ForkedError: this is a child of the process that has opened it.
         """
         database = self._database
+        if database.forked:
+            raise ForkedError(f"the durable outbox {self.path} belongs to the parent of this process")
         try:
             database.execute("BEGIN IMMEDIATE")
             yield
@@ -231,9 +262,9 @@ class DurableStore:
 
     # Opening.
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Database:
         self._make_private()
-        database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        database = Database.open(self.path)
         try:
             database.executescript(PREPARE)
             self._check(database)

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.hub import Waiter
 
+from peernet.runtime import forks
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
+
+# Of the native thread. In a patched process threading's own tells greenlets apart.
+get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 
 
 class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
@@ -40,8 +45,18 @@ def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
     """
     greenlet = OwnedGreenlet(_logged, name, function, args)
     greenlet.name = name
+    forks.let_go_in_children(greenlet, _end_in_child)
     greenlet.start()
     return greenlet
+
+
+def _end_in_child(greenlet: OwnedGreenlet) -> None:
+    """In a forked child, end a copy as soon as the hub runs. The one that has forked goes on."""
+    if greenlet is gevent.getcurrent() or greenlet.dead:
+        return
+    hub: Any = greenlet.parent
+    if hub.thread_ident == get_ident():  # those of other threads than the one that has forked never run again
+        greenlet.kill(block=False)
 
 
 def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

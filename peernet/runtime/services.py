@@ -17,6 +17,7 @@ from peernet.errors import ConfigurationError
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import HomeThread, at_home
 
 logger = get_logger(__name__)
 
@@ -90,14 +91,18 @@ class Part:
 class Services:
     """What runs together.
 
+    They belong to the native thread that starts them, until they are stopped.
+
     Args:
         services: in the order in which they start.
+        home: becomes that thread.
 
     Attributes:
         state: see :class:`RunState`.
     """
 
-    def __init__(self, services: list[Service]) -> None:
+    def __init__(self, services: list[Service], home: HomeThread) -> None:
+        self._home = home
         self.state = RunState.STOPPED
         self._services = services
         self._begun: list[Service] = []
@@ -109,8 +114,8 @@ class Services:
 
     @property
     def running(self) -> bool:
-        """Whether all were started and not all are stopped again."""
-        return self.state in (RunState.RUNNING, RunState.STOPPING)
+        """Whether all were started and not all are stopped again. In a forked child nothing runs."""
+        return self.state in (RunState.RUNNING, RunState.STOPPING) and not self._home.forked
 
     def check_running(self) -> None:
         """
@@ -128,6 +133,7 @@ class Services:
         if self.state is not RunState.STOPPED:
             raise ConfigurationError("the network is running; stop it first")
 
+    @at_home
     def add(self, service: Service) -> None:
         """Add a service: it starts after the others, and stops before them.
 
@@ -137,6 +143,7 @@ class Services:
         self.check_stopped()
         self._services.append(service)
 
+    @at_home
     def start(self) -> None:
         """Start all, one after the other. Idempotent; if somebody else starts or stops them, it waits for that first.
 
@@ -152,6 +159,7 @@ class Services:
         if self.state is RunState.STOPPED:
             self._start(stops)
 
+    @at_home
     def stop(self, timeout: float, *, wait: bool = True) -> None:
         """Stop all that was started, the last one first. Idempotent.
 
@@ -170,6 +178,7 @@ class Services:
         if wait:
             self._stopped.wait(timeout + GRACE * (1 + len(self._services)))
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are stopped. Returns whether they are."""
         return bool(self._stopped.wait(timeout))
@@ -179,6 +188,7 @@ class Services:
         return self._starting is not None and self._starting.greenlet is greenlet
 
     def _start(self, stops: int) -> None:
+        self._home.claim()
         self._move(RunState.STARTING)
         self._starting = starting = _Starting()
         try:
@@ -224,6 +234,8 @@ class Services:
     def _move(self, state: RunState) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state.value} things cannot become {state.value}"
         self.state = state
+        if state is RunState.STOPPED:
+            self._home.release()
         for flag, holds in ((self._settled, state in SETTLED), (self._stopped, state is RunState.STOPPED)):
             flag.set() if holds else flag.clear()
 
