@@ -87,6 +87,7 @@ class Assembly:
         return [
             Part("the check of protobuf", require_fast_protobuf),
             *([] if outbox is None else [outbox]),
+            Part("the acknowledgements", self.switch.acknowledge_timer.start),
             Part("the callback threads", stop=self.switch.threads.stop),
             self.shutdown,
             Part("liveness", self.ticker.start),

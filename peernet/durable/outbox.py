@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
@@ -27,7 +26,7 @@ from peernet.durable.store import DurableStore, NewPacket, describe
 from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
 from peernet.peers.address import PeerAddress, is_identifier
 from peernet.reasons import Reason
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import at_home
 from peernet.wire.packets import PACKET_ID_SIZE, Encoded
@@ -70,7 +69,7 @@ class DurableOutbox:
         self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
-        self._pumps = Group()
+        self._pumps = OwnedGroup()
         self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns)
 
     @property

@@ -7,7 +7,9 @@ from typing import Any
 
 import gevent
 from gevent import monkey
+from gevent.event import Event as Flag
 from gevent.hub import Waiter
+from gevent.pool import Group
 
 from peernet.runtime import forks
 from peernet.runtime.logs import get_logger
@@ -36,6 +38,21 @@ class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic a
         if args and not isinstance(args[0], gevent.Timeout):
             self.thrown = args[0]
         return super().throw(*args)
+
+
+class OwnedGroup(Group):
+    """A group that may be used in one native thread after another, each time that it is empty in between.
+
+    gevent's own belongs for ever to the first thread in which somebody waited for it.
+    """
+
+    def add(self, greenlet: Any) -> None:
+        if not self:
+            self._empty_event = Flag()
+        super().add(greenlet)
+
+    def join(self, timeout: float | None = None, raise_error: bool = False) -> bool:
+        return not self or bool(super().join(timeout, raise_error))
 
 
 def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:

@@ -108,9 +108,7 @@ class Services:
         self._begun: list[Service] = []
         self._starting: _Starting | None = None
         self._stops = 0  # how often stop() was called
-        self._settled, self._stopped = Flag(), Flag()
-        self._settled.set()
-        self._stopped.set()
+        self._settled, self._stopped = Flag(), Flag()  # for those who wait; at the start nobody does
 
     @property
     def running(self) -> bool:
@@ -175,13 +173,13 @@ class Services:
             self._starting.give_up(timeout)
         elif self.state is RunState.RUNNING:
             self._end(timeout)
-        if wait:
+        if wait and self.state is not RunState.STOPPED:
             self._stopped.wait(timeout + GRACE * (1 + len(self._services)))
 
     @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are stopped. Returns whether they are."""
-        return bool(self._stopped.wait(timeout))
+        return self.state is RunState.STOPPED or bool(self._stopped.wait(timeout))
 
     def is_starting_in(self, greenlet: Any) -> bool:
         """Whether this greenlet is the one that starts them just now, which cannot wait until they are stopped."""
@@ -189,6 +187,7 @@ class Services:
 
     def _start(self, stops: int) -> None:
         self._home.claim()
+        self._settled, self._stopped = Flag(), Flag()  # a flag belongs to the thread in which somebody waits for it
         self._move(RunState.STARTING)
         self._starting = starting = _Starting()
         try:

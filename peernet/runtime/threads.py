@@ -8,12 +8,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 import gevent
 from gevent import monkey
-from gevent.pool import Group
 from gevent.threadpool import ThreadPool
 
 from peernet.errors import ConfigurationError, ForkedError, WrongThreadError
 from peernet.runtime import forks
-from peernet.runtime.greenlets import get_ident, spawn
+from peernet.runtime.greenlets import OwnedGroup, get_ident, spawn
 
 # Of native threads too. It may be taken again by the thread that has it: a signal handler can call in between.
 make_lock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
@@ -39,7 +38,7 @@ class HomeThread:
 
     def __init__(self) -> None:
         self.thread = NOBODY
-        self.greenlets = Group()
+        self.greenlets = OwnedGroup()
         self._loop: Any = None
         self._lock = make_lock()
         forks.let_go_in_children(self, HomeThread._note_fork)
