@@ -215,6 +215,7 @@ class PeerNetwork:
             StorageError: the file of the durable outbox cannot be used.
             ConfigurationError: protobuf has only its runtime in pure Python, or somebody has called :meth:`stop`
                 meanwhile.
+            WrongThreadError: it runs in another native thread.
         """
         self.services.start()
 
@@ -222,9 +223,9 @@ class PeerNetwork:
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
 
-        May be called anywhere, a signal handler included; from there, from a callback
-        and from what a channel has spawned it goes on in the background: :meth:`wait`
-        waits for it.
+        May be called anywhere in the network's native thread, a signal handler included; from
+        there, from a callback and from what a channel has spawned it goes on in the
+        background: :meth:`wait` waits for it.
 
         Args:
             timeout: seconds; what has not ended by then is cut off. A part that cannot be cut off, such as a disk that

@@ -67,7 +67,12 @@ def test_a_proxy_of_faults_waits_too(networks: Networks) -> None:
 
 def test_the_control_socket_waits_too(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    server = ControlServer(home, lambda command, arguments: gevent.sleep(IDLE) or command)
+
+    def answer(command: str, arguments: object) -> str:
+        gevent.sleep(IDLE)
+        return command
+
+    server = ControlServer(home, answer)
     server.start()
     try:
         gevent.sleep(IDLE)
