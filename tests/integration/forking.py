@@ -8,6 +8,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gevent import os as cooperative
@@ -40,8 +41,10 @@ def fork() -> int:
 
 def end(child: int) -> None:
     """Have a child end, if it has not, and leave nothing of it."""
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    with suppress(ChildProcessError):  # gevent's loop waits for all children, once a test has used its subprocesses
+        if not os.waitpid(child, os.WNOHANG)[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def _answer(writer: int, function: Callable[[], Any]) -> None:
