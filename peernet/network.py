@@ -79,7 +79,7 @@ class PeerNetwork:
 
     Raises:
         AddressError: a listen address that does not parse.
-        ConfigurationError: a network name that is too long.
+        ConfigurationError: a network name that is too long, or handlers that are no :class:`PacketHandleProtocol`.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class PeerNetwork:
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
+        if handlers is not None and not isinstance(handlers, PacketHandleProtocol):
+            raise ConfigurationError("handlers takes a PacketHandleProtocol; write PacketHandleProtocol({...})")
         check_network_name(network_name)
         self.identity = identity or Identity.generate()
         self.network_name = network_name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -43,7 +44,8 @@ def _lead_nowhere(sock: HasDescriptor) -> None:
     number = sock.fileno()
     if number < 0:
         return
-    os.close(number)  # first, because there may be no descriptor to spare
+    with suppress(OSError):  # somebody has closed it by its number
+        os.close(number)  # first, because there may be no descriptor to spare
     # The number stays taken: objects that know it, OpenSSL's among them, must not meet another socket there.
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
@@ -52,8 +54,14 @@ def _lead_nowhere(sock: HasDescriptor) -> None:
 
 
 def _let_go() -> None:
+    failures: list[Exception] = []
     for thing, let_go in list(_held.items()):
-        let_go(thing)
+        try:
+            let_go(thing)
+        except Exception as failure:  # keeps no other from being let go
+            failures.append(failure)
+    if failures:
+        raise failures[0]  # Python prints it, and the child goes on
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

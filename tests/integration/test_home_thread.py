@@ -32,7 +32,7 @@ from peernet import (
     PeerNetwork,
     Receipt,
 )
-from peernet.errors import ForkedError, WrongThreadError
+from peernet.errors import ConfigurationError, ForkedError, WrongThreadError
 from peernet.runtime.routines import Routine
 from peernet.runtime.services import Services
 from peernet.v1.packet_pb2 import PureMessagePacket
@@ -298,6 +298,11 @@ def test_handlers_that_networks_share_belong_to_each_that_runs() -> None:
     assert in_thread(lambda: error_of(shared.clear)) is None
     with other:
         assert isinstance(in_thread(lambda: error_of(shared.clear)), WrongThreadError)
+
+
+def test_handlers_that_could_not_be_guarded_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="write PacketHandleProtocol"):
+        PeerNetwork(network_name="test", handlers={"pure_message": print})  # type: ignore[arg-type]
 
 
 def test_nothing_acts_in_a_forked_child(world: World) -> None:

@@ -49,6 +49,18 @@ def test_what_is_gone_is_not_kept_for_that() -> None:
     assert in_child(lambda: names) == []
 
 
+def test_what_fails_keeps_nothing_else_from_being_let_go(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(thing: Thing) -> None:
+        raise ValueError("cannot let go")
+
+    things = [Thing() for _ in range(3)]
+    let_go_in_children(things[0], Thing.let_go)
+    let_go_in_children(things[1], fail)
+    let_go_in_children(things[2], Thing.let_go)
+    assert in_child(lambda: [thing.times for thing in things]) == [1, 0, 1]
+    assert "cannot let go" in capfd.readouterr().err
+
+
 def test_nothing_a_child_writes_arrives_and_it_reads_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
     close_in_children(near)
