@@ -22,6 +22,8 @@ from tools.node_process import Finished, NodeProcess, clean_environment, command
 
 T = TypeVar("T")
 
+pytestmark = pytest.mark.processes
+
 COUNT = 2000
 FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
 
