@@ -173,6 +173,11 @@ class DurableOutbox:
     def describe(self, *, each: bool = False) -> list[dict[str, Any]]:
         """What is stored as plain values: a row for each peer, or for ``each`` packet.
 
+        A row of a peer tells under ``aside`` how many of its packets are set aside. A row of a packet has
+        ``attempts``, how often the peer's callback has failed; ``aside``, whether it is set aside; ``reason``, why
+        it was refused the last time, or ``None``; and ``retry_at``, when it is sent again, in Unix seconds, or
+        ``None``.
+
         Raises:
             StorageError: the file cannot be read.
         """
@@ -200,6 +205,7 @@ class DurableOutbox:
 
         Raises:
             StorageError: the file cannot be written.
+            ConfigurationError: the network is not started.
         """
         found = self._run(lambda store: store.retry(identifier, clock.wall()))
         for peer, numbers in found.items():

@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 # With these reasons the packet is still stored, and what has become of it.
 STORED: dict[Reason | None, str] = {
     Reason.SHUTDOWN: "is not delivered yet and stays stored",
-    Reason.HANDLER_FAILED: "has failed too often and is set aside; retry sends it again",
+    Reason.HANDLER_FAILED: "is set aside after too many attempts; `peernet-node outbox retry` sends it again",
 }
 
 
