@@ -24,6 +24,7 @@ from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeers
 from peernet.peers.identity import Identity
 from peernet.reasons import Reason
+from peernet.runtime.callables import check_callable
 from peernet.switch.pending import InboundConnectingPeersQueue
 from peernet.transport.backend import Backend
 from peernet.trust.bans import Bans
@@ -226,8 +227,9 @@ class PeerNetwork:
         sends from one. It waits for nothing; what the function raises is logged.
 
         Raises:
-            ConfigurationError: the network is not started.
+            ConfigurationError: the network is not started, or it is a coroutine or generator function.
         """
+        check_callable(function, None, "what call_soon runs")
         self._parts.home.call_soon(function, *args)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -353,11 +355,17 @@ class PeerNetwork:
 
         It may wait, talk to the peer, and call ``channel.trust()``. ``None`` means that
         only the policy's ``trusted_identifiers`` are trusted.
+
+        Raises:
+            ConfigurationError: what is set cannot be called with one argument, or is a coroutine or generator
+                function.
         """
         return self._parts.switch.trust_protocol
 
     @default_trust_protocol.setter
     def default_trust_protocol(self, protocol: Callable[[PeerChannel], object] | None) -> None:
+        if protocol is not None:
+            check_callable(protocol, ("channel",), "the default trust protocol")
         self._parts.switch.trust_protocol = protocol
 
     def trust(self, identifier: str) -> None:

@@ -27,6 +27,7 @@ from peernet.errors import PingTimeout, UnprovenPeerError
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock
+from peernet.runtime.callables import check_callable
 from peernet.wire.packets import encode_body
 from peernet.wire.session import Session
 
@@ -246,9 +247,11 @@ class PeerChannel:
 
         Raises:
             ChannelClosedError: the channel has ended.
+            ConfigurationError: it is a coroutine or generator function.
             WrongThreadError: called in another native thread than the network's.
         """
         self._ownership.check_thread()
+        check_callable(function, None, "what spawn runs")
         if self._lifecycle.state is ChannelState.CLOSED:
             raise self._lifecycle.closed_error()
         return self._ownership.spawn(function, *args)

@@ -293,3 +293,20 @@ class TestOtherThreads:
         network.stop()
         with pytest.raises(ConfigurationError, match="call start"):
             network.call_soon(print)
+
+
+async def coroutine() -> None: ...
+
+
+def generator() -> Iterator[int]:
+    yield 5
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, None])
+def test_what_would_run_nothing_when_called_is_neither_spawned_nor_called_soon(
+    networks: Networks, function: Any
+) -> None:
+    meeting = meet(networks)
+    for run in (meeting.to_bob.spawn, meeting.alice.call_soon):
+        with pytest.raises(ConfigurationError, match=rf"^what {run.__name__} runs must be "):
+            run(function)
