@@ -5,13 +5,15 @@ SCRIPTS := $(shell grep -lrs '^\#!/usr/bin/env python3' tools)
 FULLY_COVERED := peernet/wire/*,peernet/trust/*policy.py,peernet/peers/ip_networks.py,peernet/channel/handlers.py
 COVERED := 95
 WORKERS ?= 2
+# Tests start processes by the hundred. None of them shall compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test stress fuzz lint types proto proto-check bench chaos docs dist clean
+.PHONY: help demo test stress fuzz lint types proto proto-check bench bench-instructions chaos docs dist clean
 
 help: ## List what make can do
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.test ## Run three nodes that meet, talk, refuse and trust one another
 	$(BIN)/python tools/demo
@@ -32,7 +34,7 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/python tools/check_layers
 
-types: $(VENV)/.dev ## Check the types of the package, of the tools, and of the programs in the documents
+types: $(VENV)/.dev ## Check the types of the package, the tests, the tools, and the programs in the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
 	$(BIN)/python tools/check_documents
@@ -47,6 +49,9 @@ proto-check: $(VENV)/.dev ## Check generated code, style and compatibility of pr
 
 bench: $(VENV)/.bench ## Measure speed and size beside other libraries
 	$(BIN)/python -m tools.bench
+
+bench-instructions: $(VENV)/.test ## Count instructions per message and hold them within limits; needs valgrind
+	$(BIN)/python -m tools.bench.instructions --enforce
 
 chaos: $(VENV)/.test ## Kill, stop and cut peers, and measure what that does
 	$(BIN)/python -m tools.chaos

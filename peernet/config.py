@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,10 @@ MIB = 1024 * KIB
 
 # A sender keeps no more packets unacknowledged, because a receiver remembers no more refusals (docs/protocol.rst).
 MAX_UNACKNOWLEDGED = 8192
+# The longest network name, so that a hello fits into the smallest frame. Bytes.
+MAX_NETWORK_NAME = 255
+# What a message shows of a value that is wrong. Characters.
+MAX_SHOWN = 60
 
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
@@ -44,8 +47,8 @@ class NetworkConfig:
     max_frame: int = _limit(1 * MIB, "bytes", "connection closed: frame_too_big", least=4 * KIB, most=2048 * MIB - 1)
     max_control_packet: int = _limit(64 * KIB, "bytes", "connection closed: frame_too_big", least=1 * KIB)
 
-    # A frame that is begun and not finished holds its buffer: 30 s for a frame of 1 MiB are 35 kB/s.
-    frame_timeout: float = _limit(30.0, "seconds", "channel closed: frame_timeout", least=0.1)
+    # A frame that is begun and not finished holds its buffer, so it has to come on: 1 KiB/s, averaged over this time.
+    frame_timeout: float = _limit(30.0, "seconds", "connection closed if slower than 1 KiB/s: timeout", least=0.1)
 
     # Before the handshake is done a stranger gets next to nothing: one frame is looked at, and no more bytes are
     # read than it may have (RabbitMQ and libp2p allow 4 KiB frames there, libp2p 8 to 10 of them; 10 s is what
@@ -99,7 +102,7 @@ class NetworkConfig:
     outbox_reserve_packets: int = _limit(256, "packets", "send() in a callback raises OutboxFullError", least=1)
     outbox_reserve_bytes: int = _limit(1 * MIB, "bytes", "send() in a callback raises OutboxFullError", least=4 * KIB)
     send_timeout: float = _limit(10.0, "seconds", "send() raises SendTimeout", least=0)
-    write_timeout: float = _limit(10.0, "seconds without progress", "channel closed: slow_peer", least=0.1)
+    write_timeout: float = _limit(10.0, "seconds without progress", "connection closed: timeout", least=0.1)
 
     # Sessions. What a lost connection may keep waiting, and how much of it; acknowledgements
     # come behind what the peer has sent before, so that callbacks who answer every packet
@@ -155,7 +158,7 @@ class NetworkConfig:
     )
     backoff_cap: float = _limit(60.0, "seconds", "longest wait between two attempts", least=0.01)
     redial_interval: float = _limit(1.0, "seconds", "a lost peer is dialled no more often", least=0.01)
-    max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1)
+    max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1, most=MIB)
     healthy_after: float = _limit(60.0, "seconds", "earlier failures to redial are forgotten", least=0)
     duplicate_patience: float = _limit(2.0, "seconds", "a silent connection gives way to a new one", least=0.05)
 
@@ -223,6 +226,21 @@ class NetworkConfig:
         return cls.from_mapping(changes, name)
 
 
+def check_network_name(name: object) -> None:
+    """
+    Raises:
+        ConfigurationError: this cannot be the name of a network.
+    """
+    try:
+        size = len(name.encode()) if isinstance(name, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= MAX_NETWORK_NAME:
+        raise ConfigurationError(
+            f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {brief(name)}"
+        )
+
+
 def find_mistakes(values: dict[str, Any], profile: str = "default") -> list[str]:
     """A sentence for each thing that is wrong with what is to become a :class:`NetworkConfig`."""
     if profile not in PROFILES:
@@ -270,21 +288,30 @@ def limits(config: NetworkConfig) -> list[Limit]:
     ]
 
 
+def brief(value: object) -> str:
+    """A value as it is written, cut to what fits into a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a number with thousands of digits
+        return "such a long number"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
 def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
-            raise ConfigurationError(f"{field.name} must be true or false, not {value!r}")
+            raise ConfigurationError(f"{field.name} must be true or false, not {brief(value)}")
         return
     wanted = (int,) if isinstance(field.default, int) else (int, float)
     if not isinstance(value, wanted) or isinstance(value, bool):
         kind = "a whole number" if wanted == (int,) else "a number"
-        raise ConfigurationError(f"{field.name} must be {kind} of {field.metadata['unit']}, not {value!r}")
+        raise ConfigurationError(f"{field.name} must be {kind} of {field.metadata['unit']}, not {brief(value)}")
     least, most, unit = field.metadata["least"], field.metadata["most"], field.metadata["unit"]
     if not value >= least:  # also refuses NaN
-        raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {value!r}")
+        raise ConfigurationError(f"{field.name} must be at least {least} {unit}, not {brief(value)}")
     if value > most:
         bound = f"at most {most:.0f} {unit}" if most < sys.float_info.max else f"a finite number of {unit}"
-        raise ConfigurationError(f"{field.name} must be {bound}, not {reprlib.repr(value)}")
+        raise ConfigurationError(f"{field.name} must be {bound}, not {brief(value)}")
 
 
 def _check_order(config: NetworkConfig, *names: str) -> None:

@@ -17,7 +17,7 @@
     ├── ConnectError                  a connection could not be made
     │   ├── ConnectTimeout            ... in the time given
     │   ├── IdentityMismatchError     somebody else answered at that address
-    │   ├── SelfConnectionError       the address leads back to this node
+    │   ├── SelfConnectionError       the address leads back to this node, or to one with its key
     │   ├── RefusedByPeerError        the peer said no, and why
     │   └── RefusedByPolicyError      our own policy said no, and by which rule
     ├── ProtocolError
@@ -123,7 +123,7 @@ class IdentityMismatchError(ConnectError):
 
 
 class SelfConnectionError(ConnectError):
-    """The address leads back to this node."""
+    """The address leads back to this node, or to another one with the same key."""
 
 
 class RefusedByPeerError(ConnectError):

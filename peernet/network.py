@@ -17,8 +17,7 @@ from peernet.channel.broadcast import Outcome, broadcast
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.channel.receipts import Receipt
-from peernet.config import NetworkConfig
-from peernet.connections.handshaker import check_network_name
+from peernet.config import NetworkConfig, check_network_name
 from peernet.errors import ConfigurationError, ConnectError
 from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeers

@@ -38,7 +38,10 @@ class Reason(str, Enum):
     DECISION_TIMEOUT = "decision_timeout", "Nobody accepted the pending connection in time; try again later."
     BUSY = "busy", "The node has no room for another connection; try again later."
     DUPLICATE = "duplicate", "Another connection between the same two peers is kept instead."
-    SELF_CONNECTION = "self_connection", "The node reached itself; remove its own address."
+    SELF_CONNECTION = (
+        "self_connection",
+        "The node reached itself, or one with the same key; remove its address.",
+    )
     BAD_PACKET = "bad_packet", "A packet could not be understood; the peer's software is broken or hostile."
     FRAME_TOO_BIG = "frame_too_big", "A frame exceeds the receiver's limit; send smaller packets."
     UNEXPECTED_PACKET = "unexpected_packet", "A packet arrived that the state of the connection forbids."
@@ -91,6 +94,3 @@ _NUMBERS = dict(pb.DisconnectReason.items())
 _BY_NUMBER: dict[int, Reason] = {reason.number: reason for reason in reversed(Reason)}
 _REFUSALS = dict(pb.RefusalReason.items())
 _BY_REFUSAL: dict[int, Reason] = {reason.refusal_number: reason for reason in Reason if reason.refusal_number}
-
-CONNECTION_ONLY = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.DUPLICATE})
-"""Reasons that end a connection and not the session over it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import sqlite3
 import traceback
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -34,7 +36,7 @@ SETTLING_TIME = 2.0  # for goodbyes in the background. Seconds, scaled
 PATIENCE = 90.0  # with a test that waits. Seconds, scaled
 REAL_LOOP = gevent.get_hub().loop  # some tests have another one, with a clock of its own
 
-_started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+_started: weakref.WeakSet[gevent.Greenlet[..., Any]] = weakref.WeakSet()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,6 +45,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
     This needs the hub, and real time. Without them, ``faulthandler_timeout`` in setup.cfg ends the process.
     """
+    REAL_LOOP.update_now()  # or the timer would begin when the hub ran last, before a test that did without it
     timer = REAL_LOOP.timer(scaled(PATIENCE))
     timer.start(_give_up, gevent.getcurrent())
     try:
@@ -55,6 +58,12 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 def _give_up(test: greenlet) -> None:
     stacks = [f"{one!r}\n{''.join(traceback.format_stack(one.gr_frame))}" for one in _started if one.gr_frame]
     test.throw(pytest.fail.Exception("\n".join(["the test hangs; meanwhile there are:", *stacks])))
+
+
+# What runs in the background may ignore these, and so would every process that a test starts and interrupts.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,6 +116,20 @@ def assembly_of(monkeypatch: pytest.MonkeyPatch) -> AssemblyOf:
 
     monkeypatch.setattr(network, "Assembly", assemble)
     return lambda node: made[node.services]
+
+
+@pytest.fixture
+def databases(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Every database that is opened from now on. Put it before the fixture that opens one."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    return opened
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
+from gevent.event import Event as Flag
 
 from peernet.assembly import Assembly as NetworkAssembly
 from peernet.channel.assembly import Assembly
@@ -17,9 +18,12 @@ from peernet.channel.reporter import ChannelOwner
 from peernet.config import NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.network import PeerNetwork
+from peernet.runtime.events import Event
 
 # Every time limit in the tests is multiplied by this: raise it on a slow machine.
 FACTOR = float(os.environ.get("PEERNET_TEST_FACTOR", "1"))
+
+T = TypeVar("T")
 
 
 def scaled(seconds: float) -> float:
@@ -27,7 +31,7 @@ def scaled(seconds: float) -> float:
     return seconds * FACTOR
 
 
-def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
+def wait_until(predicate: Callable[[], T | None], timeout: float = 5.0, what: str = "") -> T:
     """Let other greenlets run until ``predicate()`` is true, and return what it returned.
 
     Args:
@@ -45,6 +49,17 @@ def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "
             raise AssertionError(f"waited {scaled(timeout)} s in vain for {what or predicate!r}")
         gevent.sleep(pause)
         pause = min(pause + 0.001, 0.02)
+
+
+def known(value: T | None) -> T:
+    """What must not be ``None``."""
+    assert value is not None
+    return value
+
+
+def stay(*args: object) -> None:
+    """A callback, a listener or a server that comes back only if it is killed."""
+    Flag().wait()
 
 
 def make_network(**options: Any) -> PeerNetwork:
@@ -98,3 +113,17 @@ class Recorder:
         """The calls, as soon as there are ``count`` of them or more."""
         wait_until(lambda: len(self.calls) >= count, timeout, f"{count} calls, of which {len(self.calls)} came")
         return self.calls
+
+
+def record(event: Event[...]) -> Recorder:
+    """A new listener of an event, which remembers its calls."""
+    recorder = Recorder()
+    event.add(recorder)
+    return recorder
+
+
+def handle(network: PeerNetwork, kind: Any = "pure_message") -> Recorder:
+    """Have a new recorder handle a kind of packets."""
+    recorder = Recorder()
+    network.handlers[kind] = recorder
+    return recorder

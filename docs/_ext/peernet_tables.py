@@ -1,7 +1,6 @@
 """Directives that make tables from the code, so that the documentation cannot drift from it.
 
-The directives take neither arguments nor content: ``connection-states``, ``channel-states``, ``network-states``,
-``rooms``, ``limits`` and ``profiles``.
+They are the keys of ``TABLES``, and take neither arguments nor content.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ from docutils.statemachine import StringList
 
 from peernet.channel.state import TRANSITIONS as CHANNEL_TRANSITIONS
 from peernet.config import PROFILES, NetworkConfig, limits
+from peernet.reasons import Reason
 from peernet.runtime.services import TRANSITIONS as NETWORK_TRANSITIONS
 from peernet.wire.connection import TRANSITIONS as CONNECTION_TRANSITIONS
 from peernet.wire.connection import ConnectionState, Direction
+from peernet.wire.disconnect import OUTCOMES, TIMEOUTS, Phase
 
 ROOT = Path(__file__).resolve().parents[2]
 Row = tuple[str, ...]
@@ -59,6 +60,22 @@ def _following(transitions: Mapping[Any, frozenset[Any]]) -> Iterator[Row]:
     for state, following in transitions.items():
         names = [f"``{after.name}``" for after in transitions if after in following]
         yield (f"``{state.name}``", ", ".join(names) or "nothing: it has ended")
+
+
+def disconnect_outcomes() -> Iterator[Row]:
+    """One row per reason, one column per phase."""
+    yield ("reason", *(phase.value for phase in Phase))
+    for reason, outcomes in OUTCOMES.items():
+        name = "no disconnect" if reason is Reason.CONNECTION_LOST else f"``{reason.name}``"
+        yield (name, *(outcome.value for outcome in outcomes))
+
+
+def timeouts() -> Iterator[Row]:
+    """One row per timeout that ends a connection or a session."""
+    yield ("limit", "seconds", "in which", "the other side is told", "then")
+    for name, timeout in TIMEOUTS.items():
+        told = f"``{timeout.reason.name}``" if timeout.reason is not None else "nothing"
+        yield (f"``{name}``", _shown(getattr(NetworkConfig(), name)), timeout.passed, told, timeout.outcome.value)
 
 
 def rooms() -> Iterator[Row]:
@@ -108,6 +125,8 @@ class TableDirective(Directive):
 TABLES = {
     "connection-states": connection_states,
     "channel-states": channel_states,
+    "disconnect-outcomes": disconnect_outcomes,
+    "timeouts": timeouts,
     "network-states": network_states,
     "rooms": rooms,
     "limits": limit_rows,

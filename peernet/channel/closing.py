@@ -15,7 +15,7 @@ from peernet.channel.pings import Pings
 from peernet.channel.reporter import ChannelOwner, Reporter
 from peernet.channel.sender import Sender
 from peernet.channel.state import ChannelState
-from peernet.reasons import CONNECTION_ONLY, Reason
+from peernet.reasons import Reason
 from peernet.runtime import clock
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import spawn
@@ -23,7 +23,7 @@ from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import ConnectionState
-from peernet.wire.disconnect import disconnect_packet
+from peernet.wire.disconnect import disconnect_packet, keeps_session
 from peernet.wire.session import Session
 
 logger = get_logger(__name__)
@@ -96,7 +96,7 @@ class Closing:
         if self._session is None:
             self.end(reason, text)
             return
-        logger.info("= %s: %s; reconnecting", self._lifecycle.peer.identifier[:8], text)
+        logger.info("%s: %s; reconnecting", self._lifecycle.peer.identifier[:8], text)
         self._session.detach()
         self._liveness.start_again()
         self._lifecycle.lose(clock.monotonic() + self._owner.config.session_ttl)
@@ -109,12 +109,15 @@ class Closing:
         if link is not self._attachment.link or state not in (ChannelState.PENDING, ChannelState.OPEN):
             return
         self._owner.counters[reason] += 1
-        link.put_control(disconnect_packet(reason))
+        text = ""
+        if reason is Reason.FRAME_TIMEOUT:  # counted apart, and told as what it is: the connection has stalled
+            text, reason = reason.sentence, Reason.TIMEOUT
+        link.put_control(disconnect_packet(reason, text))
         link.outbox.flush()
-        if reason in CONNECTION_ONLY and state is ChannelState.OPEN:
-            self.lose(link, reason, reason.sentence)
+        if keeps_session(reason) and state is ChannelState.OPEN:
+            self.lose(link, reason, text or reason.sentence)
         else:
-            self.end(reason)
+            self.end(reason, text)
 
     # Ending.
 
@@ -140,7 +143,7 @@ class Closing:
     def hear_goodbye(self, goodbye: pb.DisconnectPacket) -> bool:
         """The peer has said goodbye. Returns whether to the channel, and not only to this connection."""
         reason = Reason.from_number(goodbye.reason)
-        if reason in CONNECTION_ONLY and self._session is not None:
+        if keeps_session(reason) and self._session is not None:
             self.lose(self._attachment.link, reason, reason.sentence)
             return False
         self._lifecycle.hear_goodbye(

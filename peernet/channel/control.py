@@ -228,10 +228,10 @@ class ChannelControl:
         """End at once, without a goodbye: there is nobody to hear it, or it is said already."""
         self._closing.end(reason, text)
 
-    def dismiss(self, reason: Reason, message: str = "") -> None:
+    def dismiss(self, reason: Reason, message: str = "", retry_after: float = 0.0) -> None:
         """Refuse a pending peer: say why, and end. In the greenlet that holds the channel."""
         try:
-            self._closing.begin(reason, message)
+            self._closing.begin(reason, message, retry_after)
             self._attachment.link.discard_until_end()
         finally:
             self.release()

@@ -141,7 +141,7 @@ class Dispatcher:
         if not kind.bulk:  # an open connection may always carry the bulk kinds
             self._connection.received(kind, len(frame))
         session = self._session
-        if kind.control:
+        if not kind.numbered:
             self._control_packets.take(kind.name, decode(frame), len(frame))
         elif session is None:
             self._pass_gates(kind, frame)
@@ -185,6 +185,8 @@ class Dispatcher:
             self._session.refuse(reason)
 
     def _turn_away(self, kind: Kind) -> None:
+        if kind.control:
+            return  # withdrawn: its number counts, and nobody else is concerned
         if kind is UNKNOWN:
             self._refuse("unknown_kind", Reason.UNHANDLED)
         else:

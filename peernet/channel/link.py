@@ -18,6 +18,7 @@ from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import let_others_run
 from peernet.transport.base import Transport
 from peernet.wire.connection import Connection, ConnectionState
+from peernet.wire.framing import FramePace
 from peernet.wire.packets import encode_body, encode_header
 
 # How long reading stands still for an outbox that is over its limit. Seconds.
@@ -26,8 +27,6 @@ PAUSE = 0.1
 BYTES_PER_TURN = 256 * 1024
 # A frame whose handling takes this much beyond a turn is worth a look. Seconds.
 LONG = 0.25
-
-NO_FRAME = -1
 
 Frame = bytes | bytearray
 
@@ -65,8 +64,7 @@ class Link:
 
     __slots__ = (
         "_config",
-        "_frame",
-        "_frame_since",
+        "_frame_pace",
         "_paced",
         "_transport",
         "_unread",
@@ -98,8 +96,7 @@ class Link:
         self.broken: TransportError | None = None
         self.throttle: Throttle | None = None
         self.crowding = False
-        self._frame: int | None = None  # under way at the last look: the decoder's generation; None: nobody reads yet
-        self._frame_since = 0.0
+        self._frame_pace = FramePace(config.frame_timeout)
         self.outbox = Outbox(transport, config, self._fail if failed is None else failed)
         self.last_received = clock.monotonic()
         self.received_bytes = 0
@@ -122,7 +119,6 @@ class Link:
         monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
-        self._frame = NO_FRAME
         while True:
             self.handling = True
             for frame in frames():
@@ -227,7 +223,7 @@ class Link:
     def forgive(self, seconds: float) -> None:
         """Do not count that many seconds in which this process itself was not able to read or write."""
         self.last_received += seconds
-        self._frame_since += seconds
+        self._frame_pace.forgive(seconds)
         self.outbox.last_progress += seconds
 
     def silent_for(self, stalled: float, now: float) -> bool:
@@ -243,14 +239,11 @@ class Link:
         return self.handling and late and self._transport.unread() > 0
 
     def dribbles(self, now: float) -> bool:
-        """Whether the peer has begun a frame and not finished it in time. To be asked regularly."""
+        """Whether the peer sends the frame that it has begun too slowly. To be asked regularly."""
         decoder = self.connection.decoder
-        if self._frame is None or self.handling:
-            return False
-        under_way = decoder.generation if decoder.buffered else NO_FRAME
-        if under_way != self._frame:
-            self._frame, self._frame_since = under_way, now
-        return under_way != NO_FRAME and now - self._frame_since > self._config.frame_timeout
+        # While nobody reads, it is not the peer that is slow.
+        under_way = decoder.generation if decoder.buffered and not self.handling else None
+        return self._frame_pace.dribbles(under_way, self.received_bytes, now)
 
     def ended(self) -> bool:
         """Whether the other end has gone while nobody reads."""

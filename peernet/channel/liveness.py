@@ -57,10 +57,11 @@ class Liveness:
         link.look_for_news(now)
         if link.broken is not None:
             return Reason.CONNECTION_LOST
-        stalled = max(link.outbox.stalled_for, self._full_for(session, now))
-        if stalled > self._config.write_timeout:
-            away = session is not None and link.silent_for(stalled, now)
-            return Reason.TIMEOUT if away else Reason.SLOW_PEER
+        full = self._full_for(session, now)
+        if full > self._config.write_timeout and not link.silent_for(full, now):
+            return Reason.SLOW_PEER  # it lives, and acknowledges nothing of what the session keeps for it
+        if max(full, link.outbox.stalled_for) > self._config.write_timeout:
+            return Reason.TIMEOUT  # of the connection: the session goes on with another one
         if now - link.last_received > self.patience and not link.crowded:
             return Reason.TIMEOUT
         if link.dribbles(now):

@@ -18,6 +18,11 @@ class Pings:
         self._last = 0
         self._awaited: dict[int, Flag] | None = None  # made at first use: most channels never ask
 
+    @property
+    def waiting(self) -> int:
+        """How many questions are not answered yet."""
+        return len(self._awaited or ())
+
     def ask(self, link: Link, timeout: float) -> bool | None:
         """Ask over a link, and wait.
 

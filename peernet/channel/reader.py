@@ -103,6 +103,6 @@ class Reader:
         """The peer has broken the protocol."""
         if self._lifecycle.state is ChannelState.OPEN and link is self._attachment.link:
             self._owner.counters[error.reason] += 1
-            logger.info("= %s broke the protocol: %s", self._lifecycle.peer.identifier[:8], printable(error))
+            logger.info("%s broke the protocol: %s", self._lifecycle.peer.identifier[:8], printable(error))
             self._closing.begin(error.reason, str(error))
         link.discard_until_end()

@@ -125,24 +125,25 @@ class ReceiptBook:
 
     Attributes:
         page: the one on which the next receipt stands.
+        pages: those with numbers that are not settled, by their first one; ``None`` while there is only one.
         settled: up to which number packets are acknowledged, or refused.
         closed: why the others have failed, if the channel has ended.
     """
 
-    __slots__ = ("_pages", "_watched", "check_may_wait", "closed", "page", "settled")
+    __slots__ = ("_watched", "check_may_wait", "closed", "page", "pages", "settled")
 
     def __init__(self, check_may_wait: Callable[[str], None], closed: Reason | None = None) -> None:
         self.check_may_wait = check_may_wait
         self.closed = closed
         self.settled = 0 if closed is None else -1
         self.page = Page(self)
-        self._pages: dict[int, Page] | None = None  # those with numbers that are not settled, by their first one
+        self.pages: dict[int, Page] | None = None
         self._watched: dict[int, tuple[Receipt, list[Callable[[Receipt], object]]]] | None = None
 
     def turn(self, sequence: int) -> Page:
         """The next page, on which the receipt for the next packet stands; its number begins a page."""
-        self._pages = self._pages or {0: self.page}
-        self._pages[sequence] = self.page = Page(self)
+        self.pages = self.pages or {0: self.page}
+        self.pages[sequence] = self.page = Page(self)
         return self.page
 
     def refuse(self, sequence: int, reason: Reason) -> None:
@@ -152,7 +153,7 @@ class ReceiptBook:
             sequence: a number that was given to a packet, or any lower one.
             reason: why.
         """
-        page = (self._pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
+        page = (self.pages or {0: self.page}).get(sequence & ~WITHIN_PAGE)
         if page is not None and sequence > self.settled and page.reason(sequence) is None:
             page.refused = page.refused or {}
             page.refused[sequence] = reason
@@ -164,7 +165,7 @@ class ReceiptBook:
             return
         before, self.settled = self.settled, max(self.settled, acknowledged)
         for page in range(before & ~WITHIN_PAGE, self.settled & ~WITHIN_PAGE, PAGE):
-            (self._pages or {}).pop(page, None)
+            (self.pages or {}).pop(page, None)
         if self._watched:
             for sequence in range(before + 1, self.settled + 1):
                 self._tell(sequence)

@@ -16,11 +16,11 @@ from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.threads import get_ident
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import DEFAULT_MAX_FRAME, max_frame_of
 from peernet.wire.framing import encode_varint
-from peernet.wire.packets import Encoded, Kind, encode_header
+from peernet.wire.packets import WITHDRAWN_FRAME, Encoded, Kind, encode_header
 from peernet.wire.session import Session
 
-DEFAULT_MAX_FRAME = 1024 * 1024  # of a peer that does not say
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
 # looks himself for less after this time: a peer may stop in between. Seconds.
 LOOK_AGAIN = 0.1
@@ -78,7 +78,7 @@ class Sender:
 
     def take_hello(self, hello: pb.HelloPacket) -> None:
         """Keep to what the peer says that it takes."""
-        self.max_frame = hello.max_frame or DEFAULT_MAX_FRAME
+        self.max_frame = max_frame_of(hello)
 
     @property
     def held_bytes(self) -> int:
@@ -141,9 +141,15 @@ class Sender:
         return receipt
 
     def send_again(self, outbox: Outbox, frames: list[tuple[bytes, bytes]]) -> None:
-        """Go on over another link, on which what the peer has not received leaves first."""
+        """Go on over another link, on which what the peer has not received leaves first.
+
+        What it does not accept any more has failed: an empty packet leaves in its place, whatever becomes of that.
+        """
         self.outbox = outbox
-        for header, content in frames:
+        first = 0 if self._session is None else self._session.sent - len(frames) + 1
+        for number, (header, content) in enumerate(frames, first):
+            if header is WITHDRAWN_FRAME:
+                self.book.refuse(number, Reason.TOO_BIG)
             outbox.put(header, content)
 
     def settle(self, acknowledged: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import TextIO
 
 import gevent
 
-from peernet.cli.lines import formatter
+from peernet.cli.output import clock
 from peernet.cli.session import Session
 from peernet.cli.writer import LineWriter
 from peernet.node.events import make_event
@@ -20,7 +22,6 @@ from peernet.node.settings import Settings
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import tell_dropped
 
-STDOUT, STDERR = 1, 2
 # How long the last lines may take when the node has ended. Seconds.
 FLUSH_TIMEOUT = 2.0
 
@@ -31,9 +32,9 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
     Raises:
         PeerNetError: it cannot start.
     """
-    line_of = formatter(session.output_format)
-    out = LineWriter(STDOUT, lambda count: line_of(make_event("dropped", count=count)))
-    log = LineWriter(STDERR, lambda count: f"{count} lines could not be logged, because they were not read fast enough")
+    line_of = session.line_of
+    out = LineWriter(_descriptor(sys.__stdout__), "stdout", lambda count: line_of(make_event("dropped", count=count)))
+    log = LineWriter(_descriptor(sys.__stderr__), "stderr", "{} lines of the log could not be written".format)
     try:
         with redirect_stderr(log):  # gevent and the interpreter write there too, and the hub must not wait
             session.log_to(log)
@@ -41,6 +42,8 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
             node.stop_asked.rawlink(lambda asked: out.hurry())  # nobody waits for an unread stdout any more
             with _signals(node):
                 node.run()
+            if session.output.for_people:
+                out.put(f"{clock(time.time())}  stopped        everybody was told goodbye")
     finally:
         tell_dropped()
         session.log_to()
@@ -48,6 +51,12 @@ def run_in_foreground(session: Session, settings: Settings) -> None:
         if not all(greenlet.get() for greenlet in closing):
             # A thread hangs in a write to a pipe that nobody reads; waiting for it would hang us too.
             os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.ERROR)
+
+
+def _descriptor(stream: TextIO | None) -> int:
+    """Where a stream of the process leads to, whatever stands for it now."""
+    assert stream is not None  # the command has opened what was closed
+    return stream.fileno()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.cli.output import clock, to_json
+from peernet.cli.output import clock, named
 from peernet.runtime.text import duration, printable, short
 
 # What is shown of one text.
@@ -14,15 +14,10 @@ MAX_TEXT = 400
 Fields = dict[str, Any]
 
 
-def formatter(style: str) -> Callable[[Fields], str]:
-    """What makes an event a line: JSON for ``json`` and ``jsonl``, and for people if the style is ``table``."""
-    return line_of if style == "table" else to_json
-
-
 def line_of(event: Fields) -> str:
-    """An event as one line."""
+    """An event as one line for people."""
     name = event["event"]
-    describe = _LINES.get(name)
+    describe = LINES.get(name)
     return f"{clock(event['time'])}  {name:13}  {describe(event) if describe else ''}".rstrip()
 
 
@@ -67,8 +62,12 @@ def _pending(event: Fields) -> str:
     peer = short(event["peer"])
     return (
         f"{peer} at {printable(event['address'])}: `peernet-node accept {peer}` or reject it "
-        f"within {event['decision_timeout']:g} s"
+        f"within {duration(event['decision_timeout'])}"
     )
+
+
+def _list_changed(event: Fields) -> str:
+    return f"{named(event['entry'])} is {'now' if event['added'] else 'no longer'} {event['list']}"
 
 
 def _trust_changed(event: Fields) -> str:
@@ -76,8 +75,7 @@ def _trust_changed(event: Fields) -> str:
 
 
 def _banned(event: Fields) -> str:
-    who = short(event["who"]) if event["who"].isalnum() else event["who"]
-    return f"{who} for {duration(event['expires'] - event['since'])}: {event['reason']}"
+    return f"{named(event['who'])} for {duration(event['expires'] - event['since'])}: {event['reason']}"
 
 
 def _reconnecting(event: Fields) -> str:
@@ -89,7 +87,7 @@ def _resumed(event: Fields) -> str:
 
 
 def _dial_failed(event: Fields) -> str:
-    after = "given up" if event["retry_in"] is None else f"next attempt in {event['retry_in']:g} s"
+    after = "given up" if event["retry_in"] is None else f"next attempt in {duration(event['retry_in'])}"
     return f"{printable(event['address'])}: {printable(event['error'], MAX_TEXT)} ({after})"
 
 
@@ -97,7 +95,7 @@ def _dropped(event: Fields) -> str:
     return f"{event['count']} events could not be shown, because they were not read fast enough"
 
 
-_LINES: dict[str, Callable[[Fields], str]] = {
+LINES: dict[str, Callable[[Fields], str]] = {
     "ready": _ready,
     "peer_added": _peer_added,
     "peer_removed": _peer_removed,
@@ -106,9 +104,11 @@ _LINES: dict[str, Callable[[Fields], str]] = {
     "handler_failing": _handler_failing,
     "pending": _pending,
     "trust_changed": _trust_changed,
+    "list_changed": _list_changed,
     "banned": _banned,
     "reconnecting": _reconnecting,
     "resumed": _resumed,
     "dial_failed": _dial_failed,
     "dropped": _dropped,
 }
+"""What makes each event a line, by its name: there are no other events."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from peernet._version import __version__
-from peernet.cli.base import NodeGroup, output_option
+from peernet.cli.base import NodeGroup, output_option, verbosity_options
 from peernet.cli.commands import bans, checks, configuration, identity, messages, node, outbox, peers, pending, trust
-from peernet.cli.session import Session, pass_session
+from peernet.cli.session import Session
 
 
 def _check_home(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -26,20 +27,21 @@ def _check_home(_: click.Context, __: click.Parameter, value: str | None) -> str
     callback=_check_home,
     help="Where the node keeps its data.",
 )
-@click.option("-v", "--verbose", count=True, help="Log more to stderr; twice for even more.")
-@pass_session
-def cli(session: Session, home: str | None, verbose: int) -> None:
+@click.pass_context
+def cli(context: click.Context, home: str | None) -> None:
     """Run a node in a peer-to-peer network, and talk to it.
 
     A node has a home folder with its key, its settings, and what it knows of others. Where a PEER is
     asked for, write its identifier, the beginning of it, or an address: peer://identifier@host:port.
     """
+    session = context.ensure_object(Session)
     session.folder = home
-    session.verbosity = verbose
+    if context.get_parameter_source("home") is ParameterSource.COMMANDLINE:
+        session.named_home = home
     session.log_to()
 
 
-cli.params.append(output_option(envvar="PEERNET_OUTPUT"))
+cli.params += [*verbosity_options(), output_option(envvar="PEERNET_OUTPUT")]
 
 for _module in (identity, node, peers, messages, outbox, pending, trust, bans, configuration, checks):
     for _command in _module.COMMANDS:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -14,9 +20,19 @@ from peernet.runtime.text import printable, short
 FORMATS = ("table", "json", "jsonl")
 Row = Mapping[str, Any]
 
-# Wider than any terminal: what does not fit is wrapped by the terminal, not cut off by us.
-WIDTH = 10_000
+# Where the output is no terminal, what takes lines apart wants each thing on one of its own. Characters.
+ENDLESS = 10_000
+# In less a cell would have a few letters on each line. Characters.
+LEAST_WIDTH = 40
 MAX_CELL = 400
+LARGER_UNITS = {
+    "bytes": (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)),
+    "seconds": (("d", 86_400), ("h", 3600), ("min", 60)),
+}
+# Date and time on every line for people; the log has the same.
+CLOCK = "%Y-%m-%d %H:%M:%S"
+# A command that a sentence quotes, unless it names a home, or is for somebody else to run.
+_HINT = re.compile(r"`peernet-node (?!--home|id`)")
 
 
 def to_json(value: object) -> str:
@@ -29,6 +45,18 @@ def shortened(row: Row) -> Row:
     return {**row, "short": short(row["identifier"])}
 
 
+def named(entry: str, written: str = "") -> str:
+    """An identifier, address or network, for people: in full if they have written less than what is meant.
+
+    Args:
+        entry: what is meant.
+        written: what the user wrote; if it is not given, the short form is enough.
+    """
+    if not entry.isalnum():
+        return entry
+    return short(entry) if written in ("", entry) else entry
+
+
 def ago(unix_time: float, now: float) -> str:
     """How long ago something was, for people."""
     seconds = max(0, int(now - unix_time))
@@ -39,8 +67,36 @@ def ago(unix_time: float, now: float) -> str:
 
 
 def clock(unix_time: float) -> str:
-    """The local time of day, for people."""
-    return datetime.fromtimestamp(unix_time, timezone.utc).astimezone().strftime("%H:%M:%S")
+    """The local date and time, for people."""
+    return datetime.fromtimestamp(unix_time, timezone.utc).astimezone().strftime(CLOCK)
+
+
+def quantity(value: Any, unit: str) -> str:
+    """A limit with its unit, for people; in a larger unit only if that says exactly the same."""
+    if isinstance(value, bool):
+        return _cell(value)
+    word, _, rest = unit.partition(" ")
+    for name, length in LARGER_UNITS.get(word, ()):
+        if value and value % length == 0:
+            return f"{value // length:.0f} {name} {rest}".rstrip()
+    return (f"{value:g} {unit}" if isinstance(value, float) else f"{value} {unit}").rstrip()
+
+
+def hinted(text: str, home: str | None) -> str:
+    """A sentence whose quoted commands can be pasted.
+
+    Args:
+        text: the sentence.
+        home: the folder that was given with ``--home``; ``None`` if none was.
+    """
+    return text if home is None else _HINT.sub(lambda _: f"`peernet-node --home {shlex.quote(home)} ", text)
+
+
+def width() -> int:
+    """How many characters fit on a line of stdout."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
+    return ENDLESS
 
 
 class Output:
@@ -48,10 +104,12 @@ class Output:
 
     Args:
         style: one of :data:`FORMATS`.
+        home: the folder that was given with ``--home``, for hints.
     """
 
-    def __init__(self, style: str) -> None:
+    def __init__(self, style: str, home: str | None = None) -> None:
         self.style = style
+        self._home = home
 
     @property
     def for_people(self) -> bool:
@@ -62,9 +120,10 @@ class Output:
         """Show one thing with its properties."""
         if not self.for_people:
             return self._json(record)
-        width = max(map(len, record))
+        margin = max(map(len, record)) + 2
         for name, value in record.items():
-            click.echo(f"{name.replace('_', ' '):{width}}  {_cell(value)}")
+            lines = textwrap.wrap(_cell(value), max(LEAST_WIDTH // 2, width() - margin)) or [""]
+            click.echo(f"{name.replace('_', ' '):{margin}}" + f"\n{'':{margin}}".join(lines))
         return None
 
     def rows(self, rows: Sequence[Row], columns: Mapping[str, str], if_none: str = "") -> None:
@@ -81,14 +140,14 @@ class Output:
             for row in rows:
                 click.echo(to_json(row))
         elif rows:
-            _print_table(rows, columns)
+            _print_table([{key: hinted(_cell(row.get(key)), self._home) for key in columns} for row in rows], columns)
         else:
-            click.echo(if_none)
+            click.echo(hinted(if_none, self._home))
 
     def done(self, sentence: str, result: Row) -> None:
         """Say that something was done: the sentence for people, the result for programs."""
         if self.for_people:
-            click.echo(printable(sentence, MAX_CELL))
+            click.echo(hinted(printable(sentence, MAX_CELL), self._home))
         else:
             self._json(result)
 
@@ -106,17 +165,18 @@ def _cell(value: object) -> str:
     return "-" if value in (None, "") else printable(value, MAX_CELL)
 
 
-def _print_table(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
+def _print_table(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns.values():
-        table.add_column(heading, no_wrap=True)
+    for number, heading in enumerate(columns.values()):
+        # The first column says what the row is about, and is what people copy.
+        table.add_column(heading, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(key))) for key in columns))
-    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
+        table.add_row(*(Text(row[key]) for key in columns))
+    console = Console(width=width(), highlight=False)
     with console.capture() as drawn:
         console.print(table)
     for line in drawn.get().splitlines():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
 
+import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import spawn
+from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
+
+logger = get_logger(__name__)
 
 # From here on those who can wait do so, and with them the peers that cause the lines.
 SOFT_LIMIT = 1024 * 1024
@@ -21,6 +26,11 @@ HARD_LIMIT = 4 * SOFT_LIMIT
 BATCH = 64 * 1024
 # The longest line of text; longer than any of our own. Characters.
 MAX_LINE = 4096
+# Nobody will ever read there again. Everything else may pass: room is made, a pipe is read.
+FINAL = frozenset({errno.EPIPE, errno.EBADF})
+# After which pause a write that failed is tried again: soon if somebody only has to read. Seconds.
+FULL_PIPE_PAUSE = 0.02
+FAILURE_PAUSE = 1.0
 
 
 class LineWriter:
@@ -28,17 +38,22 @@ class LineWriter:
 
     Args:
         descriptor: where to; it is not closed.
+        name: what it is called in the log.
         tell_dropped: the line that says how many are missing in its place.
 
     Attributes:
         dropped: lines that were given up because too much was waiting already, the oldest first.
         broken: whether the reader has gone; lines are given up silently then.
+        failing: whether the last write failed, for example because the disk is full. Nobody waits for that to
+            pass, because only lines would come of it, and peers would stand still.
     """
 
-    def __init__(self, descriptor: int, tell_dropped: Callable[[int], str]) -> None:
+    def __init__(self, descriptor: int, name: str, tell_dropped: Callable[[int], str]) -> None:
         self.dropped = 0
         self.broken = False
+        self.failing = False
         self._descriptor = descriptor
+        self._name = name
         self._tell_dropped = tell_dropped
         self._dropped_told = 0
         self._unfinished = ""  # of a line of text
@@ -50,7 +65,7 @@ class LineWriter:
         self._room = Event()
         self._room.set()
         self._threads = ThreadPool(1)
-        self._greenlet = spawn(f"writer {descriptor}", self._run)
+        self._greenlet = spawn(f"writer of {name}", self._run)
 
     def put(self, line: str) -> None:
         """Queue a line. Never waits; beyond the hard limit the oldest that wait are dropped and counted."""
@@ -62,12 +77,11 @@ class LineWriter:
             self.dropped += 1
         self._lines.append(data)
         self._size += len(data)
-        if self._size > SOFT_LIMIT and self._patient:
-            self._room.clear()
+        self._say_whether_there_is_room()
         self._filled.set()
 
     def wait_for_room(self) -> None:
-        """Wait until less than the soft limit is queued, or until :meth:`hurry` was called."""
+        """Wait until less than the soft limit is queued, unless writing fails, or until :meth:`hurry` was called."""
         self._room.wait()
 
     def hurry(self) -> None:
@@ -118,10 +132,30 @@ class LineWriter:
             size += len(self._lines[0])
             batch.append(self._lines.popleft())
         notice = _encoded(self._tell_dropped(missing)) if missing else b""
-        if not self._threads.apply(_write_whole, (self._descriptor, notice + b"".join(batch))):
-            self.broken = True
+        self._write_whole(memoryview(notice + b"".join(batch)))
         self._size -= size
-        if self._size <= SOFT_LIMIT:
+        self._say_whether_there_is_room()
+
+    def _write_whole(self, rest: memoryview) -> None:
+        """Write all of it, however often that takes; what has begun is never left torn."""
+        while rest and not self.broken:  # ends also with close(), which gives up waiting, and so does its caller
+            written, error = self._threads.apply(_write, (self._descriptor, rest))
+            rest = rest[written:]
+            self._note(error)
+            if error and not self.broken:
+                gevent.sleep(FULL_PIPE_PAUSE if error == errno.EAGAIN else FAILURE_PAUSE)
+
+    def _note(self, error: int) -> None:
+        failed_before, self.failing = self.failing, error not in {0, errno.EAGAIN, *FINAL}
+        self.broken = error in FINAL
+        self._say_whether_there_is_room()
+        if self.failing and not failed_before:
+            logger.warning("%s cannot be written (%s); its lines wait for that to pass", self._name, os.strerror(error))
+
+    def _say_whether_there_is_room(self) -> None:
+        if self._size > SOFT_LIMIT and self._patient and not self.failing:
+            self._room.clear()
+        else:
             self._room.set()
 
 
@@ -129,12 +163,15 @@ def _encoded(line: str) -> bytes:
     return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _write_whole(descriptor: int, data: bytes) -> bool:
-    """In the native thread. Returns whether somebody still reads; an error would be printed by gevent."""
-    rest = memoryview(data)
+def _write(descriptor: int, data: memoryview) -> tuple[int, int]:
+    """In the native thread. Returns how much was written, and the number of the error that ended it, or 0.
+
+    An error that was raised would be printed by gevent.
+    """
+    written = 0
     try:
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    except OSError:
-        return False
-    return True
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+    except OSError as error:
+        return written, error.errno or errno.EIO
+    return written, 0

@@ -11,6 +11,7 @@ from gevent.pool import Group
 from peernet.config import NetworkConfig
 from peernet.connections.gate import Gate, Runnable
 from peernet.connections.handshake import HandshakeResult
+from peernet.connections.knocks import Knocks
 from peernet.connections.refusal import Refusal
 from peernet.connections.slots import GAVE_WAY, HandshakeSlots, Slot
 from peernet.errors import (
@@ -25,12 +26,16 @@ from peernet.peers.address import endpoint
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import is_addressed_here, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport
 
 logger = get_logger(__name__)
+
+
+# Reasons and rules by which somebody was not wanted, rather than not able to get in.
+DECIDED = frozenset({Reason.BLOCKED, Reason.NOT_ALLOWED, Reason.BANNED, "blocked_networks", "allowed_networks"})
 
 
 class Acceptor:
@@ -64,6 +69,7 @@ class Acceptor:
         self._shake_hands = shake_hands
         self._counters = counters
         self.slots = HandshakeSlots(config)
+        self._knocks = Knocks()
         self.strangers: dict[Slot, Transport] = {}
         self.greenlets = Group()
 
@@ -129,10 +135,6 @@ class Acceptor:
         timer = gevent.Timeout.start_new(self._config.handshake_timeout)
         try:
             result = self._shake_hands(transport)
-        except gevent.Timeout as timeout:
-            if timeout is not timer:
-                raise
-            self._reject(transport, Reason.HANDSHAKE_TIMEOUT, "it took too long")
         except Refusal as refusal:
             self._reject(transport, refusal.reason, f"{refusal} ({refusal.rule})", refusal.culprit)
         except RemoteProtocolError as error:
@@ -143,6 +145,14 @@ class Acceptor:
             self._give_up(slot, transport, error, blame=False)  # perhaps the other side has lost its network
         except RefusedByPeerError as error:
             self._note(transport, error.reason, str(error))
+        except BaseException as error:
+            if error is timer:
+                self._reject(transport, Reason.HANDSHAKE_TIMEOUT, "it took too long")
+            elif is_addressed_here(error):
+                raise
+            else:  # whatever a policy of the program lets escape
+                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+                logger.exception("it could not be decided about %s", endpoint(*transport.remote))
         finally:
             timer.close()
             if result is None:
@@ -150,7 +160,7 @@ class Acceptor:
         return result
 
     def _reject(self, transport: Transport, reason: str, text: str, culprit: str = "") -> None:
-        self._note(transport, reason, text)
+        self._note(transport, reason, text, culprit)
         self._gate.blame(_stranger(transport, culprit), reason)
 
     def _give_up(self, slot: Slot, transport: Transport, error: PeerNetError, *, blame: bool) -> None:
@@ -165,11 +175,20 @@ class Acceptor:
         transport.close()
         self._counters[rule] += 1
         self._gate.blame(_stranger(transport), rule)
-        logger.info("= %s not received: %s", endpoint(*transport.remote), rule)
+        self._tell(transport.remote[0], rule, f"{endpoint(*transport.remote)} not received: {rule}")
 
-    def _note(self, transport: Transport, reason: str, text: str) -> None:
+    def _note(self, transport: Transport, reason: str, text: str, culprit: str = "") -> None:
         self._counters[reason] += 1
-        logger.info("= %s not let in: %s", endpoint(*transport.remote), printable(text))
+        who = f"{culprit} at {endpoint(*transport.remote)}" if culprit else endpoint(*transport.remote)
+        self._tell(culprit or transport.remote[0], reason, f"{who} not let in: {printable(text)}")
+
+    def _tell(self, who: str, reason: str, text: str) -> None:
+        """Log it; now and then so that it is seen, if somebody has decided that this one is not wanted."""
+        knocks = self._knocks.note(who, clock.monotonic()) if reason in DECIDED else None
+        if knocks is None:
+            logger.info("%s", text)
+        else:
+            logger.warning("%s%s", text, f" ({knocks} times)" if knocks > 1 else "")
 
 
 def _stranger(transport: Transport, identifier: str = "") -> GenericPeer:

@@ -105,7 +105,9 @@ class Dialler:
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
-            raise ConnectTimeout(f"{address.endpoint} did not complete the handshake in time") from None
+            raise ConnectTimeout(
+                f"{address.endpoint} did not complete the handshake in time; it is overloaded, or not peernet"
+            ) from None
         except Refusal as refusal:
             raise _refused_here(refusal) from refusal
         except (TransportError, RemoteProtocolError, IdentityError) as error:
@@ -118,7 +120,10 @@ class Dialler:
 
 def _refused_here(refusal: Refusal) -> ConnectError:
     if refusal.reason is Reason.SELF_CONNECTION:
-        return SelfConnectionError("the address leads back to this node; remove it from the list of peers")
+        return SelfConnectionError(
+            "the node at this address has the same key as this one: it is this node itself, or another one with a copy "
+            "of its key; do not dial it, and give every node a key of its own"
+        )
     error = RefusedByPolicyError(f"not connected, by this node's own rule {refusal.rule}: {refusal}", refusal.rule)
     error.identifier = refusal.identifier
     return error

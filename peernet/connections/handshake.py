@@ -24,6 +24,7 @@ from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime.text import printable
 from peernet.transport.base import Security, Transport
+from peernet.transport.foreign import BEGINNING, not_peernet, protocol_of
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, max_frame_of
 from peernet.wire.disconnect import refusal_packet
@@ -74,6 +75,7 @@ class Handshake:
         self._transport = transport
         self._hello = hello
         self._complete = complete
+        self._beginning = b""  # of what the other side has sent
         self._longest = MAX_VARINT + config.max_handshake_frame
         self._connection = Connection(
             max_handshake_frame=config.max_handshake_frame,
@@ -135,7 +137,9 @@ class Handshake:
             max_frame_of(packet.hello)
         except RemoteProtocolError as error:
             self._dismiss(refusal_packet(error.reason, str(error)))
-            raise
+            raise RemoteProtocolError(self._explain(error), error.reason) from error
+        except TransportError as error:
+            raise TransportError(self._explain(error)) from error
         except gevent.Timeout:
             self._dismiss(refusal_packet(Reason.HANDSHAKE_TIMEOUT))
             raise
@@ -144,6 +148,14 @@ class Handshake:
             refused.identifier = self._transport.identifier or ""
             raise refused
         return packet.hello
+
+    def _check_beginning(self) -> None:
+        """No hello begins as other protocols do; what is taken for its length could be waited for in vain."""
+        if protocol_of(self._beginning):
+            raise RemoteProtocolError("no hello came", Reason.BAD_PACKET)
+
+    def _explain(self, error: PeerNetError) -> str:
+        return not_peernet(self._beginning, str(error), encrypted=self._transport.identifier is not None)
 
     def _receive(self) -> pb.Packet:
         """The one packet that may come now: the state table lets no other through."""
@@ -158,6 +170,9 @@ class Handshake:
             count = self._transport.recv_into(memoryview(buffer))
             if not count:
                 raise TransportError("the other side hung up during the handshake")
+            if not self._beginning:
+                self._beginning = bytes(buffer[: min(count, BEGINNING)])
+                self._check_beginning()
             connection.decoder.receive_data(bytes(buffer[:count]))
 
     def _check_origin(self, packet: pb.Packet) -> None:

@@ -8,14 +8,10 @@ from peernet.config import NetworkConfig
 from peernet.connections.gate import Gate
 from peernet.connections.handshake import PROTOCOL_VERSION, HandshakeResult, shake_hands
 from peernet.connections.tiebreak import Claim
-from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.runtime.text import printable
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
-
-# The longest network name, so that a hello fits into the smallest frame. Bytes.
-MAX_NETWORK_NAME = 255
 
 
 class Handshaker:
@@ -103,16 +99,3 @@ class Handshaker:
             identifier=self._gate.identifier if self._insecure else "",
             max_frame=self._config.max_frame,
         )
-
-
-def check_network_name(name: object) -> None:
-    """
-    Raises:
-        ConfigurationError: this cannot be the name of a network.
-    """
-    try:
-        size = len(name.encode()) if isinstance(name, str) else 0
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size <= MAX_NETWORK_NAME:
-        raise ConfigurationError(f"network_name must be a text of 1 to {MAX_NETWORK_NAME} bytes of UTF-8, not {name!r}")

@@ -9,19 +9,10 @@ from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
 from peernet.reasons import Reason
 from peernet.runtime import rng
+from peernet.wire.disconnect import OUTCOMES, Outcome, Phase, outcome
 
 # With these a peer refuses the next dial of a session as well; only somebody's decision changes that.
-FINAL = frozenset(
-    {
-        Reason.BLOCKED,
-        Reason.NOT_ALLOWED,
-        Reason.REJECTED,
-        Reason.WRONG_NETWORK,
-        Reason.WRONG_VERSION,
-        Reason.SELF_CONNECTION,
-        Reason.BANNED,
-    }
-)
+FINAL = frozenset(reason for reason in OUTCOMES if outcome(reason, Phase.REDIAL) is Outcome.END)
 # Our own rules that say that another connection is there, or that this node is going. All others are decisions.
 PASSING_RULES = frozenset({Reason.DUPLICATE, Reason.SHUTDOWN})
 
@@ -62,10 +53,12 @@ def judge(error: PeerNetError) -> Judgement:
 
 
 def _judge_refusal(error: RefusedByPeerError) -> Judgement:
-    final = error.do_not_redial or error.reason in FINAL
+    at_first, for_a_session = (
+        outcome(error.reason, phase, do_not_redial=error.do_not_redial) for phase in (Phase.HANDSHAKE, Phase.REDIAL)
+    )
     return Judgement(
-        passes_soon=error.reason == Reason.BUSY and not error.do_not_redial,
-        ends_session=error.reason if final else None,
+        passes_soon=at_first is Outcome.REDIAL,
+        ends_session=error.reason if for_a_session is Outcome.END else None,
         hopeless=error.do_not_redial or error.reason == Reason.SELF_CONNECTION,
         retry_after=error.retry_after,
     )

@@ -69,13 +69,17 @@ class HandshakeSlots:
 
     Args:
         config: the limits.
+
+    Attributes:
+        by_source: how many slots each source has.
+        rates: how often each source came lately.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         self._config = config
         self._taken: OrderedDict[Slot, None] = OrderedDict()  # oldest first
-        self._by_source: Counter[Hashable] = Counter()
-        self._rates = TokenBuckets(config.accept_rate, config.accept_burst, config.max_accept_sources)
+        self.by_source: Counter[Hashable] = Counter()
+        self.rates = TokenBuckets(config.accept_rate, config.accept_burst, config.max_accept_sources)
         self._acquaintances = TokenBuckets(config.accept_rate, config.accept_burst, config.max_accept_sources)
         self._given_back = TokenBuckets(
             KNOWN_SHARE * config.accept_rate, KNOWN_SHARE * config.accept_burst, config.max_accept_sources
@@ -105,7 +109,7 @@ class HandshakeSlots:
             self.free(gives_way)
         slot = Slot(source, now)
         self._taken[slot] = None
-        self._by_source[source] += 1
+        self.by_source[source] += 1
         return Verdict(slot, gives_way=gives_way)
 
     def free(self, slot: Slot) -> None:
@@ -113,9 +117,9 @@ class HandshakeSlots:
         if slot not in self._taken:
             return
         del self._taken[slot]
-        self._by_source[slot.source] -= 1
-        if not self._by_source[slot.source]:
-            del self._by_source[slot.source]
+        self.by_source[slot.source] -= 1
+        if not self.by_source[slot.source]:
+            del self.by_source[slot.source]
 
     def recognise(self, slot: Slot, identifier: str, now: float) -> None:
         """A stranger has proven to be somebody who was here before: that counts for him, and not for his address.
@@ -124,7 +128,7 @@ class HandshakeSlots:
         and they are not too many.
         """
         if self._acquaintances.take(identifier, now) and self._given_back.take(slot.source, now):
-            self._rates.give_back(slot.source, now)
+            self.rates.give_back(slot.source, now)
 
     def drop_probability(self) -> float:
         """How likely a newcomer finds no free slot: rising from ``early_drop_from`` on, and 1 when all are taken.
@@ -141,9 +145,9 @@ class HandshakeSlots:
         return self._config.allow_loopback_burst and address is not None and address.is_loopback
 
     def _over_its_share(self, source: Hashable, now: float) -> str:
-        if not self._rates.take(source, now):
+        if not self.rates.take(source, now):
             return ACCEPT_RATE
-        return ADDRESS_LIMIT if self._by_source[source] >= self._config.max_handshakes_per_address else ""
+        return ADDRESS_LIMIT if self.by_source[source] >= self._config.max_handshakes_per_address else ""
 
     def _slowest(self, now: float) -> Slot | None:
         """The slot taken for longest, if that is long enough to have been done."""

@@ -30,6 +30,9 @@ class Caller:
         addresses: the ``host:port`` texts that are known of a peer.
         wanted: whether a channel to a peer is wanted and not there.
         turns: bounds how many are dialled at once, by whoever dials on its own.
+
+    Attributes:
+        peers: those who are being called.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Caller:
         self._addresses = addresses
         self._wanted = wanted
         self._turns = turns
-        self._peers: set[str] = set()  # that are being called
+        self.peers: set[str] = set()
         self._greenlets = Group()
         self._stopped = True
 
@@ -55,8 +58,8 @@ class Caller:
 
     def call(self, peer: str, pause: float = 0.0) -> None:
         """Dial a peer, after a pause in seconds, if it is wanted and not being called already."""
-        if not self._stopped and peer not in self._peers and self._wanted(peer) and self._addresses(peer):
-            self._peers.add(peer)
+        if not self._stopped and peer not in self.peers and self._wanted(peer) and self._addresses(peer):
+            self.peers.add(peer)
             self._greenlets.add(spawn(f"calling {peer[:8]}", self._call, peer, pause))
 
     def call_again(self, channel: PeerChannel) -> None:
@@ -84,7 +87,7 @@ class Caller:
                 pause = backoff(self._config, failures, judgement.retry_after)
                 failures += 1
         finally:
-            self._peers.discard(peer)
+            self.peers.discard(peer)
 
     def _try_all(self, peer: str, addresses: list[str]) -> PeerNetError | None:
         """Dial one address after the other. Returns the last one's error, if none has answered."""
@@ -94,7 +97,7 @@ class Caller:
                 with self._turns:
                     self._dial(peer, address)
             except PeerNetError as failure:
-                logger.info("> %s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
+                logger.info("%s, for whom packets are stored, is not at %s: %s", peer[:8], address, failure)
                 error = failure
             else:
                 return None

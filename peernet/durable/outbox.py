@@ -23,7 +23,7 @@ from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.owner import DurableOwner
 from peernet.durable.quota import Quota
 from peernet.durable.receipt import DurableReceipt
-from peernet.durable.store import DurableStore, NewPacket
+from peernet.durable.store import DurableStore, NewPacket, describe
 from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
 from peernet.peers.address import PeerAddress, is_identifier
 from peernet.reasons import Reason
@@ -75,6 +75,11 @@ class DurableOutbox:
     def packets(self) -> int:
         """How many packets are stored."""
         return self._quota.packets
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is delivered, and nobody's receipt is open."""
+        return not self._receipts and not self._deliveries
 
     @property
     def bytes(self) -> int:
@@ -331,26 +336,3 @@ def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:
         body=prefix + content,
         stored_at=time.time(),
     )
-
-
-def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]:
-    """What is in a store as plain values: a row for each peer, or for ``each`` packet."""
-    now = time.time()
-    backlogs = store.backlogs()
-    if each:
-        return [{**row, "age": _age(row["stored_at"], now)} for row in store.describe(backlogs)]
-    return [
-        {
-            "peer": peer,
-            "packets": backlog.packets,
-            "bytes": backlog.bytes,
-            "oldest": backlog.oldest,
-            "age": _age(backlog.oldest, now),
-        }
-        for peer, backlog in backlogs.items()
-    ]
-
-
-def _age(stored_at: float, now: float) -> float:
-    """Seconds since then; none if the clock was set back."""
-    return round(max(0.0, now - stored_at), 1)

@@ -306,3 +306,26 @@ class DurableStore:
         if "locked" in str(error):
             return StorageError(f"the durable outbox {self.path} is used by another process; choose another path")
         return StorageError(f"the durable outbox {self.path} cannot be used ({error}); make room, or check its folder")
+
+
+def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]:
+    """What is in a store as plain values: a row for each peer, or for ``each`` packet."""
+    now = time.time()
+    backlogs = store.backlogs()
+    if each:
+        return [{**row, "age": _age(row["stored_at"], now)} for row in store.describe(backlogs)]
+    return [
+        {
+            "peer": peer,
+            "packets": backlog.packets,
+            "bytes": backlog.bytes,
+            "oldest": backlog.oldest,
+            "age": _age(backlog.oldest, now),
+        }
+        for peer, backlog in backlogs.items()
+    ]
+
+
+def _age(stored_at: float, now: float) -> float:
+    """Seconds since then; none if the clock was set back."""
+    return round(max(0.0, now - stored_at), 1)

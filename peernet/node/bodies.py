@@ -9,6 +9,8 @@ from typing import Any
 
 import gevent
 
+from peernet.node.control.arguments import check_type
+from peernet.node.failures import RequestError
 from peernet.v1 import packet_pb2 as pb
 
 # Data up to this size is shown; of more, size and hash have to do.
@@ -34,11 +36,39 @@ def to_json(kind: str, packet: pb.Packet) -> dict[str, Any]:
     return describe(packet) if describe else {}
 
 
+def is_shown_whole(packet: pb.Packet) -> bool:
+    """Whether :func:`to_json` leaves nothing out that its reader cannot do without."""
+    return (
+        len(packet.data_transmission.data) <= MAX_SHOWN_DATA
+        and len(packet.collection_share.peers) <= MAX_SHOWN_PEERS
+        and all(len(entry.addresses) <= MAX_SHOWN_ADDRESSES for entry in packet.collection_share.peers)
+    )
+
+
 def from_json(message: dict[str, Any]) -> pb.PureMessagePacket | pb.DataTransmissionPacket:
-    """The body of a message that is described by plain values, as for :func:`say`."""
+    """The body that a JSON object describes.
+
+    Args:
+        message: ``text``, or ``data`` in base64 with its ``name`` and ``format``.
+
+    Raises:
+        RequestError: it describes none.
+    """
+    for name in ("text",) if "text" in message else ("data", "name", "format"):
+        check_type(name, message.get(name), str)
     if "text" in message:
         return pb.PureMessagePacket(message=message["text"])
-    return pb.DataTransmissionPacket(data=message["data"], name=message["name"], format=FORMATS[message["format"]])
+    if message["format"] not in FORMATS:
+        raise RequestError(f"there is no format {message['format']!r}; there are {', '.join(FORMATS)}")
+    data = _decoded(message["data"])
+    return pb.DataTransmissionPacket(data=data, name=message["name"], format=FORMATS[message["format"]])
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise RequestError(f"the data is not in base64 ({error})") from error
 
 
 def _pure_message(packet: pb.Packet) -> dict[str, Any]:

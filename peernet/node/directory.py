@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from peernet.errors import AddressError, ConfigurationError
 from peernet.peers.address import PeerAddress, is_identifier
+from peernet.runtime.text import short
 
 if TYPE_CHECKING:
     from peernet.trust.policy import IncomingPeerTrustPolicy
 
 # What the beginning of an identifier looks like.
-_BEGINNING = re.compile(r"[A-Za-z2-7]{1,52}\Z")
+_BEGINNING = re.compile(r"[a-z2-7]{1,52}\Z")
+# What decides about somebody's access takes no less of an identifier: a slip of a letter must not name another.
+LEAST_FOR_DECISIONS = 4
 # Identifiers listed in the message about an ambiguous prefix.
 MAX_LISTED = 5
 
@@ -24,32 +27,52 @@ class Directory:
 
     Args:
         peers: pairs of an identifier and the ``host:port`` texts that lead to it.
+        own: the identifier of this node, which is no peer of its own; empty if it is not known.
     """
 
-    def __init__(self, peers: Iterable[tuple[str, Iterable[str]]]) -> None:
+    def __init__(self, peers: Iterable[tuple[str, Iterable[str]]], own: str = "") -> None:
+        self._own = own
         self._endpoints: dict[str, set[str]] = {}
         for identifier, endpoints in peers:
             self._endpoints.setdefault(identifier, set()).update(endpoints)
 
-    def identifier(self, text: str) -> str:
+    def identifier(self, text: str, least: int = 1) -> str:
         """The identifier that is meant. One that is written out in full need not be known.
 
+        Args:
+            text: what a user wrote.
+            least: how many letters of an identifier it takes.
+
         Raises:
-            ConfigurationError: nobody is meant, or it could be several.
+            ConfigurationError: nobody is meant, it could be several, or it is this node itself.
         """
         if is_address(text):
-            return self._at(PeerAddress.parse(text))
-        lowered = text.lower()
-        if is_identifier(lowered):
-            return lowered
-        return self._only(
-            [known for known in self._endpoints if lowered and known.startswith(lowered)],
+            return self.check_other(self._at(PeerAddress.parse(text)))
+        if is_identifier(text):
+            return self.check_other(text)
+        found = self._only(
+            [known for known in self._endpoints if text and known.startswith(text)],
             f"no known peer has an identifier that starts with {text!r}; `peernet-node peers` lists them",
         )
+        if len(text) < least:
+            raise ConfigurationError(
+                f"{text!r} is too short for a decision; write at least {least} letters of {short(found)}"
+            )
+        return self.check_other(found)
+
+    def check_other(self, identifier: str) -> str:
+        """The identifier, if it is not this node's own.
+
+        Raises:
+            ConfigurationError: it is.
+        """
+        if identifier == self._own:
+            raise ConfigurationError(f"{short(identifier)} is this node itself; name another one")
+        return identifier
 
     def extended(self, identifiers: Iterable[str]) -> Directory:
         """One with some more peers, whose addresses are not known."""
-        return Directory([*self._endpoints.items(), *((identifier, ()) for identifier in identifiers)])
+        return Directory([*self._endpoints.items(), *((identifier, ()) for identifier in identifiers)], self._own)
 
     def _at(self, address: PeerAddress) -> str:
         if address.identifier is not None:
@@ -102,9 +125,21 @@ def check_peer(text: str) -> str:
     """
     if is_address(text):
         PeerAddress.parse(text)
-    elif not _BEGINNING.match(text):
-        raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port")
-    return text
+        return text
+    return check_beginning(text)
+
+
+def check_beginning(text: str) -> str:
+    """The text, if an identifier could begin with it.
+
+    Raises:
+        AddressError: none does.
+    """
+    if _BEGINNING.match(text):
+        return text
+    if _BEGINNING.match(text.lower()):
+        raise AddressError(f"{text!r} has capital letters; identifiers are written in small ones")
+    raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port")
 
 
 def check_listen(text: str) -> str:

@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     REFUSED = 4
     TIMEOUT = 5
     CHECK_FAILED = 6
+    INTERRUPTED = 130  # by Ctrl-C; what shells report of a program that the signal has ended
 
 
 class NotRunningError(PeerNetError):
@@ -40,6 +41,17 @@ class ControlTimeout(PeerNetError):
 
 class TimeIsUp(ControlTimeout):
     """Events were listened to for as long as was asked."""
+
+
+class RequestError(PeerNetError):
+    """A request to the running node that is none: it does not parse, or its arguments are wrong."""
+
+    def __str__(self) -> str:
+        return f"the node does not understand the request: {super().__str__()}"
+
+
+class NodeBusyError(ControlTimeout):
+    """The running node serves as many commands as it can."""
 
 
 class CheckFailedError(PeerNetError):
@@ -63,7 +75,18 @@ class NodeFailure(PeerNetError):
 
 
 # Reasons of a closed channel that mean "no" rather than "broken".
-REFUSALS = frozenset({"blocked", "not_allowed", "rejected", "decision_timeout", "not_permitted", "unhandled"})
+REFUSALS = frozenset(
+    {
+        "blocked",
+        "not_allowed",
+        "rejected",
+        "decision_timeout",
+        "not_permitted",
+        "unhandled",
+        "too_big",
+        "handler_failed",
+    }
+)
 
 CODES: dict[type[PeerNetError], ExitCode] = {
     NotRunningError: ExitCode.NOT_RUNNING,
@@ -75,6 +98,8 @@ CODES: dict[type[PeerNetError], ExitCode] = {
     ControlTimeout: ExitCode.TIMEOUT,
     PingTimeout: ExitCode.TIMEOUT,
     SendTimeout: ExitCode.TIMEOUT,
+    NodeBusyError: ExitCode.TIMEOUT,
+    RequestError: ExitCode.USAGE,
     CheckFailedError: ExitCode.CHECK_FAILED,
 }
 

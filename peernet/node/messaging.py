@@ -32,7 +32,8 @@ def directory_of(network: PeerNetwork) -> Directory:
             *((attempt.peer.identifier, [attempt.peer.endpoint]) for attempt in network.inbound_connecting_peers),
             *((known.identifier, known.addresses) for known in network.known_peers),
             *((identifier, []) for identifier in listed_identifiers(network.policy)),
-        ]
+        ],
+        network.identifier,
     )
 
 
@@ -43,9 +44,11 @@ def reach(network: PeerNetwork, peer: str, timeout: float) -> PeerChannel:
         ConfigurationError: nobody is meant.
         ConnectError: the peer cannot be reached.
     """
+    directory = directory_of(network)
     if is_address(peer):
+        directory.check_other(PeerAddress.parse(peer).identifier or "")
         return network.connect(peer, timeout=timeout, attempts=1)
-    identifier = directory_of(network).identifier(peer)
+    identifier = directory.identifier(peer)
     if identifier in network.inbound_connecting_peers:
         raise LocalProtocolError(
             f"{short(identifier)} is pending; let it in first with `peernet-node accept {short(identifier)}`"
@@ -66,19 +69,20 @@ def say(
     Args:
         network: the node that sends.
         peer: who gets it.
-        message: ``text``, or ``data`` as bytes with ``name`` and ``format``.
+        message: as :func:`~peernet.node.bodies.from_json` takes it.
         timeout: seconds for all of it.
         confirm: wait for the peer.
         deadline: when these seconds end, if they have begun already.
 
     Raises:
+        RequestError: this is no message.
         ConnectError, ChannelError: it could not be sent.
         PingTimeout: it was sent, and the peer has not dealt with it in time.
         DeliveryFailed: the peer has refused it, or the session has ended.
     """
     deadline = deadline or Deadline(timeout)
-    channel = reach(network, peer, deadline.cap(timeout))
     body = bodies.from_json(message)
+    channel = reach(network, peer, deadline.cap(timeout))
     with _told_why(channel):
         receipt = channel.send(body, timeout=deadline.remaining)
         if confirm and receipt.reason is Reason.NO_SESSION:

@@ -8,8 +8,9 @@ from gevent.event import Event as Flag
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import ignore
-from peernet.errors import PeerNetError
+from peernet.errors import PacketRefusedError, PeerNetError
 from peernet.network import PeerNetwork
+from peernet.node import bodies
 from peernet.node.control.server import ControlServer
 from peernet.node.events import EventLog, EventObject, make_event
 from peernet.node.health import key_exposure
@@ -17,6 +18,7 @@ from peernet.node.requests import Requests
 from peernet.node.settings import Settings
 from peernet.node.status import NodeStatus
 from peernet.peers.identity import Identity
+from peernet.reasons import Reason
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.state.files import remove_leftovers
@@ -24,6 +26,7 @@ from peernet.state.home import Home
 from peernet.state.savers import KeptFile
 from peernet.switch.persistent import PersistentPeers
 from peernet.switch.stores import BANS, PEERS, TRUST, address_book_file, bans_file
+from peernet.v1 import packet_pb2 as pb
 
 logger = get_logger(__name__)
 
@@ -59,11 +62,16 @@ def make_network(
         insecure=settings.insecure,
         durable_outbox=home.outbox_file if delivers_stored else None,
     )
-    for kind in ("data_transmission", "collection_share"):
-        network.handlers[kind] = ignore  # the events show them, and that is what they are for
     network.known_peers.restore(PEERS.load(home.peers_file))
     for ban in BANS.load(home.bans_file):
         network.bans.restore(ban)
+    logger.debug(
+        "%s remembers %d peers and %d bans, and trusts %d",
+        home,
+        len(network.known_peers),
+        len(network.bans),
+        len(network.policy.trusted_identifiers),
+    )
     return network
 
 
@@ -145,15 +153,22 @@ class Node:
 
     def _install_handlers(self) -> None:
         """Handle the kinds that have no default: here, being shown is being handled."""
-        for kind in ("data_transmission", "collection_share"):
-            self.network.handlers[kind] = lambda channel, packet: None
+        self.network.handlers["pure_message"] = ignore
+        self.network.handlers["data_transmission"] = self.network.handlers["collection_share"] = _refuse_if_cut
 
     def _ready(self) -> EventObject:
         return make_event("ready", identifier=self.network.identifier, addresses=self.network.addresses)
 
     def _dial(self, address: str) -> PeerChannel:
+        logger.debug("dialling %s", address)
         return self.network.connect(address, attempts=1)
 
     def _dial_failed(self, address: str, error: PeerNetError, retry_in: float | None) -> None:
-        logger.info("> %s not connected: %s", address, printable(error))
+        logger.info("%s not connected: %s", address, printable(error))
         self.events.tell(make_event("dial_failed", address=address, error=str(error), retry_in=retry_in))
+
+
+def _refuse_if_cut(channel: PeerChannel, packet: pb.Packet) -> None:
+    """What the events show only a part of is nowhere else, so nobody may be told that it was delivered."""
+    if not bodies.is_shown_whole(packet):
+        raise PacketRefusedError("it is too large to be shown, and a node keeps nothing else of it", Reason.TOO_BIG)

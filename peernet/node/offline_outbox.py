@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from peernet.durable.outbox import describe, new_packet
+from peernet.durable.outbox import new_packet
 from peernet.durable.quota import store_checked
-from peernet.durable.store import DurableStore
+from peernet.durable.store import DurableStore, describe
 from peernet.node import bodies
 from peernet.node.directory import Directory
 from peernet.node.once import momentary_network
@@ -17,7 +17,6 @@ from peernet.node.stored import Message, recipient_of, say_durably, stored_row
 from peernet.node.trust_lists import directory_of_home
 from peernet.runtime.deadline import Deadline
 from peernet.state.home import Home
-from peernet.switch.stores import PEERS, TRUST
 from peernet.wire.packets import encode_body
 
 
@@ -73,5 +72,4 @@ def _opened(home: Home) -> Iterator[DurableStore]:
 
 
 def _directory(home: Home, store: DurableStore) -> Directory:
-    known = directory_of_home(TRUST.load(home.trust_file, look_only=True), PEERS.load(home.peers_file, look_only=True))
-    return known.extended(store.backlogs())
+    return directory_of_home(home).extended(store.backlogs())

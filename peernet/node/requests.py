@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from peernet.channel.channel import PeerChannel
 from peernet.errors import ConfigurationError, HomeError, UnprovenPeerError
 from peernet.network import PeerNetwork
-from peernet.node.ban_lists import chosen
+from peernet.node.ban_lists import whom_to_ban, whom_to_unban
+from peernet.node.control.arguments import check_arguments
 from peernet.node.control.server import Streaming
-from peernet.node.events import EventLog
+from peernet.node.events import EventLog, make_event
 from peernet.node.messaging import directory_of, ping, reach, say
+from peernet.node.peer_list import PeerList
 from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
-from peernet.node.trust_lists import CHANGES, changed, described_peer, entry_of, explanation, known_row, unprovable
+from peernet.node.trust_lists import (
+    LISTS,
+    changed,
+    described_peer,
+    entries,
+    entry_of,
+    explanation,
+    unprovable,
+)
+from peernet.runtime.logs import get_logger
 from peernet.runtime.text import duration, short
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.trust.bans import Ban
 from peernet.trust.policy import IncomingPeerTrustPolicy
+
+logger = get_logger(__name__)
 
 Arguments = dict[str, Any]
 
@@ -50,6 +60,7 @@ class Requests:
         wait_until_ended: Callable[[], object],
     ) -> None:
         self._network = network
+        self._peers = PeerList(network)
         self._events = events
         self._status = status
         self._lists = lists
@@ -63,14 +74,13 @@ class Requests:
         Raises:
             PeerNetError: it cannot be done.
         """
-        if command in CHANGES:
-            return self._change_list(command, **arguments)
-        try:
-            method = COMMANDS[command]
-        except KeyError:
+        logger.debug("asked for %s", command)
+        method = COMMANDS.get(command)
+        if method is None:
             raise ConfigurationError(
                 f"the running node does not know {command!r}; it may be older than this command: restart it"
-            ) from None
+            )
+        check_arguments(method, arguments)
         return method(self, **arguments)
 
     def status(self) -> Arguments:
@@ -84,15 +94,11 @@ class Requests:
         return Streaming({"listening": True}, self._events.listen())
 
     def peers(self) -> list[Arguments]:
-        connected = [_channel_row(channel) for channel in self._network.active_peer_channels]
-        seen = {row["identifier"] for row in connected}
-        trusted = self._network.policy.trusted_identifiers
-        others = [known_row(known, known.identifier in trusted) for known in self._network.known_peers]
-        return connected + [row for row in others if row["identifier"] not in seen]
+        return self._peers.rows()
 
     def connect(self, peer: str, timeout: float) -> Arguments:
         channel = reach(self._network, peer, timeout)
-        return {"connected": True, **_channel_row(channel)}
+        return {"connected": True, **self._peers.channel_row(channel)}
 
     def disconnect(self, peer: str) -> Arguments:
         identifier = directory_of(self._network).identifier(peer)
@@ -101,13 +107,9 @@ class Requests:
         return {"disconnected": True, "peer": identifier}
 
     def send(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
-        if "data" in message:
-            message["data"] = base64.b64decode(message["data"])
         return say(self._network, peer, message, timeout, confirm)
 
     def send_durable(self, peer: str, message: Arguments, timeout: float, confirm: bool) -> Arguments:
-        if "data" in message:
-            message["data"] = base64.b64decode(message["data"])
         return say_durably(self._network, peer, message, timeout, confirm)
 
     def outbox_list(self, packets: bool) -> list[Arguments]:
@@ -120,8 +122,7 @@ class Requests:
         return ping(self._network, peer, timeout, count)
 
     def pending(self) -> list[Arguments]:
-        waiting = [attempt.peer for attempt in self._network.inbound_connecting_peers]
-        return [{"peer": peer.identifier, **peer.to_dict()} for peer in waiting]
+        return self._peers.pending()
 
     def accept(self, peer: str) -> Arguments:
         identifier = directory_of(self._network).identifier(peer)
@@ -152,12 +153,38 @@ class Requests:
     def bans(self) -> list[Arguments]:
         return [ban.to_dict() for ban in self._network.bans]
 
+    def ban(self, who: str, seconds: float | None) -> Arguments:
+        ban = self._network.bans.ban(whom_to_ban(who, directory_of(self._network)), seconds)
+        _keep(self._bans.save_now)
+        return ban.to_dict()
+
     def unban(self, who: str | None) -> Arguments:
-        unbanned = chosen(who, self._network.bans)
+        unbanned = whom_to_unban(who, self._network.bans, directory_of(self._network))
         for one in unbanned:
             self._network.bans.unban(one)
         _keep(self._bans.save_now)
         return {"unbanned": unbanned}
+
+    def entries(self, which: str) -> list[Arguments]:
+        return entries(self._network.policy, which)
+
+    def trust(self, entry: str) -> Arguments:
+        return self._change_list("trust", entry)
+
+    def untrust(self, entry: str) -> Arguments:
+        return self._change_list("untrust", entry)
+
+    def allow(self, entry: str) -> Arguments:
+        return self._change_list("allow", entry)
+
+    def disallow(self, entry: str) -> Arguments:
+        return self._change_list("disallow", entry)
+
+    def block(self, entry: str) -> Arguments:
+        return self._change_list("block", entry)
+
+    def unblock(self, entry: str) -> Arguments:
+        return self._change_list("unblock", entry)
 
     def _change_list(self, command: str, entry: str) -> Arguments:
         entry = entry_of(command, entry, directory_of(self._network))
@@ -170,6 +197,9 @@ class Requests:
             self._network.untrust(entry)
         else:
             self._network.policy = after
+        if after != before:
+            which, added = LISTS[command]
+            self._events.tell(make_event("list_changed", list=which, entry=entry, added=added))
         _keep(self._lists.save)
         return {"done": command, "entry": entry, "changed": after != before}
 
@@ -199,22 +229,6 @@ def _keep(save: Callable[[], None]) -> None:
         raise HomeError(f"{error}. The change is in force until the node stops, but it is not kept") from error
 
 
-def _channel_row(channel: PeerChannel) -> Arguments:
-    opened = channel.opened_at
-    now = time.monotonic()
-    return {
-        **channel.peer.to_dict(),
-        "connected": True,
-        "trusted": channel.trusted,
-        "dialled": channel.dialled,
-        "seconds_open": round(now - (now if opened is None else opened), 1),
-        "seconds_silent": round(now - channel.last_received, 1),
-        "queued_bytes": channel.queued_bytes,
-        "counters": dict(channel.counters),
-        "last_seen": time.time() - (now - channel.last_received),
-    }
-
-
 COMMANDS: dict[str, Callable[..., Any]] = {
     "status": Requests.status,
     "stop": Requests.stop,
@@ -232,5 +246,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reject": Requests.reject,
     "explain": Requests.explain,
     "bans": Requests.bans,
+    "ban": Requests.ban,
     "unban": Requests.unban,
+    "entries": Requests.entries,
+    "trust": Requests.trust,
+    "untrust": Requests.untrust,
+    "allow": Requests.allow,
+    "disallow": Requests.disallow,
+    "block": Requests.block,
+    "unblock": Requests.unblock,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peernet.config import PROFILES, NetworkConfig, find_mistakes
+from peernet.config import PROFILES, NetworkConfig, brief, check_network_name, find_mistakes
 from peernet.errors import ConfigurationError
 from peernet.node.directory import check_listen
 from peernet.peers.address import PeerAddress
@@ -194,6 +194,10 @@ def read_config(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    except ValueError as error:  # the only other one is that of a number that Python does not convert
+        raise ConfigurationError(f"{path} is not valid TOML: a number in it has too many digits") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: it is nested too deeply") from error
 
 
 def _split(name: str, text: str) -> Any:
@@ -226,39 +230,40 @@ def _texts(value: Any) -> list[str]:
     return value
 
 
-def _text(value: Any) -> str:
+def _network(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"it must be a text, not {value!r}")
+        raise ConfigurationError(f"it must be a text, not {brief(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:  # from the environment, which may hold any bytes
         raise ConfigurationError("it is not UTF-8 text") from error
+    check_network_name(value)
     return value
 
 
 def _switch(value: Any) -> bool:
-    lowered = str(value).lower()
+    lowered = (value if isinstance(value, str) else brief(value)).lower()
     if lowered not in TRUE | FALSE:
-        raise ConfigurationError(f"it must be true or false, not {value!r}")
+        raise ConfigurationError(f"it must be true or false, not {brief(value)}")
     return lowered in TRUE
 
 
 def _placement(value: Any) -> str:
     if value not in PLACEMENTS:
-        raise ConfigurationError(f"it must be one of {', '.join(PLACEMENTS)}, not {value!r}")
+        raise ConfigurationError(f"it must be one of {', '.join(PLACEMENTS)}, not {brief(value)}")
     return str(value)
 
 
 def _profile(value: Any) -> str:
     if value not in PROFILES:
-        raise ConfigurationError(f"it must be one of {', '.join(PROFILES)}, not {value!r}")
+        raise ConfigurationError(f"it must be one of {', '.join(PROFILES)}, not {brief(value)}")
     return str(value)
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen_addresses,
     "connect": _addresses,
-    "network": _text,
+    "network": _network,
     "insecure": _switch,
     "placement": _placement,
     "allow_default_communication": _switch,

@@ -13,6 +13,7 @@ import greenlet
 import psutil
 
 from peernet._version import __version__
+from peernet.channel.state import ChannelState
 from peernet.network import PeerNetwork
 from peernet.runtime.greenlets import spawn
 from peernet.state.home import Home
@@ -103,6 +104,8 @@ class NodeStatus:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started_at, 1),
             "channels": len(channels),
+            "connected": sum(channel.state is ChannelState.OPEN for channel in channels),
+            "reconnecting": sum(channel.state is ChannelState.RECONNECTING for channel in channels),
             "trusted": sum(channel.trusted for channel in channels),
             "pending": len(network.inbound_connecting_peers),
             "known_peers": len(network.known_peers),

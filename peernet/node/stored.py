@@ -62,9 +62,8 @@ def drop_from_outbox(network: PeerNetwork, peer: str | None) -> dict[str, Any]:
 
 def recipient_of(peer: str, directory: Directory) -> str:
     """Whom a user means, for :meth:`PeerNetwork.send`: an address that names a peer stays, so that it is dialled."""
-    if is_address(peer) and PeerAddress.parse(peer).identifier is not None:
-        return peer
-    return directory.identifier(peer)
+    identifier = directory.identifier(peer)
+    return peer if is_address(peer) and PeerAddress.parse(peer).identifier is not None else identifier
 
 
 def stored_row(peer: str, packet_id: bytes, message: Message, *, confirmed: bool) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peernet.errors import ConfigurationError, UnprovenPeerError
-from peernet.node.directory import Directory, ip_network_of, is_address, listed_identifiers
+from peernet.errors import ConfigurationError, PeerNetError, UnprovenPeerError
+from peernet.node.directory import LEAST_FOR_DECISIONS, Directory, ip_network_of, is_address, listed_identifiers
+from peernet.node.failures import RequestError
 from peernet.node.settings import load_settings
 from peernet.peers.address import PeerAddress
 from peernet.peers.address_book import KnownPeer
+from peernet.peers.identity import Identity
 from peernet.peers.peer import GenericPeer
 from peernet.runtime.text import short
 from peernet.state.home import Home
@@ -28,6 +30,15 @@ CHANGES: dict[str, Change] = {
 }
 # These are about identities only.
 ONLY_IDENTIFIERS = frozenset({"trust", "untrust"})
+# Which list a command changes, and whether it adds an entry.
+LISTS = {
+    "trust": ("trusted", True),
+    "untrust": ("trusted", False),
+    "allow": ("allowed", True),
+    "disallow": ("allowed", False),
+    "block": ("blocked", True),
+    "unblock": ("blocked", False),
+}
 
 
 class Assumed:
@@ -67,13 +78,45 @@ def entry_of(command: str, text: str, directory: Directory) -> str:
         ConfigurationError: nothing is meant.
     """
     network = None if command in ONLY_IDENTIFIERS else ip_network_of(text)
-    return network or directory.identifier(text)
+    adds = LISTS[command][1]
+    return network or directory.identifier(text, LEAST_FOR_DECISIONS if adds else 1)
 
 
-def directory_of_home(policy: IncomingPeerTrustPolicy, peers: list[KnownPeer]) -> Directory:
-    """The peers that can be meant when no node runs."""
-    known = ((peer.identifier, peer.addresses) for peer in peers)
-    return Directory([*known, *((identifier, []) for identifier in listed_identifiers(policy))])
+def entries(policy: IncomingPeerTrustPolicy, which: str) -> list[dict[str, Any]]:
+    """What is on a list, identifiers first, as plain values.
+
+    Args:
+        policy: whose.
+        which: ``trusted``, ``allowed`` or ``blocked``.
+
+    Raises:
+        RequestError: there is no such list.
+    """
+    if which not in {name for name, _ in LISTS.values()}:
+        raise RequestError(f"there is no list {which!r}")
+    lists = policy.to_lists()
+    found = [*lists[f"{which}_identifiers"], *lists.get(f"{which}_networks", ())]
+    return [{"entry": entry} for entry in found]
+
+
+def directory_of_home(home: Home, *, look_only: bool = True) -> Directory:
+    """The peers that can be meant when no node runs on a home.
+
+    Args:
+        home: whose.
+        look_only: leave damaged files where they are.
+    """
+    known = [(peer.identifier, peer.addresses) for peer in PEERS.load(home.peers_file, look_only=look_only)]
+    listed = listed_identifiers(TRUST.load(home.trust_file, look_only=look_only))
+    return Directory([*known, *((identifier, []) for identifier in listed)], _own_identifier(home))
+
+
+def _own_identifier(home: Home) -> str:
+    """Empty if there is no key yet, or none that can be read."""
+    try:
+        return Identity.load(home.folder).identifier
+    except PeerNetError:
+        return ""
 
 
 def described_peer(
@@ -125,10 +168,15 @@ def change_home(home: Home, command: str, text: str) -> dict[str, Any]:
     if command == "trust" and load_settings(home.config_file).insecure:
         raise unprovable()
     policy = TRUST.load(home.trust_file)
-    entry = entry_of(command, text, directory_of_home(policy, PEERS.load(home.peers_file)))
+    entry = entry_of(command, text, directory_of_home(home, look_only=False))
     after = changed(policy, command, entry)
     TRUST.save(home.trust_file, after)
     return {"done": command, "entry": entry, "changed": after != policy}
+
+
+def entries_of_home(home: Home, which: str) -> list[dict[str, Any]]:
+    """What is on a list of a home on which no node runs."""
+    return entries(TRUST.load(home.trust_file, look_only=True), which)
 
 
 def explain_home(home: Home, text: str) -> dict[str, Any]:
@@ -139,26 +187,6 @@ def explain_home(home: Home, text: str) -> dict[str, Any]:
     """
     settings = load_settings(home.config_file)
     policy = settings.applied_to(TRUST.load(home.trust_file, look_only=True))
-    peers = PEERS.load(home.peers_file, look_only=True)
-    known = {peer.identifier: peer for peer in peers}
-    peer = described_peer(text, directory_of_home(policy, peers), known.get, proven=not settings.insecure)
+    known = {peer.identifier: peer for peer in PEERS.load(home.peers_file, look_only=True)}
+    peer = described_peer(text, directory_of_home(home), known.get, proven=not settings.insecure)
     return explanation(policy, peer)
-
-
-def peers_of_home(home: Home) -> list[dict[str, Any]]:
-    """The known peers of a home on which no node runs, as plain values."""
-    trusted = TRUST.load(home.trust_file, look_only=True).trusted_identifiers
-    return [known_row(peer, peer.identifier in trusted) for peer in PEERS.load(home.peers_file, look_only=True)]
-
-
-def known_row(known: KnownPeer, trusted: bool) -> dict[str, Any]:
-    """A peer that is known and not connected, as plain values."""
-    return {
-        "identifier": known.identifier,
-        "connected": False,
-        "trusted": trusted,
-        "proven": known.proven,
-        "address": known.addresses[0] if known.addresses else "",
-        "addresses": known.addresses,
-        "last_seen": known.last_seen,
-    }

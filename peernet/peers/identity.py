@@ -94,13 +94,14 @@ class Identity:
             identity = cls.load(folder)
         else:
             identity = cls.generate()
-            _write_new(folder / KEY_FILE, identity._key_pem(), mode=0o600)
+            _write_new(folder / KEY_FILE, _key_pem(identity.private_key), mode=0o600)
         if not (folder / CERTIFICATE_FILE).exists():
             _write_new(folder / CERTIFICATE_FILE, identity.certificate.public_bytes(Encoding.PEM), mode=0o644)
         return identity
 
-    def _key_pem(self) -> bytes:
-        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+def _key_pem(key: ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _is_p256(public_key: object) -> bool:

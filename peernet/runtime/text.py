@@ -39,8 +39,21 @@ def short(identifier: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``2 s`` or ``0.25 s``."""
-    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
+    """A time for people, such as ``0.25 s``, ``90 s``, ``15 min`` or ``24 h``: in the unit of which there are few."""
+    if seconds < 9.5:
+        return f"{seconds:.2g} s"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes for people, such as ``512 B`` or ``1.5 MiB``."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= length:
+            return f"{count / length:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{count:.0f} B"
 
 
 def _escape(char: str) -> str:

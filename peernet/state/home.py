@@ -40,10 +40,17 @@ class HeldError(HomeInUseError):
 
 
 def default_folder() -> str:
-    """The platform's folder for a node's data."""
+    """The platform's folder for a node's data.
+
+    Raises:
+        HomeError: there is none, because nothing says where this user's files are.
+    """
     from platformdirs import user_data_dir
 
-    return user_data_dir("peernet", appauthor=False)
+    try:
+        return user_data_dir("peernet", appauthor=False)
+    except RuntimeError as error:  # no HOME, and the system does not know the user: common in containers
+        raise HomeError("this user has no home folder (HOME is not set); name a folder with --home") from error
 
 
 class Home:

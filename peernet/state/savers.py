@@ -123,3 +123,4 @@ class FollowingFile(Generic[Content]):
         revision, current = content
         self._write(path, current)
         self._saved = revision
+        logger.debug("the %s are saved", self._what)

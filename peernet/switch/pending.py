@@ -14,6 +14,9 @@ from peernet.runtime.deadline import Deadline
 
 # How often a held connection is looked at to see whether its peer is still there.
 LOOK_EVERY = 0.5
+# How long a rejected peer is asked to stay away: one that is to be kept connected would ask at once again, and who
+# is asked is a person. Seconds.
+REJECTED_RETRY_AFTER = 5.0
 
 
 class IncomingPeerConnectionAttempt:
@@ -41,6 +44,11 @@ class IncomingPeerConnectionAttempt:
     def peer(self) -> GenericPeer:
         """Who it is."""
         return self.channel.peer
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds that a refused peer is asked to wait before it dials again."""
+        return REJECTED_RETRY_AFTER if self.reason is Reason.REJECTED else 0.0
 
     def accept(self) -> None:
         """Let the peer in. The first decision counts."""

@@ -11,10 +11,15 @@ from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
+from peernet.reasons import Reason
 from peernet.runtime.greenlets import spawn
 
 # Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
+
+
+# What a peer is told whose admission was decided about, and who was not let in.
+NOT_LET_IN = frozenset({Reason.REJECTED, Reason.DECISION_TIMEOUT})
 
 
 class PersistentPeers:
@@ -67,6 +72,9 @@ class PersistentPeers:
     def _was_healthy(self, channel: PeerChannel) -> bool:
         """Whether the last connection has worked for so long that earlier failures count no more.
 
-        Up to the last sign of life: the channel may have been reconnecting in vain for minutes since.
+        Up to the last sign of life: the channel may have been reconnecting in vain for minutes since. A peer that
+        was held and then not let in has not worked at all, however long it was held.
         """
+        if channel.ended_by_peer and channel.reason in NOT_LET_IN:
+            return False
         return channel.last_received - channel.connected_at >= self._config.healthy_after

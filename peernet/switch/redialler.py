@@ -80,6 +80,9 @@ class Redialler:
         config: the limits.
         dial: makes a connection to an address in so many seconds, and hands it to its channel.
         turns: bounds how many are dialled at once, by whoever dials on its own.
+
+    Attributes:
+        greenlets: one for each channel whose peer is being brought back.
     """
 
     def __init__(
@@ -90,8 +93,12 @@ class Redialler:
         self._turns = turns
         self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
-        self._greenlets = Group()
+        self.greenlets = Group()
         self._stopped = True
+
+    def __contains__(self, channel: object) -> bool:
+        """Whether something is remembered of a channel."""
+        return channel in self._records
 
     def start(self) -> None:
         """Dial from now on."""
@@ -103,7 +110,7 @@ class Redialler:
             record = self._records.setdefault(channel, _Record())
             record.pause.end()  # if it was lost before, and has come back by itself
             record.pause = pause = _Pause()
-            self._greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
+            self.greenlets.add(spawn(f"redial {channel.peer.identifier[:8]}", self._redial, channel, record, pause))
 
     def forget(self, channel: PeerChannel) -> None:
         """A channel has ended."""
@@ -114,7 +121,7 @@ class Redialler:
     def stop(self) -> None:
         """Dial no more, whatever is lost from now on."""
         self._stopped = True
-        self._greenlets.kill()
+        self.greenlets.kill()
         self._records.clear()
 
     def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
@@ -165,6 +172,6 @@ class Redialler:
         try:
             self._dial(PeerAddress(peer.address, peer.port, peer.identifier), self._config.connect_timeout)
         except PeerNetError as error:
-            logger.info("= %s is not back: %s", peer.identifier[:8], error)
+            logger.info("%s is not back: %s", peer.identifier[:8], error)
             return error
         return None

@@ -18,15 +18,16 @@ from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
-from peernet.connections.tiebreak import Claim, TieBreak
+from peernet.connections.tiebreak import Claim
 from peernet.errors import RemoteProtocolError
 from peernet.peers.address_book import KnownPeers
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
-from peernet.runtime import clock, rng
+from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import CallbackThreads
+from peernet.switch.arbiter import Arbiter
 from peernet.switch.events import NetworkEvents
 from peernet.switch.memory import MemoryGuard
 from peernet.switch.pending import InboundConnectingPeersQueue, IncomingPeerConnectionAttempt
@@ -75,12 +76,12 @@ class Switch:
         self.events = events
         self.packet_received = events.packet_received  # channels ask for it with each packet
         self.counters: Counter[str] = Counter()
-        self.channels = ChannelTable(identifier)
+        self.channels = ChannelTable()
         self.known_peers = KnownPeers(config)
         self.queue = InboundConnectingPeersQueue()
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
         self.closing = True  # nobody is let in
-        self.claims = TieBreak(identifier)
+        self.arbiter = Arbiter(identifier, config, self.channels)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()  # one for each channel that we dialled
@@ -123,8 +124,7 @@ class Switch:
     def rename(self, identifier: str) -> None:
         """Give the node another identifier; only while no channel is open."""
         self.identifier = identifier
-        self.channels = ChannelTable(identifier)
-        self.claims = TieBreak(identifier)
+        self.arbiter = Arbiter(identifier, self.config, self.channels)
 
     # The gates.
 
@@ -173,16 +173,7 @@ class Switch:
         Raises:
             Refusal: there is a better connection with this peer.
         """
-        existing = self.channels.channel_to(identifier)
-        claim = self.claims.dial(identifier) if identifier else None
-        if existing is not None and existing.state is not ChannelState.RECONNECTING:
-            if claim is not None:
-                claim.release()
-            raise Refusal(Reason.DUPLICATE)
-        if identifier and claim is None:
-            raise Refusal(Reason.DUPLICATE)
-        self._introduce_session(existing, ours)
-        return claim
+        return self.arbiter.claim_dial(identifier, ours)
 
     def complete_answer(self, identifier: str, theirs: pb.HelloPacket, ours: pb.HelloPacket) -> Claim:
         """Just before our answer to a peer: say whether its hello continues a session.
@@ -190,48 +181,16 @@ class Switch:
         Raises:
             Refusal: there is a better connection with this peer, or no room.
         """
-        claim = self.claims.answer(identifier)
-        if claim is None or self._is_pending(identifier):
-            raise Refusal(Reason.DUPLICATE)
+        claim = self.arbiter.claim_answer(identifier)
         try:
-            existing = self._find_resumed(identifier, theirs)
+            existing = self.arbiter.make_way(identifier, theirs)
             if existing is None and self._is_full():
                 raise Refusal(Reason.BUSY, retry_after=BUSY_RETRY_AFTER)
-            self._introduce_session(existing, ours)
+            self.arbiter.name_session(existing, ours)
         except BaseException:
             claim.release()
             raise
         return claim
-
-    def _find_resumed(self, identifier: str, theirs: pb.HelloPacket) -> PeerChannel | None:
-        """The channel that a peer's hello continues; any other one with this peer is out of the way then.
-
-        Raises:
-            Refusal: a channel that lives is in the way.
-        """
-        control = self.channels.get(identifier)
-        if control is None:
-            return None
-        existing = control.channel
-        if existing.session is not None and existing.session.remembers(theirs):
-            control.detach("the peer has made another connection")
-            return existing if existing.state is ChannelState.RECONNECTING else None
-        if not existing.peer.proven and existing.dialled:
-            if self.channels.keeps_existing(identifier, dialled=False):
-                raise Refusal(Reason.DUPLICATE)
-            return None  # dialled by both sides at once, and by nobody known: see ChannelTable
-        if control.shows_life(self.config.duplicate_patience):
-            raise Refusal(Reason.DUPLICATE)
-        control.end(Reason.SESSION_LOST)
-        return None
-
-    def _introduce_session(self, existing: PeerChannel | None, ours: pb.HelloPacket) -> None:
-        if not self.config.session_ttl:
-            return
-        if existing is not None and existing.session is not None:
-            existing.session.introduce(ours)
-        else:
-            ours.session_id = rng.randbits(64) or 1
 
     def welcome(self, introduced: HandshakeResult) -> ChannelControl | None:
         """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
@@ -248,7 +207,7 @@ class Switch:
         finally:
             _release(introduced)
         self.counters[attempt.reason] += 1
-        attempt.control.dismiss(attempt.reason, attempt.message)
+        attempt.control.dismiss(attempt.reason, attempt.message, attempt.retry_after)
         return None
 
     def take_dialled(self, introduced: HandshakeResult) -> PeerChannel:
@@ -262,10 +221,11 @@ class Switch:
     def _begin(self, introduced: HandshakeResult) -> PeerChannel:
         """A new channel on a connection that we have dialled, unless there is a better one by now."""
         control = make_channel(self, introduced, dialled=True)
-        existing = self.channels.get(introduced.peer.identifier)
-        if existing is not None and self._is_better(existing.channel):
+        better = self.arbiter.find_better(introduced.peer, dialled=True)
+        if better is not None:
             self.greenlets.add(spawn("duplicate", control.dismiss, Reason.DUPLICATE))
-            return existing.channel
+            return better.channel
+        existing = self.channels.get(introduced.peer.identifier)
         if existing is not None and existing.channel.state is ChannelState.RECONNECTING:
             existing.end(Reason.SESSION_LOST)
         try:
@@ -283,23 +243,24 @@ class Switch:
             raise
 
     def _resume(self, introduced: HandshakeResult) -> PeerChannel | None:
-        """The channel that a new connection continues, if it does."""
+        """The channel that a new connection continues, if it does.
+
+        Raises:
+            Refusal: what it was to continue is gone.
+        """
         if not resumes(introduced.ours, introduced.hello):
             return None
-        control = self.channels.get(introduced.peer.identifier)
-        session = None if control is None else control.channel.session
-        if session is None or not session.remembers(introduced.hello):
-            control = None  # both sides have dialled at once, and this one is of an older session
         taken = False
         try:
-            taken = control is not None and control.attach(introduced)
+            control = self.arbiter.find_resumed(introduced)
+            taken = control.attach(introduced)
         except RemoteProtocolError as error:
             self.counters[error.reason] += 1
             self._send_away(introduced, error)
         finally:
             if not taken:
                 introduced.transport.close()
-        if control is None or not taken:
+        if not taken:
             raise Refusal(Reason.SESSION_LOST)
         self.counters["resumed"] += 1
         # Last: a listener may be interrupted, and the connection is the channel's.
@@ -312,18 +273,6 @@ class Switch:
         link.put_control(disconnect_packet(error.reason, str(error)))
         link.say_no_more()
         link.discard_until_end()
-
-    def _is_better(self, existing: PeerChannel) -> bool:
-        """Whether a channel is to be kept, and not a connection that we have dialled."""
-        if existing.state is not ChannelState.OPEN:
-            return False
-        return existing.peer.proven or self.channels.keeps_existing(existing.peer.identifier, dialled=True)
-
-    def _has_better(self, peer: GenericPeer) -> bool:
-        """Whether a connection that this peer has dialled comes too late."""
-        if peer.proven:
-            return self.channels.get(peer.identifier) is not None
-        return self.channels.keeps_existing(peer.identifier, dialled=False)
 
     def control_to(self, identifier: str) -> ChannelControl | None:
         """The control of the channel to a peer, if there is one."""
@@ -360,7 +309,7 @@ class Switch:
             self.events.peer_removed.fire(channel, channel.reason or Reason.CLOSED)
 
     def _on_banned(self, ban: Ban) -> None:
-        logger.info("= %s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
+        logger.info("%s is banned for %.0f s: %s", ban.who, ban.expires - ban.since, ban.reason)
         channel = self.channels.channel_to(ban.who)
         if channel is not None:
             close = partial(channel.close, Reason.BANNED, retry_after=ban.expires - ban.since)
@@ -368,15 +317,6 @@ class Switch:
         if ban.who in self.queue:
             self.queue[ban.who].reject(reason=Reason.BANNED)
         self.events.peer_banned.fire(ban)
-
-    def _is_pending(self, identifier: str) -> bool:
-        if identifier not in self.queue:
-            return False
-        attempt = self.queue[identifier]
-        if attempt.control.lost_while_pending():  # it hung up, and nobody has looked since
-            attempt.reject(reason=Reason.CONNECTION_LOST)
-            self.queue.remove(attempt)
-        return identifier in self.queue
 
     def _open(self, control: ChannelControl) -> None:
         channel = control.channel
@@ -392,7 +332,7 @@ class Switch:
     def _is_full(self) -> bool:
         config = self.config
         # Those about whom a listener takes its time are neither in the queue nor in the table.
-        undecided = self.claims.answered > config.max_handshakes + config.max_pending
+        undecided = self.arbiter.undecided > config.max_handshakes + config.max_pending
         return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
 
     def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
@@ -406,7 +346,7 @@ class Switch:
             attempt.overrule(reason_for(decision))
         elif self.bans.time_left(attempt.peer):
             attempt.overrule(Reason.BANNED)
-        elif self._has_better(attempt.peer):
+        elif self.arbiter.find_better(attempt.peer, dialled=False) is not None:
             attempt.overrule(Reason.DUPLICATE)
         elif self.channels.inbound >= self.config.max_inbound:
             attempt.overrule(Reason.BUSY)

@@ -6,22 +6,19 @@ from collections.abc import Iterator
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
-from peernet.channel.state import ChannelState
 from peernet.peers.address import PeerAddress
 
 
 class ChannelTable:
     """The channels of a network: at most one per peer.
 
-    Of two connections between the same two peers both sides keep the one that the
-    peer with the smaller identifier has dialled; of two that the same side has
-    dialled, the older one.
+    Attributes:
+        inbound: how many of them the other side has dialled.
     """
 
-    def __init__(self, identifier: str) -> None:
-        self._identifier = identifier
+    def __init__(self) -> None:
         self._channels: dict[str, ChannelControl] = {}
-        self.inbound = 0  # how many of them the other side has dialled
+        self.inbound = 0
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -64,13 +61,6 @@ class ChannelTable:
         control = self._channels.get(channel.peer.identifier)
         return control if control is not None and control.channel is channel else None
 
-    def keeps_existing(self, identifier: str, *, dialled: bool) -> bool:
-        """Whether a new connection with this peer has to give way to the channel that exists."""
-        existing = self.channel_to(identifier)
-        if existing is None or existing.state is ChannelState.CLOSING:
-            return False
-        return existing.dialled == dialled or self._dialled_by_smaller(existing)
-
     def add(self, control: ChannelControl) -> ChannelControl | None:
         """Add a channel. Returns the one that it replaces, if any."""
         identifier = control.channel.peer.identifier
@@ -88,6 +78,3 @@ class ChannelTable:
         del self._channels[channel.peer.identifier]
         self.inbound -= not channel.dialled
         return True
-
-    def _dialled_by_smaller(self, channel: PeerChannel) -> bool:
-        return channel.dialled == (self._identifier < channel.peer.identifier)

@@ -94,7 +94,7 @@ class Listener:
     def _hang_up(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         sock.close()
         self._failed(NO_DESCRIPTORS)
-        logger.info("= %s not received: %s", endpoint(*remote), NO_DESCRIPTORS)
+        logger.info("%s not received: %s", endpoint(*remote), NO_DESCRIPTORS)
 
     def _hand_over(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         try:

@@ -53,6 +53,13 @@ class TcpTransport:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
+    def peek(self, count: int) -> bytes:
+        """At most ``count`` of the bytes that have arrived, which stay to be read; never waits."""
+        try:
+            return self.socket.recv(count, socket.MSG_PEEK)
+        except OSError:
+            return b""
+
     def recv(self) -> bytes:
         while True:
             # Asking first would cost a failing system call per message on a quiet connection.

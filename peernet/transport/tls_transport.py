@@ -13,6 +13,7 @@ from OpenSSL import SSL
 from peernet.errors import HandshakeError, TransportError
 from peernet.peers.identity import identifier_of
 from peernet.transport.base import RECORD_SIZE, Transport
+from peernet.transport.foreign import BEGINNING, not_tls
 from peernet.transport.tcp import TcpTransport
 
 SHORT_RECORD = 2 * 1024
@@ -36,6 +37,7 @@ class TlsStream(ABC):
         self._connection = connection
         self.drained = False  # records may have come with the handshake
         self._ended = False
+        self._beginning = b""  # of what the other side has sent
         self.identifier: str | None = None
 
     def shake_hands(self, *, dialled: bool) -> None:
@@ -54,7 +56,7 @@ class TlsStream(ABC):
         except SSL.Error as error:
             if _is_end(error) or isinstance(error, SSL.SysCallError):
                 raise TransportError(HUNG_UP) from error
-            raise HandshakeError(f"the TLS handshake failed: {_text(error)}") from error
+            raise HandshakeError(not_tls(self._beginning, _text(error))) from error
         certificate = self._connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
             raise HandshakeError("the other side showed no certificate")
@@ -146,6 +148,7 @@ class TlsTransport(TlsStream):
                 return self._connection.do_handshake()
             except SSL.WantReadError:
                 self._tcp.wait_readable()
+                self._beginning = self._beginning or self._tcp.peek(BEGINNING)
             except SSL.WantWriteError:
                 self._tcp.wait_writable()
 
@@ -233,9 +236,10 @@ class BioTlsTransport(TlsStream):
     def _handshake(self) -> None:
         while not self._is_handshake_done():  # ends: each message of the handshake comes once
             try:
-                self._feed()
+                data = self._feed()
             except TransportError as error:
                 raise TransportError(HUNG_UP) from error
+            self._beginning = self._beginning or data[:BEGINNING]
 
     def _is_handshake_done(self) -> bool:
         try:
@@ -264,14 +268,15 @@ class BioTlsTransport(TlsStream):
         with contextlib.suppress(TransportError):  # it comes up again at the next read
             self._carry()
 
-    def _feed(self) -> None:
-        """Wait for bytes from the transport below, or its end, and give them to OpenSSL."""
+    def _feed(self) -> bytes:
+        """Wait for bytes from the transport below, or its end, and give them to OpenSSL. Returns them."""
         data = self._below.recv()
         self.drained = False
         if data:
             self._connection.bio_write(data)
         else:
             self._connection.bio_shutdown()
+        return data
 
     def _encrypt(self, data: memoryview) -> int:
         try:

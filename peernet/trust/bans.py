@@ -95,6 +95,7 @@ class Bans:
     Attributes:
         banned: event, ``listener(ban)``.
         exempt_networks: whose misbehaviour does not count; loopback by default.
+        scores: of those who are not banned.
         revision: another number after every change.
     """
 
@@ -111,7 +112,7 @@ class Bans:
         self._wall_clock = wall_clock
         self._policy = policy
         self._is_kept = is_kept
-        self._scores = Scores(config.max_scores, config.score_decay)
+        self.scores = Scores(config.max_scores, config.score_decay)
         self._automatic: OrderedDict[str, _Entry] = OrderedDict()
         self._manual: OrderedDict[str, _Entry] = OrderedDict()
         self.banned: Event[[Ban]] = Event("peer_banned", ["ban"])
@@ -167,11 +168,11 @@ class Bans:
         """A peer has proven who it is: its address is not one from which only trouble comes."""
         key = address_key(peer.address)
         if peer.proven and key is not None:
-            self._scores.forget(key)
+            self.scores.forget(key)
 
     def _count(self, who: str, points: float, reason: str, seconds: float, apart: float = 0.0) -> Ban | None:
         now = self._clock()
-        score = self._scores.add(who, points, now, apart=apart)
+        score = self.scores.add(who, points, now, apart=apart)
         if score < self._config.ban_score or self._find(who) is not None:
             return None
         return self._ban(who, seconds, reason, score, manual=False)
@@ -207,7 +208,7 @@ class Bans:
         key = ban_key(who) or ""
         found = self._find(key) is not None
         self._remove(key)
-        self._scores.forget(key)
+        self.scores.forget(key)
         return found
 
     def clear(self) -> int:
@@ -230,7 +231,7 @@ class Bans:
     def _ban(self, who: str, seconds: float, reason: str, score: float, *, manual: bool) -> Ban:
         since = self._wall_clock()
         ban = Ban(who, str(reason), round(score, 1), since, since + seconds, manual)
-        self._scores.forget(who)
+        self.scores.forget(who)
         self._put(ban, seconds)
         self.banned.fire(ban)
         return ban

@@ -23,6 +23,9 @@ from enum import Enum
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.connection import max_frame_of
+from peernet.wire.framing import packet_length
+from peernet.wire.packets import WITHDRAWN_FRAME
 
 # Refusals that were told are remembered for the case that the telling was lost with its
 # connection. A sender keeps no more unacknowledged packets than this.
@@ -85,6 +88,7 @@ class Session:
         duplicates: how many of the packets that arrive next were received before.
         told: highest number that was acknowledged to the peer.
         refused: refusals that are not told yet.
+        told_refusals: those that were told last, in case they got lost; at most :data:`MAX_TOLD_REFUSALS`.
         state: see :class:`SessionState`.
 
     Only the methods here write the numbers, with one exception, because a packet of the most common sort is to
@@ -94,7 +98,6 @@ class Session:
 
     __slots__ = (
         "_contents",
-        "_told_refusals",
         "acknowledged",
         "allowed_bytes",
         "duplicates",
@@ -111,6 +114,7 @@ class Session:
         "session_id",
         "state",
         "told",
+        "told_refusals",
     )
 
     def __init__(self, session_id: int, *, max_packets: int, max_bytes: int) -> None:
@@ -126,7 +130,7 @@ class Session:
         self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
         self.received = self.handled = self.told = self.duplicates = 0
         self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
-        self._told_refusals: deque[Refused] | None = None
+        self.told_refusals: deque[Refused] | None = None
 
     # Connections.
 
@@ -177,13 +181,27 @@ class Session:
         self._move("attach")
         self.duplicates = self.received - ours.last_sequence_received
         self.told = acknowledged
-        lost = [refusal for refusal in self._told_refusals or () if refusal[0] > acknowledged]
-        self._told_refusals = None
+        lost = [refusal for refusal in self.told_refusals or () if refusal[0] > acknowledged]
+        self.told_refusals = None
         if lost:
             self.refused = [*lost, *self.refused]
+        self._withdraw_larger_than(max_frame_of(theirs), received)
         again = enumerate(self.kept[received - self.acknowledged :], received + 1)
         contents = self._contents or {}
         return [(header, contents.get(number, b"")) for number, header in again]
+
+    def _withdraw_larger_than(self, limit: int, received: int) -> None:
+        """Send an empty packet in the place of each that the peer has not received and does not accept any more.
+
+        So the numbers of all others stay as they are; see :data:`~peernet.wire.packets.WITHDRAWN_FRAME`.
+        """
+        for index in range(received - self.acknowledged, len(self.kept)):
+            if packet_length(self.kept[index]) > limit:
+                number = self.acknowledged + index + 1
+                self.kept_bytes += len(WITHDRAWN_FRAME) - len(self.kept[index])
+                self.kept_bytes -= len((self._contents or {}).pop(number, b""))
+                self.kept[index] = WITHDRAWN_FRAME
+        self._look_whether_full()
 
     def detach(self) -> None:
         """The connection is lost."""
@@ -302,8 +320,8 @@ class Session:
         refused = list(self.refused[:REFUSALS_PER_PACKET])
         self.refused = list(self.refused[REFUSALS_PER_PACKET:]) or ()
         if refused:
-            self._told_refusals = self._told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
-            self._told_refusals.extend(refused)
+            self.told_refusals = self.told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
+            self.told_refusals.extend(refused)
         return (0 if self.refused else self.take_acknowledgement()), refused
 
     def _move(self, event: str) -> None:

@@ -143,8 +143,8 @@ class Bench:
     def check(self) -> None:
         sources = [source for _, source, _ in self.door.inside]
         assert len(self.admission) == len(sources) <= self.config.max_handshakes
-        assert sorted(self.admission._by_source.values()) == sorted(map(sources.count, set(sources)))
-        assert len(self.admission._rates) == len(self.door.schedules) <= self.config.max_accept_sources
+        assert sorted(self.admission.by_source.values()) == sorted(map(sources.count, set(sources)))
+        assert len(self.admission.rates) == len(self.door.schedules) <= self.config.max_accept_sources
         assert 0 <= self.admission.drop_probability() <= 1
 
 

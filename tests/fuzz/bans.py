@@ -235,8 +235,8 @@ class Bench:
         for ban, kept in zip(found, expected, strict=True):
             assert abs(ban.expires - wall - (kept.ends - book.now)) < 0.01
         assert len(self.bans) == len(found) <= book.config.max_bans
-        assert len(self.bans._automatic) + len(self.bans._manual) <= book.config.max_bans
-        assert len(self.bans._scores) == len({who for who, _, _ in book.counted}) <= book.config.max_scores
+        assert len(state(self)[0]) <= book.config.max_bans
+        assert len(self.bans.scores) == len({who for who, _, _ in book.counted}) <= book.config.max_scores
         assert not self.fired, "told of a ban that there is not"
 
 
@@ -253,8 +253,11 @@ def fuzz(data: bytes) -> None:
 
 def state(bench: Bench) -> tuple[frozenset[tuple[str, float]], int]:
     """Who is banned until when, however long ago, and the number of changes."""
-    tables = {**bench.bans._automatic, **bench.bans._manual}
-    return frozenset((who, entry.ends) for who, entry in tables.items()), bench.bans.revision
+    now, bench.book.now = bench.book.now, -1.0  # when no ban had ended
+    try:
+        return frozenset((ban.who, ban.expires - bench.ahead) for ban in bench.bans), bench.bans.revision
+    finally:
+        bench.book.now = now
 
 
 def step(bench: Bench, one: int, two: int) -> None:

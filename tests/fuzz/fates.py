@@ -52,7 +52,7 @@ def state_of(receipt: Receipt) -> State:
 def check_pages(book: ReceiptBook, sent: int) -> None:
     """A book keeps the pages of what is not settled, and no others."""
     if book.closed is None:
-        assert len(book._pages or ()) <= sent // receipts.PAGE - book.settled // receipts.PAGE + 1, "pages are kept"
+        assert len(book.pages or ()) <= sent // receipts.PAGE - book.settled // receipts.PAGE + 1, "pages are kept"
 
 
 class Fates:

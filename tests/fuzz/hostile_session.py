@@ -126,7 +126,7 @@ class Ledger:
         )
         assert one.owes is (self.handled > self.told)
         assert one.state is (SessionState.ATTACHED if self.attached else SessionState.DETACHED)
-        assert len(one._told_refusals or ()) <= MAX_TOLD_REFUSALS
+        assert len(one.told_refusals or ()) <= MAX_TOLD_REFUSALS
         assert len(one.refused) <= self.received
 
     def check_packets(self) -> None:

@@ -148,9 +148,9 @@ class Switchboard:
         """Say something in the name of one end, if that is between two of its frames."""
         self._forget_ended()
         if self.pairs:
-            speaker = self.pairs[which % len(self.pairs)][end]
-            if not speaker._outgoing.data and not speaker._outgoing.ended:
-                speaker.send(data)
+            pair = self.pairs[which % len(self.pairs)]
+            if not pair[1 - end].unread() and not pair[1 - end].ended():
+                pair[end].send(data)
 
     def call_as_a_stranger(self, node: Node, data: bytes) -> None:
         """Connect to a node, say something, and leave."""
@@ -171,7 +171,7 @@ class Switchboard:
         return near
 
     def _forget_ended(self) -> None:
-        self.pairs = [pair for pair in self.pairs if not all(end._outgoing.ended for end in pair)]
+        self.pairs = [pair for pair in self.pairs if not all(end.ended() for end in pair)]
 
 
 def settle(nodes: list[Node]) -> None:

@@ -42,8 +42,8 @@ def many_idle(folder: Path) -> Figures:
 
 
 # Without descriptors to defend, all places are open.
-OPEN_DOORS = {"max_handshakes": 4096, "early_drop_from": 4096, "handshake_timeout": 60}
-NO_RATE = {"untrusted_frame_rate": 0}
+OPEN_DOORS: dict[str, Any] = {"max_handshakes": 4096, "early_drop_from": 4096, "handshake_timeout": 60}
+NO_RATE: dict[str, Any] = {"untrusted_frame_rate": 0}
 ATTACKS: dict[str, Attack] = {
     "crowd": on_node(attacks.crowd),
     "trickle": on_node(attacks.trickle),

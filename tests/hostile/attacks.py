@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from tests.hostile.honest import SOURCES, Figures, echoes, honest_handshake
-from tests.hostile.node import Load, Victim, in_ms
+from tests.hostile.node import Load, Victim, in_ms, until, until_still
 from tests.hostile.raw import Peer, client_hello, connect, half_a_handshake, is_over, reset
 from tests.hostile.wire import hello, message, varint
 
@@ -102,7 +102,7 @@ def no_descriptors(victim: Victim, *, connections: int = 1000, seconds: float = 
     with echoes(victim, SELDOM) as asking:
         load = Load(victim)
         attackers = [connect(victim.port, next(SOURCES)) for _ in range(connections)]
-        time.sleep(0.5)
+        until_still(lambda: victim.descriptors)
         storm, load = load.share, Load(victim)
         asking.took.clear()
         used = victim.descriptors
@@ -151,7 +151,7 @@ def emfile(victim: Victim, *, seconds: float = 3) -> Figures:
         before = victim.status["counters"]
         victim.allow_descriptors(victim.descriptors - 5)
         attackers = [connect(victim.port, next(SOURCES)) for _ in range(100)]
-        time.sleep(0.5)
+        until_still(lambda: victim.descriptors)
         asking.took.clear()
         load = Load(victim)
         time.sleep(seconds)
@@ -218,7 +218,7 @@ def flood(victim: Victim, *, seconds: float = 10) -> Figures:
     pouring = threading.Thread(target=pour, daemon=True)
     with victim.read_by_somebody(), echoes(victim) as asking:
         pouring.start()
-        time.sleep(0.5)
+        until(lambda: victim.status["counters"].get("throttled"))
         asking.took.clear()
         load = Load(victim)
         time.sleep(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
+from typing import Any
 
 from tests.hostile.honest import SOURCES, Figures
 from tests.hostile.node import Load, Victim, in_ms
@@ -16,7 +17,7 @@ LOOKED_AT_EVERY = 2  # seconds: the node looks for those that are due once a sec
 SPARE = 200  # descriptors for everything else, here and there
 
 
-def limits_for(channels: int, **others: float) -> dict[str, float]:
+def limits_for(channels: int, **others: float) -> dict[str, Any]:
     """Limits with which a node lets so many in."""
     return {"max_inbound": channels + 10, **others}
 
@@ -53,7 +54,7 @@ def idle(victim: Victim, *, channels: int = 5000, seconds: float = 50, interval:
         ]
         connected = time.monotonic() - began
         each = (victim.memory - before) / channels
-        watch._asking.took.clear()
+        watch.asking.took.clear()
         load = Load(victim)
         late = _keep_alive(peers, seconds, interval)
         share, figures = load.share, watch.figures

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,25 @@ class Load:
     def share(self) -> float:
         """From 0 to 1."""
         return (self._victim.cpu - self._cpu) / (time.monotonic() - self._since)
+
+
+def until(happened: Callable[[], object], patience: float = 10) -> None:
+    """Wait until something has happened."""
+    ends = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < ends, "it does not happen"
+        time.sleep(0.02)
+
+
+def until_still(figure: Callable[[], int], patience: float = 10) -> None:
+    """Wait until a figure has not changed for a tenth of a second."""
+    seen: list[int] = []
+
+    def is_still() -> bool:
+        seen.append(figure())
+        return len(seen) > 5 and len(set(seen[-6:])) == 1
+
+    until(is_still, patience)
 
 
 def in_ms(seconds: list[float]) -> dict[str, float]:

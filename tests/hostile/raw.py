@@ -166,7 +166,7 @@ class Peer:
         self._asked = 0
         self.welcome: dict[int, Any] = {}
         self.sock.setblocking(False)
-        self.tls: Any = Plain(self.sock) if context is Plain else SSL.Connection(context, self.sock)
+        self.tls: Any = Plain(self.sock) if isinstance(context, type) else SSL.Connection(context, self.sock)
         self.tls.set_connect_state()
         try:
             self.call(self.tls.do_handshake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.hostile.node import Program
 pytestmark = pytest.mark.stress
 
 MB = 1.0
-NO_RATE = {"untrusted_frame_rate": 0}
+NO_RATE: dict[str, Any] = {"untrusted_frame_rate": 0}
 
 
 def test_storms_of_acknowledgements_and_heartbeats_are_not_answered_and_cost_nothing(victims: Victims) -> None:
@@ -34,7 +35,7 @@ def test_questions_have_one_answer_at_most(victims: Victims) -> None:
 
 def test_who_asks_and_does_not_read_is_cut_off_and_forgotten(victims: Victims) -> None:
     figures = floods.deaf(victims(write_timeout=1, **NO_RATE), peers=1, patience=40)
-    assert figures["counters"] == {"slow_peer": 1}
+    assert figures["counters"] == {"timeout": 1}
     assert figures["memory_mb"] < 4 * MB
     assert max(figures["descriptors_left"], figures["greenlets_left"]) <= 0
     assert not figures["channel_lost"]

@@ -19,17 +19,26 @@ class Watch:
 
     Attributes:
         most: the most that was seen of some figures of ``status``.
+        asking: the honest peer.
     """
 
     def __init__(self, victim: Victim, asking: Echoes) -> None:
         self.victim = victim
-        self._asking = asking
+        self.asking = asking
         self.most = {"fds": 0, "greenlets": 0, "hub_lag_ms": 0}
         self._over = threading.Event()
         self._before = victim.status
         victim.forget_peak()
         self._resident = victim.memory
         self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_EVERY):
@@ -50,8 +59,8 @@ class Watch:
             "descriptors": self.most["fds"] - self._before["fds"],
             "greenlets": self.most["greenlets"] - self._before["greenlets"],
             "hub_lag_ms": self.most["hub_lag_ms"],
-            "echo_ms": in_ms(self._asking.took),
-            "channel_lost": self._asking.broken,
+            "echo_ms": in_ms(self.asking.took),
+            "channel_lost": self.asking.broken,
         }
 
     def left(self) -> Figures:
@@ -63,7 +72,7 @@ class Watch:
             greenlets = after["greenlets"] - self._before["greenlets"]
             if max(descriptors, greenlets) <= 0 or time.monotonic() > ends:
                 break
-            time.sleep(0.5)
+            time.sleep(0.05)
         return {
             "descriptors_left": descriptors,
             "greenlets_left": greenlets,
@@ -74,11 +83,5 @@ class Watch:
 @contextmanager
 def watching(victim: Victim, pause: float = 0.005) -> Iterator[Watch]:
     """Watch a node, and have an honest peer ask it for answers, from now on."""
-    with echoes(victim, pause) as asking:
-        watch = Watch(victim, asking)
-        watch._thread.start()
-        try:
-            yield watch
-        finally:
-            watch._over.set()
-            watch._thread.join()
+    with echoes(victim, pause) as asking, Watch(victim, asking) as watch:
+        yield watch

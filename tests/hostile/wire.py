@@ -139,4 +139,4 @@ def body(packet: bytes) -> tuple[int, dict[int, int | bytes]]:
 def reason_of(packet: bytes) -> int | None:
     """The reason in a goodbye; ``None`` if the packet is something else."""
     kind, about = body(packet)
-    return int(about.get(1, 0)) if kind == DISCONNECT else None  # type: ignore[arg-type]
+    return int(about.get(1, 0)) if kind == DISCONNECT else None

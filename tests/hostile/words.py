@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.hostile.honest import SOURCES, Figures
-from tests.hostile.node import Victim
+from tests.hostile.node import Victim, until_still
 from tests.hostile.raw import Peer, identity
 from tests.hostile.wire import DATA_TRANSMISSION, content, disconnect, frame, hello, session
 
@@ -22,7 +22,7 @@ def words(victim: Victim, *, connects: int = 10_000, keys: int = 4) -> Figures:
     with victim.read_by_somebody(), ThreadPoolExecutor(keys) as threads:
         each = connects // keys
         made = sum(threads.map(lambda context: _come_and_go(victim.port, context, said, each), _contexts(keys)))
-        time.sleep(0.5)  # for the last lines
+        until_still(lambda: victim.shown)
         counters, memory = victim.status["counters"], victim.memory
     return {
         "connects": made,

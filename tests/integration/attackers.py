@@ -166,11 +166,12 @@ class Attacker:
 
     def _receive_bytes(self) -> bytes:
         try:
-            return self.sock.recv(65536)
+            data: bytes = self.sock.recv(65536)
         except (ConnectionError, ssl.SSLError) as error:
             if isinstance(error, TimeoutError):
                 raise
             return b""
+        return data
 
 
 def dial(address: str, *, plain: bool = False, credentials: Credentials | None = None) -> Attacker:
@@ -212,7 +213,7 @@ def serving(handle: Any, *, plain: bool = False, credentials: Credentials | None
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    greenlets: list[gevent.Greenlet] = []
+    greenlets: list[gevent.Greenlet[..., Any]] = []
 
     def serve(sock: Any) -> None:
         try:

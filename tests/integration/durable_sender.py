@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-import gevent
 from gevent.pool import Pool
 
 from peernet import Identity, PeerNetwork
@@ -29,7 +28,7 @@ def main(home: str, address: str, count: str) -> None:
             senders.spawn(send, number)
         senders.join()
         os.write(1, b"all\n")
-        gevent.sleep(3600)
+        network.wait()
 
 
 if __name__ == "__main__":

@@ -80,6 +80,12 @@ def fill(channel: PeerChannel, body: Message = CHUNK) -> int:
     return taken
 
 
+def wait_for_sign_of_life(channel: PeerChannel) -> None:
+    """Wait until something more comes."""
+    heard = channel.last_received
+    wait_until(lambda: channel.last_received > heard, what=f"a heartbeat on {channel}")
+
+
 def echo(channel: PeerChannel, packet: Any) -> None:
     """A callback that sends back what came."""
     channel.send(getattr(packet, packet.WhichOneof("body")))

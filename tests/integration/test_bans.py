@@ -12,7 +12,7 @@ from peernet.peers.ip_networks import IpNetworks
 from peernet.trust import bans
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text, undisturbed
-from tests.support import Recorder, wait_until
+from tests.support import known, record, wait_until
 
 DAY, QUARTER = 86_400.0, 900.0
 
@@ -39,7 +39,7 @@ def who(node: PeerNetwork) -> list[str]:
 
 def test_a_peer_that_breaks_the_protocol_is_refused_for_a_day_and_nobody_else_is(networks: Networks) -> None:
     node = strict(networks)
-    told = node.peer_banned.add(Recorder())
+    told = record(node.peer_banned)
     mallory = attackers.Credentials.ed25519()
     with undisturbed(networks, node):
         misbehave(node, mallory)
@@ -47,7 +47,7 @@ def test_a_peer_that_breaks_the_protocol_is_refused_for_a_day_and_nobody_else_is
         assert (ban.who, ban.reason, ban.score, ban.expires - ban.since) == (mallory.identifier, "bad_packet", 100, DAY)
         again = attackers.dial(node.addresses[0], credentials=mallory)
         again.send_hello()
-        goodbye = again.receive().disconnect
+        goodbye = known(again.receive()).disconnect
         assert goodbye.reason == Reason.BANNED.number
         assert 0 < goodbye.retry_after_ms <= DAY * 1000
         again.leave()
@@ -70,9 +70,11 @@ def test_local_peers_are_disconnected_and_not_banned(networks: Networks) -> None
 @pytest.mark.parametrize("name", ["trusted_identifiers", "allowed_identifiers"])
 def test_a_listed_peer_is_disconnected_and_not_banned(networks: Networks, name: str) -> None:
     friend = attackers.Credentials.ed25519()
-    node = strict(networks, policy=IncomingPeerTrustPolicy(**{name: frozenset({friend.identifier})}))
+    node = strict(networks, policy=IncomingPeerTrustPolicy().adding(**{name: friend.identifier}))
     for _ in range(2):
         misbehave(node, friend)
+    wait_until(lambda: node.counters["bad_packet"] == 2)
+    assert who(node) == []
 
 
 def test_a_bad_hello_bans_the_one_whom_tls_has_proven_to_say_it(networks: Networks) -> None:

@@ -15,7 +15,8 @@ import pytest
 from peernet import IncomingPeerTrustPolicy, InThreadpool
 from peernet.channel.callbacks import FAILING
 from peernet.channel.link import LONG
-from peernet.errors import ConfigurationError, WrongThreadError
+from peernet.errors import ConfigurationError, DeliveryFailed, WrongThreadError
+from peernet.reasons import Reason
 from peernet.runtime.log_budget import BYTES_PER_HOUR
 from peernet.v1.packet_pb2 import IdentifierPacket
 from tests.integration.meetings import Meeting, Networks, config, meet, text
@@ -25,10 +26,12 @@ OPEN = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
 
 def send_and_wait(meeting: Meeting, *messages: Any) -> None:
-    """Have Bob handle messages."""
+    """Have Bob handle messages. Those that are bad he does not, and says so."""
     receipts = [meeting.to_bob.send(message) for message in messages]
-    for receipt in receipts:
-        receipt.wait(scaled(10))
+    for message, receipt in zip(messages, receipts, strict=True):
+        wait_until(lambda: receipt.done, 10)  # noqa: B023  # is asked at once
+        bad = getattr(message, "message", "") == "bad"
+        assert receipt.reason is (Reason.HANDLER_FAILED if bad else None)
 
 
 def fail_on_bad(channel: Any, packet: Any) -> None:
@@ -94,7 +97,8 @@ class TestFailing:
             bad = text("bad")
             for _ in range(100_000):
                 receipt = meeting.to_bob.send(bad)
-            receipt.wait(scaled(30))
+            with pytest.raises(DeliveryFailed):
+                receipt.wait(scaled(30))
         assert meeting.bob.counters["callback_failed"] == 100_000
         assert len(caplog.text) < BYTES_PER_HOUR
         assert "no good" in caplog.text
@@ -258,6 +262,7 @@ class TestOtherThreads:
     )
     def test_a_channel_refuses_to_be_used_there(self, networks: Networks, method: Callable[[Any], Any]) -> None:
         meeting = meet(networks)
+        meeting.bob.handlers["pure_message"] = Recorder()
         error = in_thread(lambda: method(meeting.to_bob))
         assert isinstance(error, WrongThreadError)
         assert "network.call_soon(channel.send, message)" in str(error)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import gevent
 import pytest
 from gevent.event import Event as Flag
 
 from peernet import ChannelState, IncomingPeerTrustPolicy, PeerChannel, Reason
 from peernet.errors import ChannelClosedError
+from peernet.v1 import packet_pb2 as pb
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration import attackers
-from tests.integration.meetings import Networks, config, fill, meet, text, undisturbed
-from tests.support import AssemblyOf, PartsOf, Recorder, wait_until
+from tests.integration.meetings import Networks, config, fill, meet, text, undisturbed, wait_for_sign_of_life
+from tests.support import AssemblyOf, PartsOf, Recorder, known, record, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -36,7 +39,7 @@ def test_close_flushes_what_was_queued_before_it(networks: Networks, insecure: b
 @tls_and_plain
 def test_both_sides_learn_the_reason_once(networks: Networks, insecure: bool) -> None:
     meeting = meet(networks, insecure=insecure)
-    removed = {network: network.peer_removed.add(Recorder()) for network in (meeting.alice, meeting.bob)}
+    removed = {network: record(network.peer_removed) for network in (meeting.alice, meeting.bob)}
     meeting.to_bob.close(Reason.REJECTED, "not today")
     assert meeting.to_alice.wait_closed(5)
     assert removed[meeting.alice].calls == [(meeting.to_bob, Reason.REJECTED)]
@@ -48,7 +51,7 @@ def test_both_sides_learn_the_reason_once(networks: Networks, insecure: bool) ->
 
 def test_close_is_idempotent_and_the_first_reason_counts(networks: Networks) -> None:
     meeting = meet(networks)
-    removed = meeting.alice.peer_removed.add(Recorder())
+    removed = record(meeting.alice.peer_removed)
     closers = [gevent.spawn(meeting.to_bob.close, reason) for reason in (Reason.CLOSED, Reason.BUSY, Reason.SHUTDOWN)]
     gevent.joinall(closers, raise_error=True)
     meeting.to_bob.close(Reason.REJECTED)
@@ -69,7 +72,7 @@ def test_a_channel_that_is_ended_while_it_closes_is_not_taken_for_one_that_hangs
 
 def test_both_sides_may_close_at_the_same_time(networks: Networks) -> None:
     meeting = meet(networks)
-    removed = [network.peer_removed.add(Recorder()) for network in (meeting.alice, meeting.bob)]
+    removed = [record(network.peer_removed) for network in (meeting.alice, meeting.bob)]
     gevent.joinall([gevent.spawn(meeting.to_bob.close), gevent.spawn(meeting.to_alice.close)], raise_error=True)
     assert [len(recorder) for recorder in removed] == [1, 1]
     # Nobody has done anything wrong.
@@ -114,7 +117,7 @@ def test_no_packet_is_handled_once_close_was_called_elsewhere(networks: Networks
 def test_closing_an_unwanted_peer_when_it_is_added_waits_for_nobody(networks: Networks) -> None:
     alice, bob = networks(config=config()), networks(config=config())
     bob.peer_added.add(lambda channel: channel.close(Reason.REJECTED, "unwanted"))
-    removed = bob.peer_removed.add(Recorder())
+    removed = record(bob.peer_removed)
     channel = alice.connect(bob.addresses[0])
     assert channel.wait_closed(5)
     assert channel.reason_text == "unwanted"
@@ -171,17 +174,13 @@ def test_a_callback_for_disconnect_that_takes_its_time_disturbs_nobody(networks:
 
     to_node.close()
     assert busy.wait(5)
-    channel = node.channel_to(leaving.identifier)
+    channel = known(node.channel_to(leaving.identifier))
     with pytest.raises(ChannelClosedError):
         channel.send(text("are you there?"))
     # Channels that are younger and older still get their heartbeats.
     to_other = node.connect(other.addresses[0])
-    for one in (to_other, node.channel_to(staying.identifier)):
-        heard = one.last_received
-        wait_until(lambda one=one, heard=heard: one.last_received > heard, what="a heartbeat")
-    far_end = other.channel_to(node.identifier)
-    heard = far_end.last_received
-    wait_until(lambda: far_end.last_received > heard, what="a heartbeat at the far end")
+    for one in (to_other, known(node.channel_to(staying.identifier)), known(other.channel_to(node.identifier))):
+        wait_for_sign_of_life(one)
     done.set()
     assert channel.wait_closed(5)
     assert channel.reason is Reason.CLOSED
@@ -209,7 +208,7 @@ def test_a_peer_that_does_not_hang_up_is_cut_off(networks: Networks) -> None:
     with undisturbed(networks, node):
         attacker = attackers.dial(node.addresses[0])
         attacker.greet()
-        channel = node.channel_to(attacker.credentials.identifier)
+        channel = known(node.channel_to(attacker.credentials.identifier))
         channel.close(Reason.CLOSED, "please go")
         assert channel.state is ChannelState.CLOSED
         assert attacker.farewell() == "closed"
@@ -220,7 +219,7 @@ def test_a_goodbye_that_cannot_be_delivered_is_given_up(networks: Networks) -> N
     node = networks(config=config(), policy=OPEN_TO_ALL)
     attacker = attackers.dial(node.addresses[0])
     attacker.greet()
-    channel = node.channel_to(attacker.credentials.identifier)
+    channel = known(node.channel_to(attacker.credentials.identifier))
     fill(channel)
     channel.close(timeout=0.2)
     assert channel.state is ChannelState.CLOSED
@@ -230,10 +229,10 @@ def test_a_goodbye_that_cannot_be_delivered_is_given_up(networks: Networks) -> N
 
 def test_the_peer_that_says_goodbye_hears_no_more_from_this_side(networks: Networks) -> None:
     node = networks(config=config())
-    removed = node.peer_removed.add(Recorder())
+    removed = record(node.peer_removed)
     attacker = attackers.dial(node.addresses[0])
     attacker.greet()
-    attacker.send(disconnect=attackers.pb.DisconnectPacket(reason=2, message="so long\x1b[2J"))
+    attacker.send(disconnect=pb.DisconnectPacket(reason=pb.DISCONNECT_REASON_SHUTDOWN, message="so long\x1b[2J"))
     assert attacker.is_hung_up_on()
     (channel, reason), *_ = removed.wait_for(1)
     assert reason is Reason.SHUTDOWN
@@ -243,10 +242,10 @@ def test_the_peer_that_says_goodbye_hears_no_more_from_this_side(networks: Netwo
 
 def test_a_reason_from_the_future_counts_as_unspecified(networks: Networks) -> None:
     node = networks(config=config())
-    removed = node.peer_removed.add(Recorder())
+    removed = record(node.peer_removed)
     attacker = attackers.dial(node.addresses[0])
     attacker.greet()
-    attacker.send(disconnect=attackers.pb.DisconnectPacket(reason=4711))
+    attacker.send(disconnect=pb.DisconnectPacket(reason=cast("pb.DisconnectReason.ValueType", 4711)))
     assert removed.wait_for(1)[0][1] is Reason.UNSPECIFIED
     attacker.leave()
 
@@ -260,8 +259,12 @@ def test_acknowledgements_that_come_after_the_end_are_let_pass(
     channel = wait_until(lambda: node.channel_to(attacker.credentials.identifier))
     channel.handlers["pure_message"] = lambda channel, packet: channel.close(timeout=0)
     receipt = channel.send(text("one"))
-    pb, heartbeat = attackers.pb, attackers.pb.Packet(heartbeat={})
-    packets = [pb.Packet(pure_message={}), *[heartbeat] * 20, pb.Packet(acknowledge={}, acknowledged=1)]
+    heartbeat = pb.Packet(heartbeat=pb.HeartbeatPacket())
+    packets = [
+        pb.Packet(pure_message=pb.PureMessagePacket()),
+        *[heartbeat] * 20,
+        pb.Packet(acknowledge=pb.AcknowledgePacket(), acknowledged=1),
+    ]
     contents = [packet.SerializeToString() for packet in packets]
     attacker.send_bytes(b"".join(attackers.varint(len(content)) + content for content in contents))
     assert channel.wait_closed(5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import gevent
@@ -18,9 +18,10 @@ from peernet.errors import (
     SelfWaitError,
     SendTimeout,
 )
+from peernet.v1.packet_pb2 import Packet
 from tests.integration import attackers
 from tests.integration.meetings import CHUNK, Meeting, Networks, config, fill, meet, text, undisturbed
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import PartsOf, Recorder, handle, known, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
@@ -46,7 +47,7 @@ def test_try_send_refuses_at_once_when_the_outbox_is_full(stuck: Meeting) -> Non
     fill(stuck.to_bob)
     with pytest.raises(OutboxFullError, match="full"):
         stuck.to_bob.try_send(CHUNK)
-    assert stuck.to_bob.session.kept_bytes >= 3 * 1024 * 1024
+    assert known(stuck.to_bob.session).kept_bytes >= 3 * 1024 * 1024
 
 
 def test_the_outbox_is_bounded_in_packets_too(stuck: Meeting) -> None:
@@ -98,7 +99,7 @@ def test_what_was_sent_before_the_peer_read_again_arrives_complete(networks: Net
     sizes: list[int] = []
 
     @meeting.bob.handlers.on("data_transmission")
-    def note(channel: PeerChannel, packet: object) -> None:
+    def note(channel: PeerChannel, packet: Packet) -> None:
         go_on.wait()
         sizes.append(len(packet.data_transmission.data))
 
@@ -116,7 +117,8 @@ def test_a_send_in_a_callback_of_the_same_channel_never_waits(networks: Networks
 
     @meeting.alice.handlers.on("pure_message")
     def send_too_much(channel: PeerChannel, packet: object) -> None:
-        began = gevent.get_hub().loop.update_now() or gevent.get_hub().loop.now()
+        gevent.get_hub().loop.update_now()
+        began = gevent.get_hub().loop.now()
         try:
             for _ in range(200):
                 channel.send(CHUNK)
@@ -141,7 +143,7 @@ def test_a_callback_can_send_on_another_channel_and_wait_there(networks: Network
     rtts = []
 
     @meeting.bob.handlers.on("pure_message")
-    def forward(channel: PeerChannel, packet: object) -> None:
+    def forward(channel: PeerChannel, packet: Packet) -> None:
         to_carol.send(packet.pure_message)
         rtts.append(to_carol.ping())
 
@@ -201,7 +203,7 @@ def test_senders_do_not_freeze_the_node_when_the_peer_is_gone_and_a_callback_kee
     with undisturbed(networks, node) as neighbour:
         attacker = attackers.dial(node.addresses[0])
         attacker.greet()
-        channel = node.channel_to(attacker.credentials.identifier)
+        channel = known(node.channel_to(attacker.credentials.identifier))
         busy, done = Flag(), Flag()
 
         @channel.handlers.on("pure_message")
@@ -225,13 +227,13 @@ def test_senders_do_not_freeze_the_node_when_the_peer_is_gone_and_a_callback_kee
 def test_a_broadcast_waits_for_nobody_and_says_who_did_not_get_it(networks: Networks) -> None:
     node = networks(policy=OPEN_TO_ALL)
     others = [networks() for _ in range(3)]
-    heard = [other.handlers.on("pure_message")(Recorder()) for other in others]
+    heard = [handle(other) for other in others]
     for other in others:
         other.connect(node.addresses[0])
     deaf = attackers.dial(node.addresses[0])
     deaf.greet()
     wait_until(lambda: len(node.active_peer_channels) == 4)
-    fill(node.channel_to(deaf.credentials.identifier))
+    fill(known(node.channel_to(deaf.credentials.identifier)))
 
     outcomes = node.broadcast(text("to all"))
 
@@ -247,7 +249,7 @@ def test_a_broadcast_waits_for_nobody_and_says_who_did_not_get_it(networks: Netw
 def test_a_broadcast_may_go_to_some_channels_only(networks: Networks) -> None:
     node = networks()
     others = [networks() for _ in range(3)]
-    heard = [other.handlers.on("pure_message")(Recorder()) for other in others]
+    heard = [handle(other) for other in others]
     channels = [node.connect(other.addresses[0]) for other in others]
     assert set(node.broadcast(text("to two"), channels[:2])) == _identifiers(others[:2])
     heard[0].wait_for(1)
@@ -260,7 +262,7 @@ def _identifiers(networks: list[PeerNetwork]) -> set[str]:
     return {network.identifier for network in networks}
 
 
-def _error_of(function: object, *args: object, **options: object) -> PeerNetError | None:
+def _error_of(function: Callable[..., object], *args: object, **options: object) -> PeerNetError | None:
     """The error that a call raises."""
     try:
         function(*args, **options)

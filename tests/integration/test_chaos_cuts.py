@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ class Flood:
             network.handlers["data_transmission"] = self._answer
             self.ledger.watch(network)
 
+    def begin(self, channel: PeerChannel, count: int) -> None:
+        for number in range(count):
+            self.send(channel, 1000 + number)
+
     def send(self, channel: PeerChannel, number: int) -> None:
         self.ledger.send(channel, DataTransmissionPacket(data=number.to_bytes(8, "big") + bytes(1 * MIB - 100)))
 
@@ -65,9 +70,9 @@ def test_flooding_each_other_from_callbacks_goes_on_over_cuts(networks: Networks
         channel = flood.alice.connect(proxy.address)
         back = wait_until(lambda: flood.bob.channel_to(flood.alice.identifier))
         for one in (channel, back):
-            one.spawn(lambda one=one: [flood.send(one, 1000 + number) for number in range(first)])
+            one.spawn(flood.begin, one, first)
         for goal in range(5, flood.turns, 5):
-            wait_until(lambda goal=goal: flood.has_turned(goal), 20, f"{goal} turns; there were {flood.heard}")
+            wait_until(partial(flood.has_turned, goal), 20, f"{goal} turns; there were {flood.heard}")
             wait_until(lambda: channel.state is back.state is ChannelState.OPEN, 20)
             proxy.cut_after(rng.randrange(3 * MIB), rng.choice(list(Direction)))
         wait_until(lambda: flood.has_turned(flood.turns + first), 20, f"the end; there were {flood.heard}")

@@ -8,7 +8,9 @@ from pathlib import Path
 from peernet.node.failures import ExitCode
 from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
+from tests.support import known
 from tools.node_process import NodeProcess, command
 
 STRANGER = "203.0.113.7"
@@ -19,9 +21,9 @@ def farewell(node: NodeProcess, credentials: attackers.Credentials) -> str | Non
     attacker = attackers.dial(node.address, credentials=credentials)
     try:
         attacker.send_hello()
-        answer = attacker.receive()
+        answer = known(attacker.receive())
         assert answer is not None
-        return None if answer.HasField("hello") else attackers.pb.DisconnectReason.Name(answer.disconnect.reason)
+        return None if answer.HasField("hello") else pb.DisconnectReason.Name(answer.disconnect.reason)
     finally:
         attacker.leave()
 
@@ -75,3 +77,39 @@ def test_a_node_with_a_damaged_key_does_not_start(tmp_path: Path) -> None:
     assert result.code == ExitCode.ERROR
     assert "is damaged; restore it from a backup" in result.err
     assert key.read_bytes() == before
+
+
+def test_a_running_node_bans_at_once_and_tells_of_it(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "alice") as alice, NodeProcess(tmp_path / "bob", "--connect", alice.address) as bob:
+        alice.wait_for("peer_added")
+        done = alice.command("ban", bob.identifier[:4], "--for", "1h")
+        assert done.out == f"{bob.identifier} is banned for 60 min\n"
+        assert alice.wait_for("banned")["who"] == bob.identifier
+        assert bob.wait_for("peer_removed")["reason"] == "banned"
+        (row,) = alice.command("bans", "-o", "json").json
+        assert (row["manual"], round(row["expires"] - row["since"])) == (True, 3600)
+        assert [ban.who for ban in BANS.load(tmp_path / "alice" / "bans.json")] == [bob.identifier]  # kept at once
+        assert "is not banned" in alice.command("unban", alice.address.replace(alice.identifier, "z" * 52)).err
+        assert alice.command("unban", bob.identifier[:4]).out == f"unbanned {bob.identifier[:12]}\n"
+
+
+def test_the_lists_of_a_running_node_can_be_seen_and_their_changes_are_events(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "alice") as alice:
+        somebody = "s" * 52
+        for command_name, which, entry in (
+            ("trust", "trusted", somebody),
+            ("allow", "allowed", somebody),
+            ("block", "blocked", "10.0.0.0/8"),
+        ):
+            for _ in range(2):  # the second time nothing changes
+                assert alice.command(command_name, entry).code == 0
+            event = alice.wait_for("list_changed")
+            assert (event["list"], event["entry"], event["added"]) == (which, entry, True)
+            assert alice.command(command_name, "-o", "json").json == [{"entry": entry}]
+        assert alice.command("unblock", "10.0.0.0/8").code == 0
+        event = alice.wait_for("list_changed")  # and no other
+        assert (event["list"], event["entry"], event["added"]) == ("blocked", "10.0.0.0/8", False)
+        assert alice.command("block").out == "nobody is blocked\n"
+        assert alice.command("trust", "sss").err.startswith("Error: 'sss' is too short for a decision")
+        assert "is this node itself" in alice.command("trust", alice.identifier).err
+        assert "is this node itself" in alice.command("send", alice.identifier, "hi").err

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,8 @@ def test_a_blocked_peer_is_sent_away_and_stays_away(start: Start) -> None:
     done = bob.command("send", alice.address, "let me in")
     assert done.code == ExitCode.REFUSED
     assert "blocklist" in done.err
+    assert alice.log.count(f"{bob.identifier} at 127.0.0.1:") == 1  # although it has knocked many times
+    assert "not let in: The identifier is blocked. (blocked_identifiers)" in alice.log
     status = alice.command("status", "-o", "json").json
     assert status["blocked"] == 1
     assert status["counters"]["blocked"] >= 1
@@ -317,16 +320,44 @@ def test_lines_for_people(tmp_path: Path) -> None:
         line = node.stdout.readline().decode()
         node.terminate()
         assert node.wait(10) == 0
+        assert node.stdout.read().decode().endswith("  stopped        everybody was told goodbye\n")
     assert "  ready          " in line
     assert "peer://" in line
 
 
+def test_more_is_logged_if_that_is_asked_for_behind_run(start: Start) -> None:
+    alice, bob = start("alice", "-vv"), start("bob", "-q")
+    assert alice.command("connect", bob.address).code == 0
+    assert "DEBUG peernet.node.node: " in alice.log
+    assert "DEBUG peernet.node.requests: asked for connect" in alice.log
+    assert bob.log == ""
+
+
+def test_states_of_channels_are_shown(start: Start) -> None:
+    alice, bob = start("alice"), start("bob", "--placement", "queue")
+    carol = start("carol", "--connect", alice.address, "--connect", bob.address)
+    alice.wait_for("peer_added")
+    bob.wait_for("pending")
+    (row,) = bob.command("peers", "-o", "json").json
+    assert (row["identifier"], row["state"], row["connected"]) == (carol.identifier, "pending", False)
+    (row,) = alice.command("peers", "-o", "json").json
+    assert (row["state"], row["connected"], row["seconds_reconnecting"]) == ("connected", True, 0.0)
+    carol.terminate(signal.SIGKILL)
+    alice.wait_for("reconnecting")
+    (row,) = alice.command("peers", "-o", "json").json
+    assert (row["state"], row["connected"]) == ("reconnecting", False)
+    assert "reconnecting for " in alice.command("peers").out
+    status = alice.command("status", "-o", "json").json
+    assert (status["channels"], status["connected"], status["reconnecting"]) == (1, 0, 1)
+
+
 def test_the_version_needs_no_home_and_little_time(tmp_path: Path) -> None:
     def measure() -> float:
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([*COMMAND, "--version"], capture_output=True, env={"HOME": "/nonexistent"}, check=True)
         assert done.stdout.startswith(b"peernet-node ")
-        return time.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime  # however busy the machine is
 
     assert min(measure() for _ in range(3)) < 1.0
 
@@ -335,3 +366,83 @@ def test_quick_commands_import_nothing_slow() -> None:
     script = "import sys; import peernet.cli; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"gevent", "google.protobuf", "OpenSSL", "cryptography", "rich", "psutil", "ssl"} & set(loaded)
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)], ids=str)
+def test_events_are_written_into_no_file_that_took_the_place_of_stdout(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    home = tmp_path / "home"
+    closing = "import os, sys; [os.close(int(number)) for number in sys.argv[1]]; os.execv(sys.argv[2], sys.argv[2:])"
+    numbers = "".join(map(str, closed))
+    arguments = [sys.executable, "-c", closing, numbers, *COMMAND, "--home", str(home), "run"]
+    with ended(subprocess.Popen(arguments, stderr=subprocess.PIPE, env=clean_environment())) as node:
+        wait_until(lambda: command(home, "status").code == 0, 30, "the node to run")
+        address = command(home, "status", "-o", "json").json["addresses"][0]
+        assert command(tmp_path / "bob", "send", address, "words of a stranger").code == 0
+        assert (home / "lock").read_bytes() == str(node.pid).encode()
+        assert command(home, "stop").code == 0
+        assert node.wait(10) == 0
+
+
+def test_a_full_disk_under_stdout_tears_no_line_and_loses_none_when_there_is_room_again(tmp_path: Path) -> None:
+    home, output = tmp_path / "home", tmp_path / "events"
+    arguments = [*COMMAND, "--home", str(home), "run", "-o", "jsonl"]
+    with (
+        output.open("wb") as stdout,
+        ended(subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, env=clean_environment())) as node,
+    ):
+        wait_until(lambda: output.stat().st_size, 10, "the node to be ready")
+        address = json.loads(output.read_bytes())["addresses"][0]
+        full = output.stat().st_size + 10
+        unlimited = resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        for text in ("one", "two", "three"):
+            assert command(tmp_path / "bob", "send", address, text).code == 0
+        assert output.stat().st_size == full  # in the middle of a line
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, unlimited)
+        assert command(home, "stop").code == 0
+        assert node.wait(10) == 0
+    events = [json.loads(line) for line in output.read_bytes().splitlines()]
+    assert [event["body"]["message"] for event in events if event["event"] == "packet"] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("arguments", [("send", "ADDRESS", "hi"), ("ping", "ADDRESS")], ids=" ".join)
+def test_ctrl_c_ends_a_momentary_node_quietly(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        words = [address if word == "ADDRESS" else word for word in arguments]
+        with ended(popen(tmp_path / "home", *words)) as waiting:
+            visitor, _ = silent.accept()
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.communicate(timeout=10) == (b"", b"")
+            visitor.close()
+    assert waiting.returncode == ExitCode.INTERRUPTED
+
+
+def test_ctrl_c_ends_listen_quietly(start: Start, tmp_path: Path) -> None:
+    alice = start("alice")
+    with ended(popen(tmp_path / "alice", "listen", "-o", "jsonl")) as listening:
+        assert listening.stdout is not None
+        while not select.select([listening.stdout], [], [], 0)[0]:
+            assert command(tmp_path / "bob", "send", alice.address, "hi").code == 0
+        listening.send_signal(signal.SIGINT)
+        assert listening.communicate(timeout=10)[1] == b""
+    assert listening.returncode == ExitCode.INTERRUPTED
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive a test that fails."""
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def popen(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, "--home", str(home), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )

@@ -72,7 +72,9 @@ def test_data_is_refused_until_the_sender_is_trusted(nodes: tuple[NodeProcess, N
     assert refused["from"] == bob.identifier
     assert alice.command("trust", bob.identifier).code == 0
     assert alice.wait_for("trust_changed", 10, peer=bob.identifier)["trusted"] is True
-    assert bob.command("send", alice.identifier, "--data", str(file)).code == 0
+    # What is not shown whole is nowhere else, so it is not called delivered.
+    too_much = bob.command("send", alice.identifier, "--data", str(file))
+    assert (too_much.code, "exceeds the receiver's limit" in too_much.err) == (4, True)
     body = alice.wait_for("packet", 10, kind="data_transmission")["body"]
     assert body == {
         "format": "file",
@@ -184,6 +186,18 @@ def test_a_command_that_the_running_node_is_too_old_for(nodes: tuple[NodeProcess
         client.call(Home(alice.home), "frobnicate")
     with pytest.raises(NodeFailure, match="does not understand"):
         client.call(Home(alice.home), "ping", arguments={"x": 1})
+
+
+def test_a_list_where_a_text_belongs_is_refused_by_name(nodes: tuple[NodeProcess, NodeProcess]) -> None:
+    alice, _ = nodes
+    for name, arguments in (("disconnect", {"peer": ["a"]}), ("trust", {"entry": ["a"]}), ("unban", {"who": [1]})):
+        with pytest.raises(NodeFailure, match="must be a text") as caught:
+            client.call(Home(alice.home), name, arguments=arguments)
+        assert caught.value.exit_code == ExitCode.USAGE
+    message = {"peer": "abc", "message": {"text": ["a"]}, "timeout": 1, "confirm": True}
+    with pytest.raises(NodeFailure, match="'text' must be a text"):
+        client.call(Home(alice.home), "send", arguments=message)
+    assert "Traceback" not in alice.log
 
 
 def test_disconnect_is_final_and_connect_undoes_it(nodes: tuple[NodeProcess, NodeProcess]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from peernet.errors import (
 )
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
 from tests.integration.meetings import Networks, config, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, wait_until
 
 SOMEBODY = "s" * 52
 TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -87,7 +86,7 @@ class Pair:
         outbox = self.alice.durable_outbox
         assert outbox is not None
         wait_until(lambda: (outbox.packets, outbox.bytes, outbox.peers) == (0, 0, []))
-        wait_until(lambda: not outbox._receipts and not outbox._deliveries, what="nothing to be kept in mind")
+        wait_until(lambda: outbox.idle, what="nothing to be kept in mind")
 
 
 @pytest.fixture
@@ -105,6 +104,28 @@ def test_a_connected_peer_gets_a_packet_with_its_id_at_once(pair: Pair) -> None:
     assert receipt.wait(5)
     (packet,) = pair.got.packets
     assert (packet.pure_message.message, packet.packet_id) == ("hello", receipt.packet_id)
+    pair.is_empty()
+
+
+def test_a_packet_whose_callback_failed_stays_stored_and_comes_again(pair: Pair) -> None:
+    fails = True
+
+    def callback(channel: PeerChannel, packet: Any) -> None:
+        if fails and packet.pure_message.message == "poison":
+            raise ValueError("oops")
+        pair.got(channel, packet)
+
+    bob = pair.bring_bob(callback=callback)
+    pair.alice.connect(pair.address)
+    receipt = pair.send("poison")
+    wait_until(lambda: bob.counters["callback_failed"] == 1)
+    assert pair.send("behind").wait(5)  # which is not kept from its delivery
+    assert pair.messages == ["behind"]
+    assert not receipt.done
+    fails = False
+    assert pair.send("another").wait(5)  # and makes the first one be tried again
+    assert receipt.wait(5)
+    assert sorted(pair.messages) == ["another", "behind", "poison"]
     pair.is_empty()
 
 
@@ -204,9 +225,9 @@ def test_no_more_than_the_window_is_under_way(pair: Pair) -> None:
     pair.bring_bob(callback=wait)
     pair.got.wait_for(1)
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 8)
+    wait_until(lambda: known(channel.session).sent == 8)
     gevent.sleep(0.05)
-    assert channel.session.sent == 8
+    assert known(channel.session).sent == 8
     go.set()
     pair.got.wait_for(30)
     pair.is_empty()
@@ -330,7 +351,7 @@ def test_what_is_dropped_under_way_leaves_no_trace(pair: Pair) -> None:
     pair.bring_bob(callback=lambda channel, packet: go.wait())
     receipt = pair.send("hello")
     channel = wait_until(lambda: pair.alice.channel_to(pair.bob.identifier))
-    wait_until(lambda: channel.session.sent == 1)
+    wait_until(lambda: known(channel.session).sent == 1)
     assert pair.alice.durable_outbox is not None
     pair.alice.durable_outbox.drop([pair.bob.identifier])
     assert receipt.reason is Reason.DROPPED
@@ -399,18 +420,18 @@ def test_a_network_whose_file_cannot_be_used_is_not_started(tmp_path: Path) -> N
     assert network.addresses == []
 
 
-def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(pair: Pair) -> None:
-    def limit_pages(store: Any, more: int) -> None:
-        (pages,) = store._database.execute("PRAGMA page_count").fetchone()
-        store._database.execute(f"PRAGMA max_page_count = {pages + more}")
+def test_when_the_disk_is_full_nothing_is_accepted_and_later_everything_is(
+    databases: list[sqlite3.Connection], pair: Pair
+) -> None:
+    def limit_pages(more: int) -> None:
+        (pages,) = databases[-1].execute("PRAGMA page_count").fetchone()
+        databases[-1].execute(f"PRAGMA max_page_count = {pages + more}")
 
-    outbox = pair.alice.durable_outbox
-    assert outbox is not None
-    outbox._run(lambda store: limit_pages(store, 2))
+    limit_pages(2)
     with pytest.raises(StorageError, match="full"):
         pair.send("x" * 100_000)
     assert pair.stored == 0
-    outbox._run(lambda store: limit_pages(store, 1000))
+    limit_pages(1000)
     pair.send("x" * 100_000)
     assert pair.stored == 1
 
@@ -444,7 +465,7 @@ def test_send_without_durability_goes_through_the_open_channel(pair: Pair) -> No
 
 
 @pytest.fixture
-def answers(pair: Pair) -> Iterator[list[object]]:
+def answers(pair: Pair) -> list[object]:
     """What a callback of Alice gets that sends a durable packet back and waits for it."""
     answers: list[object] = []
 

@@ -16,7 +16,7 @@ import pytest
 from peernet import PacketHandleProtocol, PeerNetwork
 from peernet.node.failures import ExitCode
 from tests.integration.meetings import Networks, config
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, stay, wait_until
 from tools.node_process import NodeProcess, clean_environment, command
 
 COUNT = 2000
@@ -110,7 +110,7 @@ def texts(got: Recorder) -> set[str]:
 def no_more_come(got: Recorder) -> bool:
     """Whether all is delivered: what was stored and not reported any more is not in ``accepted``."""
     before = len(got)
-    gevent.sleep(0.1)
+    gevent.sleep(0.05)
     return len(got) == before
 
 
@@ -121,7 +121,7 @@ def test_what_was_delivered_but_not_acknowledged_comes_again_under_its_id(networ
     def hang(channel: Any, packet: Any) -> None:
         got(channel, packet)
         if len(got) == 3:
-            gevent.sleep(60)
+            stay()
 
     bob.handlers["pure_message"] = hang
     with sending(tmp_path / "sender", bob.addresses[0], 5) as sender:

@@ -10,10 +10,11 @@ import pytest
 from gevent import ssl
 
 from peernet import PeerNetwork
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, Credentials, dial, pb
+from tests.integration.attackers import Attacker, Credentials, dial
 from tests.integration.meetings import Networks, node_in_use
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, wait_until
 
 HANDSHAKE_TIMEOUT = 0.3
 
@@ -112,7 +113,7 @@ def test_a_hello_from_a_later_version_with_fields_unknown_here_is_welcome(node: 
     )
     content = hello.SerializeToString() + b"\xa2\x06\x03new"  # a field 100
     stranger.send_frame(b"\x38\x01" + b"\x82\x01" + attackers.varint(len(content)) + content)  # and a field 7
-    assert stranger.receive().HasField("hello")
+    assert known(stranger.receive()).HasField("hello")
     stranger.leave()
 
 
@@ -124,7 +125,7 @@ def test_a_hello_may_come_byte_by_byte(node: PeerNetwork) -> None:
     content = pb.Packet(hello=hello).SerializeToString()
     for byte in attackers.varint(len(content)) + content:
         stranger.send_bytes(bytes([byte]))
-    assert stranger.receive().HasField("hello")
+    assert known(stranger.receive()).HasField("hello")
     stranger.leave()
 
 
@@ -132,8 +133,8 @@ def test_packets_may_follow_the_hello_without_waiting_for_the_answer(node: PeerN
     stranger = _stranger(node)
     stranger.send_hello()
     stranger.say("in a hurry")
-    assert stranger.receive().HasField("hello")
-    assert stranger.receive().pure_message.message == "in a hurry"
+    assert known(stranger.receive()).HasField("hello")
+    assert known(stranger.receive()).pure_message.message == "in a hurry"
     stranger.leave()
 
 
@@ -314,7 +315,7 @@ def test_who_finds_no_room_is_told_to_come_back_later(networks: Networks) -> Non
     with node_in_use(networks, max_inbound=1) as node:
         stranger = _stranger(node)
         stranger.send_hello()
-        answer = stranger.receive()
+        answer = known(stranger.receive())
         assert answer.disconnect.reason == pb.DISCONNECT_REASON_BUSY
         assert answer.disconnect.retry_after_ms == 5_000
         assert stranger.receive() is None

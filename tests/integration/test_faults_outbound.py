@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket as standard_socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -17,11 +18,13 @@ from peernet.errors import (
     IdentityMismatchError,
     RefusedByPeerError,
     RefusedByPolicyError,
+    SelfConnectionError,
 )
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, Credentials, pb, serving
+from tests.integration.attackers import Attacker, Credentials, serving
 from tests.integration.meetings import Networks, config, node_in_use
-from tests.support import Recorder, scaled, wait_until
+from tests.support import known, record, scaled, stay, wait_until
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "plain"])
@@ -40,10 +43,13 @@ def tls_node(networks: Networks) -> Iterator[PeerNetwork]:
         assert len(node.active_peer_channels) == 1
 
 
-def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> object:
+Handle = Callable[[Attacker], None]
+
+
+def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> Handle:
     def answer(attacker: Attacker) -> None:
         if after_hello:
-            assert attacker.receive().HasField("hello")
+            assert known(attacker.receive()).HasField("hello")
         for packet in packets:
             attacker.send_frame(packet.SerializeToString())
         attacker.receive_all()
@@ -52,11 +58,11 @@ def _answer_with(*packets: pb.Packet, after_hello: bool = True) -> object:
 
 
 def _hello(**changes: object) -> pb.Packet:
-    fields = {"protocol_min": 1, "protocol_max": 1, "network_name": "test", "identifier": "a" * 52}
+    fields: dict[str, Any] = {"protocol_min": 1, "protocol_max": 1, "network_name": "test", "identifier": "a" * 52}
     return pb.Packet(hello=pb.HelloPacket(**(fields | changes)))
 
 
-def _disconnect(name: str, **fields: object) -> pb.Packet:
+def _disconnect(name: str, **fields: Any) -> pb.Packet:
     reason = pb.DisconnectReason.Value(f"DISCONNECT_REASON_{name}")
     return pb.Packet(disconnect=pb.DisconnectPacket(reason=reason, **fields))
 
@@ -83,14 +89,14 @@ def test_a_name_that_nobody_knows_is_a_connect_error(node: PeerNetwork, monkeypa
 
 def test_who_accepts_and_stays_silent_is_a_timeout(node: PeerNetwork) -> None:
     with (
-        serving(lambda attacker: gevent.sleep(60), plain=True) as address,
+        serving(stay, plain=True) as address,
         pytest.raises(ConnectTimeout, match="in time"),
     ):
         node.connect(address, timeout=0.2)
 
 
 def test_who_is_silent_after_tls_is_a_timeout(tls_node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60)) as address, pytest.raises(ConnectTimeout, match="in time"):
+    with serving(stay) as address, pytest.raises(ConnectTimeout, match="in time"):
         tls_node.connect(address, timeout=0.3)
 
 
@@ -112,12 +118,12 @@ def test_a_backlog_that_is_full_is_a_timeout(node: PeerNetwork) -> None:
 
 def test_the_time_to_connect_is_that_of_the_configuration_if_none_is_given(networks: Networks) -> None:
     node = networks(config=config(connect_timeout=0.1))
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address, pytest.raises(ConnectTimeout):
+    with serving(stay, plain=True) as address, pytest.raises(ConnectTimeout):
         node.connect(address)
 
 
 def test_a_dial_that_is_killed_leaves_nothing(node: PeerNetwork) -> None:
-    with serving(lambda attacker: gevent.sleep(60), plain=True) as address:
+    with serving(stay, plain=True) as address:
         dialling = gevent.spawn(node.connect, address)
         gevent.sleep(0.01)
         dialling.kill()
@@ -208,14 +214,14 @@ def test_a_listener_whose_hello_does_not_fit_is_refused_and_told(
 def test_a_server_of_another_kind_is_no_peer(tls_node: PeerNetwork, garbage: bytes) -> None:
     def answer(attacker: Attacker) -> None:
         attacker.send_bytes(garbage)
-        gevent.sleep(60)
+        stay()
 
     with serving(answer, plain=True) as address, pytest.raises(ConnectError, match="TLS handshake failed"):
         tls_node.connect(address)
 
 
 @pytest.mark.parametrize("leave", [Attacker.leave, Attacker.vanish])
-def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, leave: object) -> None:
+def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, leave: Handle) -> None:
     def answer(attacker: Attacker) -> None:
         attacker.receive()
         leave(attacker)
@@ -227,10 +233,59 @@ def test_who_hangs_up_in_the_handshake_is_a_connect_error(node: PeerNetwork, lea
 def test_a_secure_node_and_an_insecure_one_do_not_understand_each_other(networks: Networks) -> None:
     brisk = config(connect_attempts=1, connect_timeout=1, handshake_timeout=0.3)
     secure, insecure = networks(config=brisk), networks(config=brisk, insecure=True)
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match="does not speak TLS: it is not peernet, or runs with --insecure"):
         secure.connect(PeerAddress.parse(insecure.addresses[0]).endpoint)
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match=r"TLS.*leave out --insecure"):
         insecure.connect(PeerAddress.parse(secure.addresses[0]).endpoint)
+
+
+FOREIGN = {
+    "web server": (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "speaks HTTP, and is not peernet"),
+    "Python's web server": (b"<!DOCTYPE HTML>\n<html lang='en'>\n" + b"x" * 500, "speaks HTTP, and is not peernet"),
+    "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", "speaks SSH, and is not peernet"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_was_met_instead_of_a_peer_is_named(node: PeerNetwork, kind: str) -> None:
+    greeting, name = FOREIGN[kind]
+
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(greeting)
+        stay(0.1)
+
+    with serving(answer, plain=True) as address, pytest.raises(ConnectError, match=name):
+        node.connect(address)
+
+
+def test_a_web_server_behind_tls_is_named(tls_node: PeerNetwork) -> None:
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(FOREIGN["web server"][0])
+        stay(0.1)
+
+    with (
+        serving(answer, credentials=Credentials.p256()) as address,
+        pytest.raises(ConnectError, match="speaks HTTP, and is not peernet"),
+    ):
+        tls_node.connect(address)
+
+
+@pytest.mark.parametrize("answer_of_tls", [b"\x15\x03\x01\x00\x02\x02\x46", b""], ids=["an alert", "nothing"])
+def test_without_tls_a_server_that_expects_it_is_named(networks: Networks, answer_of_tls: bytes) -> None:
+    def answer(attacker: Attacker) -> None:
+        attacker.send_bytes(answer_of_tls)
+        attacker.leave()
+
+    node = networks(insecure=True, config=config(connect_attempts=1))
+    with serving(answer, plain=True) as address, pytest.raises(ConnectError, match=r"TLS.*leave out --insecure"):
+        node.connect(address)
+
+
+def test_a_node_with_a_copy_of_the_key_is_named(networks: Networks) -> None:
+    key = Identity.generate()
+    original, copy = networks(identity=key), networks(identity=key, config=config(connect_attempts=1))
+    with pytest.raises((SelfConnectionError, RefusedByPeerError), match="same key"):
+        copy.connect(PeerAddress.parse(original.addresses[0]).endpoint)
 
 
 def test_a_listener_with_an_rsa_key_is_refused(tls_node: PeerNetwork) -> None:
@@ -295,7 +350,7 @@ def test_two_real_nodes_of_different_networks_part_with_the_reason(networks: Net
 class _Moody:
     """A server that behaves differently each time, in the given order."""
 
-    def __init__(self, *moods: object) -> None:
+    def __init__(self, *moods: Handle) -> None:
         self.moods = list(moods)
         self.asked = 0
 
@@ -352,7 +407,7 @@ def test_dialling_needs_a_network_that_runs() -> None:
 
 
 def test_a_failed_dial_adds_and_removes_nobody(node: PeerNetwork) -> None:
-    added, removed = node.peer_added.add(Recorder()), node.peer_removed.add(Recorder())
+    added, removed = record(node.peer_added), record(node.peer_removed)
     with serving(_answer_with(_disconnect("BUSY")), plain=node.insecure) as address, pytest.raises(ConnectError):
         node.connect(address)
     assert not added

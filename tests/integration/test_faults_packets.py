@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from peernet import PeerChannel, PeerNetwork, Reason
-from tests.integration.attackers import Attacker, dial, pb, varint
+from peernet.v1 import packet_pb2 as pb
+from tests.integration.attackers import Attacker, dial, varint
 from tests.integration.meetings import Networks, node_in_use
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, record, wait_until
 
 MIB = 1024 * 1024
 BODY = pb.Packet(pure_message=pb.PureMessagePacket(message="hi")).SerializeToString()
@@ -25,7 +26,7 @@ class Intruder:
         self.attacker.greet()
         self.channel: PeerChannel = wait_until(lambda: node.channel_to(self.attacker.credentials.identifier))
         self.heard = self.channel.handlers["pure_message"] = Recorder()
-        self.removed = node.peer_removed.add(Recorder())
+        self.removed = record(node.peer_removed)
 
     def lives(self) -> None:
         """Fail unless the node still takes packets from it."""
@@ -193,7 +194,7 @@ def test_more_refusals_than_a_packet_may_hold_end_the_channel(networks: Networks
         channel = wait_until(lambda: node.channel_to(attacker.credentials.identifier))
         attacker.send(acknowledge={"refusals": [{}] * 256})
         attacker.send(heartbeat={}, request_id=1)
-        assert attacker.receive().reply_to == 1
+        assert known(attacker.receive()).reply_to == 1
         attacker.send(acknowledge={"refusals": [{}] * 257})
         assert attacker.farewell() == "bad_packet"
         assert channel.wait_closed(5)
@@ -209,7 +210,9 @@ def test_a_second_hello_is_an_error(intruder: Intruder) -> None:
 def test_a_packet_that_is_not_bulk_must_not_exceed_64_kib(intruder: Intruder, kind: str) -> None:
     limit = 65_536
     envelope = pb.Packet(source_origin_time=1).SerializeToString()
-    body = pb.Packet(**{kind: {}}).SerializeToString()[:2]
+    packet = pb.Packet()
+    getattr(packet, kind).SetInParent()
+    body = packet.SerializeToString()[:2]
 
     def padded(size: int) -> bytes:
         filling = size - len(envelope) - len(body) - 3  # the length of the body takes three bytes
@@ -247,14 +250,14 @@ def test_heartbeats_that_ask_are_answered_and_others_are_not(intruder: Intruder)
     intruder.attacker.send(acknowledge={"refusals": [{"sequence": 3, "reason": 1}]})
     intruder.attacker.send(heartbeat={}, reply_to=99)
     intruder.attacker.send(heartbeat={}, request_id=2**64 - 1)
-    answer = intruder.attacker.receive()
+    answer = known(intruder.attacker.receive())
     assert answer.HasField("heartbeat")
     assert (answer.reply_to, answer.request_id) == (2**64 - 1, 0)
     intruder.lives()
 
 
 def test_packets_after_a_goodbye_are_not_looked_at(intruder: Intruder) -> None:
-    goodbye = pb.Packet(disconnect={"reason": pb.DISCONNECT_REASON_CLOSED}).SerializeToString()
+    goodbye = pb.Packet(disconnect=pb.DisconnectPacket(reason=pb.DISCONNECT_REASON_CLOSED)).SerializeToString()
     intruder.attacker.send_bytes(varint(len(goodbye)) + goodbye + varint(len(BODY)) + BODY + b"\xff" * 50)
     assert intruder.removed.wait_for(1) == [(intruder.channel, Reason.CLOSED)]
     assert not intruder.heard

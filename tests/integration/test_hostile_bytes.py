@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from peernet import IncomingPeerTrustPolicy
+from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import encode_varint
-from tests.integration.attackers import Attacker, dial, pb, varint
+from tests.integration.attackers import Attacker, dial, varint
 from tests.integration.meetings import Networks, node_in_use
 from tests.support import Parts, PartsOf, Recorder, wait_until
 

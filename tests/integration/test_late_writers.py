@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,15 +16,27 @@ from peernet.errors import PeerNetError, TransportError
 from tests.integration import attackers
 from tests.integration.attackers import Attacker
 from tests.integration.meetings import CHUNK, Networks, config, fill
-from tests.support import Parts, PartsOf, scaled, wait_until
+from tests.support import PartsOf, scaled, wait_until
 
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
 
 
-def descriptor_of(parts: Parts) -> int:
-    transport = parts.transport
-    tcp = getattr(transport, "_tcp", transport)
-    return int(tcp.socket.fileno())
+def descriptor_for(guest: Attacker) -> int:
+    """The number of the node's end of a connection."""
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    (found,) = (number for number in numbers if peer_of(number) == guest.sock.getsockname())
+    return found
+
+
+def peer_of(number: int) -> object:
+    """Who is at the other end of a descriptor; ``None`` if it is no connection."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None
+        with socket.socket(fileno=os.dup(number)) as sock:
+            return sock.getpeername()
+    except OSError:
+        return None  # it is closed, or not connected
 
 
 @contextmanager
@@ -78,7 +91,7 @@ def test_nothing_reaches_whoever_gets_the_descriptor_next(node: PeerNetwork, par
     guest, channel = deaf_peer(node)
     parts = parts_of(channel)
     fill(channel)  # writes wait for the socket
-    number = descriptor_of(parts)
+    number = descriptor_for(guest)
     waiting = [gevent.spawn(_send, channel) for _ in range(3)]
     gevent.sleep(0.02)
     if how == "closed":
@@ -120,7 +133,7 @@ def test_the_reader_that_waits_is_woken_and_nothing_is_read_or_written_after_it(
 ) -> None:
     guest, channel = deaf_peer(node)
     parts = parts_of(channel)
-    number, reader = descriptor_of(parts), parts.ownership.greenlet
+    number, reader = descriptor_for(guest), parts.ownership.greenlet
     parts.control.end(Reason.CLOSED)
     wait_until(lambda: is_free(number))
     with successor(number) as other:

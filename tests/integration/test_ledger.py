@@ -6,6 +6,7 @@ import gevent
 import pytest
 
 from peernet.errors import ConfigurationError, OutboxFullError, PeerNetError
+from peernet.network import PeerNetwork
 from peernet.reasons import Reason
 from peernet.testing import FaultProxy, Ledger, LedgerError, Rule
 from peernet.v1.packet_pb2 import DataTransmissionPacket
@@ -13,10 +14,11 @@ from tests.integration.meetings import Networks, config, meet, text
 from tests.support import scaled
 
 
-def watched(*networks: object) -> Ledger:
+def watched(*networks: PeerNetwork) -> Ledger:
     ledger = Ledger()
     for network in networks:
-        ledger.watch(network)  # type: ignore[arg-type]
+        network.handlers["pure_message"] = lambda channel, packet: None
+        ledger.watch(network)
     return ledger
 
 

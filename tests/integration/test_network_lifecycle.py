@@ -8,20 +8,37 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet import Event, Identity, PeerAddress, PeerNetwork, Reason
+from peernet import (
+    Event,
+    IdentifierOrigin,
+    Identity,
+    LocalIdentifierSetPolicy,
+    PeerAddress,
+    PeerNetwork,
+    PeerNetworkTrustPolicy,
+    Reason,
+)
 from peernet.errors import (
     AddressError,
     ConfigurationError,
     ConnectError,
+    IdentityLockedError,
+    IdentityMismatchError,
     ListenError,
     RefusedByPeerError,
     SelfConnectionError,
 )
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, echo, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, handle, known, record, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
+
+
+def tell_story_of(network: PeerNetwork, story: list[tuple[str, str, object]]) -> None:
+    me = network.identifier
+    network.peer_added.add(lambda channel: story.append((me, channel.peer.identifier, "added")))
+    network.peer_removed.add(lambda channel, reason: story.append((me, channel.peer.identifier, reason)))
 
 
 @tls_and_plain
@@ -29,9 +46,7 @@ def test_a_peer_is_added_and_removed_exactly_once_on_each_side(networks: Network
     alice, bob = networks(insecure=insecure), networks(insecure=insecure)
     story: list[tuple[str, str, object]] = []
     for network in (alice, bob):
-        me = network.identifier
-        network.peer_added.add(lambda channel, me=me: story.append((me, channel.peer.identifier, "added")))
-        network.peer_removed.add(lambda channel, reason, me=me: story.append((me, channel.peer.identifier, reason)))
+        tell_story_of(network, story)
     alice.connect(bob.addresses[0])
     wait_until(lambda: len(story) == 2)
     assert set(story) == {(alice.identifier, bob.identifier, "added"), (bob.identifier, alice.identifier, "added")}
@@ -47,7 +62,7 @@ def test_a_peer_that_is_added_can_be_talked_to_at_once(networks: Networks) -> No
     alice, bob = networks(), networks()
     bob.peer_added.add(lambda channel: channel.send(text("welcome")))
     alice.peer_added.add(lambda channel: channel.send(text("here I am")))
-    heard = {network: network.handlers.on("pure_message")(Recorder()) for network in (alice, bob)}
+    heard = {network: handle(network) for network in (alice, bob)}
     alice.connect(bob.addresses[0])
     assert heard[alice].wait_for(1)[0][1].pure_message.message == "welcome"
     assert heard[bob].wait_for(1)[0][1].pure_message.message == "here I am"
@@ -77,18 +92,18 @@ def test_peers_stay_known_and_only_addresses_that_were_dialled_are_kept(networks
     meeting = meet(networks)
     meeting.to_bob.close()
     wait_until(lambda: not meeting.bob.active_peer_channels)
-    known = meeting.alice.known_peers.get(meeting.bob.identifier)
-    assert known.addresses == [PeerAddress.parse(meeting.bob.addresses[0]).endpoint]
-    assert known.proven
-    assert known.last_seen > 0
-    assert meeting.bob.known_peers.get(meeting.alice.identifier).addresses == []
+    bob = known(meeting.alice.known_peers.get(meeting.bob.identifier))
+    assert bob.addresses == [PeerAddress.parse(meeting.bob.addresses[0]).endpoint]
+    assert bob.proven
+    assert bob.last_seen > 0
+    assert known(meeting.bob.known_peers.get(meeting.alice.identifier)).addresses == []
     assert not meeting.bob.known_peers.get("nobody")
 
 
 @tls_and_plain
 def test_connect_twice_returns_the_same_channel(networks: Networks, insecure: bool) -> None:
     meeting = meet(networks, insecure=insecure)
-    added = meeting.bob.peer_added.add(Recorder())
+    added = record(meeting.bob.peer_added)
     unpinned = PeerAddress.parse(meeting.bob.addresses[0]).endpoint
     assert meeting.alice.connect(meeting.bob.addresses[0]) is meeting.to_bob
     assert meeting.alice.connect(unpinned) is meeting.to_bob
@@ -116,11 +131,11 @@ def test_connect_back_to_a_peer_that_has_dialled_us_returns_its_channel(networks
 @tls_and_plain
 def test_many_connects_at_once_end_in_one_channel(networks: Networks, insecure: bool) -> None:
     alice, bob = networks(insecure=insecure), networks(insecure=insecure)
-    added = bob.peer_added.add(Recorder())
+    added = record(bob.peer_added)
     dials = [gevent.spawn(alice.connect, bob.addresses[0]) for _ in range(8)]
     gevent.joinall(dials, raise_error=True)
     assert {dial.value for dial in dials} == {alice.channel_to(bob.identifier)}
-    alice.channel_to(bob.identifier).ping()
+    known(alice.channel_to(bob.identifier)).ping()
     assert len(added) == len(bob.active_peer_channels) == 1
 
 
@@ -131,7 +146,7 @@ def test_a_pair_that_dials_each_other_at_the_same_time_keeps_exactly_one_channel
         dials = [gevent.spawn(alice.connect, bob.addresses[0]), gevent.spawn(bob.connect, alice.addresses[0])]
         gevent.joinall(dials, raise_error=True)
         wait_until(lambda: _agree(alice, bob), what="agreement about the channel to keep")
-        to_bob, to_alice = alice.channel_to(bob.identifier), bob.channel_to(alice.identifier)
+        to_bob, to_alice = known(alice.channel_to(bob.identifier)), known(bob.channel_to(alice.identifier))
         assert to_bob.ping() > 0
         assert to_alice.ping() > 0
         assert all(one.open == 1 for one in balance.values())
@@ -144,11 +159,11 @@ def test_a_channel_that_shows_no_life_gives_way_to_a_new_connection(networks: Ne
     """The rule of the specification, against a peer that is not made of the same code."""
     smaller, larger = sorted((Identity.generate() for _ in range(2)), key=lambda one: one.identifier)
     node = networks(identity=larger, config=config(duplicate_patience=0.2))
-    removed = node.peer_removed.add(Recorder())
+    removed = record(node.peer_removed)
     credentials = attackers.Credentials(smaller.private_key)
 
     def answer(attacker: attackers.Attacker) -> None:
-        assert attacker.receive().HasField("hello")
+        assert known(attacker.receive()).HasField("hello")
         attacker.send_hello()
         attacker.receive_all()
 
@@ -167,7 +182,7 @@ def test_the_larger_identifier_does_not_replace_the_channel_that_the_smaller_has
     credentials = attackers.Credentials(larger.private_key)
 
     def answer(attacker: attackers.Attacker) -> None:
-        assert attacker.receive().HasField("hello")
+        assert known(attacker.receive()).HasField("hello")
         attacker.send_hello()
         while (packet := attacker.receive()) is not None:  # it lives, and says so
             if packet.HasField("heartbeat"):
@@ -202,7 +217,7 @@ def test_a_node_that_reaches_itself_is_told_so(networks: Networks, insecure: boo
 
 def test_disconnect_ends_the_channel_and_says_whether_there_was_one(networks: Networks) -> None:
     meeting = meet(networks)
-    removed = meeting.bob.peer_removed.add(Recorder())
+    removed = record(meeting.bob.peer_removed)
     assert meeting.alice.disconnect(meeting.bob.identifier, Reason.REJECTED)
     assert not meeting.alice.disconnect(meeting.bob.identifier)
     assert removed.wait_for(1)[0][1] is Reason.REJECTED
@@ -225,6 +240,70 @@ def test_a_network_can_start_again(networks: Networks) -> None:
     assert node.connect(other.addresses[0]).ping() > 0
     node.disconnect(other.identifier)
     assert other.connect(node.addresses[0]).ping() > 0
+
+
+# Another identity.
+
+
+@tls_and_plain
+def test_the_identity_that_was_set_is_the_one_that_peers_see(networks: Networks, insecure: bool) -> None:
+    node, other, identity = networks(insecure=insecure), networks(insecure=insecure), Identity.generate()
+    node.stop()
+    node.set_identity(identity)
+    node.start()
+    pinned = None if insecure else identity.identifier
+    assert (node.identifier, PeerAddress.parse(node.addresses[0]).identifier) == (identity.identifier, pinned)
+    to_node = other.connect(node.addresses[0])
+    assert (to_node.peer.identifier, to_node.peer.proven) == (identity.identifier, not insecure)
+    to_node.close()
+    wait_until(lambda: not node.active_peer_channels)
+    node.connect(other.addresses[0])
+    back = wait_until(lambda: other.channel_to(identity.identifier))
+    assert (back.peer.identifier, back.peer.proven, back.dialled) == (identity.identifier, not insecure, False)
+
+
+def test_who_is_pinned_to_the_identity_before_is_refused(networks: Networks) -> None:
+    node, other = networks(config=config()), networks(config=config(connect_attempts=1))
+    before = node.identifier
+    node.stop()
+    node.set_identity(Identity.generate())
+    node.start()
+    with pytest.raises(IdentityMismatchError):
+        other.connect(f"{before}@{node.addresses[0].rpartition('@')[2]}")
+
+
+def test_a_node_that_has_another_identity_knows_itself_by_it() -> None:
+    node = PeerNetwork(listen=["127.0.0.1:0"], network_name="test")
+    node.set_identity(Identity.generate())
+    with node, pytest.raises(SelfConnectionError):
+        node.connect(node.addresses[0])
+
+
+def test_a_network_that_runs_keeps_its_identity(networks: Networks) -> None:
+    node = networks()
+    identity = node.identity
+    with pytest.raises(ConfigurationError, match="stop it first"):
+        node.set_identity(Identity.generate())
+    assert node.identity is identity
+
+
+@pytest.mark.parametrize("policy", LocalIdentifierSetPolicy)
+@pytest.mark.parametrize("origin", IdentifierOrigin)
+def test_the_identity_is_set_by_those_whom_the_policy_names(
+    policy: LocalIdentifierSetPolicy, origin: IdentifierOrigin
+) -> None:
+    first, second = Identity.generate(), Identity.generate()
+    node = PeerNetwork(first, network_policy=PeerNetworkTrustPolicy(policy))
+    if origin in policy.origins and not policy.strict:
+        node.set_identity(second, origin)
+        assert node.identity is second
+    else:
+        with pytest.raises(IdentityLockedError):
+            node.set_identity(second, origin)
+        assert node.identity is first
+
+
+# Starting.
 
 
 def test_the_network_is_a_context_manager() -> None:
@@ -277,7 +356,7 @@ def test_a_node_needs_no_address_of_its_own_to_dial(networks: Networks) -> None:
 
 def test_five_networks_in_one_process_talk_all_with_all(networks: Networks) -> None:
     nodes = [networks() for _ in range(5)]
-    heard = {node: node.handlers.on("pure_message")(Recorder()) for node in nodes}
+    heard = {node: handle(node) for node in nodes}
     for index, node in enumerate(nodes):
         for other in nodes[:index]:
             node.connect(other.addresses[0])
@@ -293,7 +372,7 @@ def test_five_networks_in_one_process_talk_all_with_all(networks: Networks) -> N
 
 def test_events_name_their_channel_and_a_listener_can_be_removed(networks: Networks) -> None:
     meeting = meet(networks)
-    received = meeting.bob.packet_received.add(Recorder())
+    received = record(meeting.bob.packet_received)
     meeting.to_bob.send(text("one"))
     (channel, packet), *_ = received.wait_for(1)
     assert channel is meeting.to_alice
@@ -342,7 +421,7 @@ def test_a_listener_that_raises_hurts_nobody(networks: Networks, caplog: pytest.
     recorders = {}
     for name in events:
         getattr(bob, name).add(fail)
-        recorders[name] = getattr(bob, name).add(Recorder())
+        recorders[name] = record(getattr(bob, name))
     bob.handlers["pure_message"] = echo
     heard = alice.handlers["pure_message"] = Recorder()
     channel = alice.connect(bob.addresses[0])
@@ -373,7 +452,7 @@ def test_a_dialler_that_stops_meanwhile_gets_no_channel(networks: Networks) -> N
     asked, go_on = Flag(), Flag()
 
     def answer_late(attacker: attackers.Attacker) -> None:
-        assert attacker.receive().HasField("hello")
+        assert known(attacker.receive()).HasField("hello")
         asked.set()
         go_on.wait()
         attacker.send_hello()
@@ -406,7 +485,7 @@ class _Balance:
 def _agree(alice: PeerNetwork, bob: PeerNetwork) -> bool:
     """Whether both sides have one channel, and it is the same connection."""
     to_bob, to_alice = alice.channel_to(bob.identifier), bob.channel_to(alice.identifier)
-    return bool(to_bob and to_alice) and to_bob.dialled != to_alice.dialled
+    return to_bob is not None and to_alice is not None and to_bob.dialled != to_alice.dialled
 
 
 def _error_of_connect(node: PeerNetwork, address: str) -> ConnectError | None:

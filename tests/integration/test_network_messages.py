@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
+from google.protobuf.message import Message
 
 from peernet import (
     Identity,
@@ -27,7 +30,7 @@ from peernet.v1.packet_pb2 import (
     PureMessagePacket,
 )
 from tests.integration.meetings import Networks, config, echo, ipv6_works, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, handle, wait_until
 
 MIB = 1024 * 1024
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -72,14 +75,13 @@ def test_the_example_of_the_contract_works_as_it_is_written(capsys: pytest.Captu
 
 
 def test_the_names_of_the_contract_can_be_imported() -> None:
-    assert IncomingPeerMode.QUEUE_AND_EVENT_BASED
-    assert PacketHandleProtocol()
-    assert DataTransmissionPacket()
-    assert Packet()
+    assert IncomingPeerMode.QUEUE_AND_EVENT_BASED in IncomingPeerMode
+    assert len(PacketHandleProtocol()) > 0
+    assert Packet(data_transmission=DataTransmissionPacket()).HasField("data_transmission")
 
 
 @every_transport
-def test_every_kind_of_packet_goes_both_ways(networks: Networks, options: dict) -> None:
+def test_every_kind_of_packet_goes_both_ways(networks: Networks, options: dict[str, Any]) -> None:
     meeting = meet(networks, policy=OPEN_TO_ALL, **options)
     bodies = {
         "pure_message": text("Grüße, 🦊"),
@@ -90,7 +92,7 @@ def test_every_kind_of_packet_goes_both_ways(networks: Networks, options: dict) 
         ),
     }
     for network, channel in ((meeting.alice, meeting.to_alice), (meeting.bob, meeting.to_bob)):
-        heard = {kind: network.handlers.on(kind)(Recorder()) for kind in bodies}
+        heard = {kind: handle(network, kind) for kind in bodies}
         for body in bodies.values():
             channel.send(body)
         for kind, body in bodies.items():
@@ -102,7 +104,7 @@ def test_every_kind_of_packet_goes_both_ways(networks: Networks, options: dict) 
 
 
 @every_transport
-def test_both_sides_know_who_and_where_the_other_is(networks: Networks, options: dict) -> None:
+def test_both_sides_know_who_and_where_the_other_is(networks: Networks, options: dict[str, Any]) -> None:
     meeting = meet(networks, agent="tester/1.0", **options)
     proven = not options.get("insecure", False)
     assert meeting.to_bob.peer.identifier == meeting.bob.identifier
@@ -164,7 +166,7 @@ def test_a_kind_that_is_not_bulk_is_limited_to_a_control_packet(networks: Networ
 
 
 @pytest.mark.parametrize("body", [HelloPacket(), HeartbeatPacket(), DisconnectPacket(), Packet(), PeerEntry()])
-def test_what_channels_send_themselves_and_what_is_no_body_cannot_be_sent(networks: Networks, body: object) -> None:
+def test_what_channels_send_themselves_and_what_is_no_body_cannot_be_sent(networks: Networks, body: Message) -> None:
     meeting = meet(networks)
     with pytest.raises(LocalProtocolError):
         meeting.to_bob.send(body)

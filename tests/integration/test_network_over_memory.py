@@ -174,7 +174,8 @@ def test_nothing_travels_in_clear_text(world: World, monkeypatch: pytest.MonkeyP
         return count
 
     monkeypatch.setattr(MemoryTransport, "send", note)
-    _, _, to_bob, _ = world.meet()
+    _, bob, to_bob, _ = world.meet()
+    bob.handlers["pure_message"] = Recorder()
     assert to_bob.send(text("a word that can be found")).wait(scaled(5))
     assert len(written) > 1000
     assert b"a word" not in written
@@ -203,6 +204,7 @@ def test_a_slow_reader_makes_the_sender_wait_and_loses_nothing(world: World) -> 
         digests.append(hashlib.sha256(packet.data_transmission.data).digest())
 
     bob.handlers["data_transmission"] = take
+    bob.handlers["pure_message"] = Recorder()
     sent: list[bytes] = []
 
     def send_until_full() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+import gevent
 import pytest
 from gevent.event import Event as Flag
 
@@ -18,9 +20,12 @@ from peernet import (
     Reason,
 )
 from peernet.errors import ConfigurationError, LocalProtocolError
+from peernet.switch.pending import REJECTED_RETRY_AFTER
+from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
+from tests.integration.attackers import Attacker
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, wait_until
+from tests.support import Recorder, known, record, scaled, wait_until
 
 QUEUE = IncomingPeerTrustPolicy(incoming_peer_placement=IncomingPeerMode.QUEUE_BASED)
 BOTH = IncomingPeerTrustPolicy(incoming_peer_placement=IncomingPeerMode.QUEUE_AND_EVENT_BASED)
@@ -51,12 +56,13 @@ def test_event_based_a_listener_can_accept(networks: Networks) -> None:
 @tls_and_plain
 def test_event_based_a_listener_can_reject_and_the_dialler_learns_why(networks: Networks, insecure: bool) -> None:
     alice, bob = networks(insecure=insecure), networks(insecure=insecure)
-    added = bob.peer_added.add(Recorder())
+    added = record(bob.peer_added)
     bob.incoming_peer_connection_attempt.add(lambda attempt: attempt.reject("members only"))
-    removed = alice.peer_removed.add(Recorder())
+    removed = record(alice.peer_removed)
     channel = alice.connect(bob.addresses[0])
     assert channel.wait_closed(5)
     assert (channel.reason, channel.reason_text) == (Reason.REJECTED, "members only")
+    assert channel.retry_after == REJECTED_RETRY_AFTER
     assert removed.wait_for(1)[0][1] is Reason.REJECTED
     assert not added
     assert bob.counters["rejected"] == 1
@@ -100,7 +106,7 @@ def test_queue_based_the_socket_is_held_and_no_packet_is_handled_before_the_deci
     bob.packet_received.add(lambda channel, packet: story.append("received"))
     bob.handlers["pure_message"] = lambda channel, packet: story.append(packet.pure_message.message)
     bob.incoming_peer_connection_attempt.add(lambda attempt: story.append("asked"))
-    pending = bob.peer_pending.add(Recorder())
+    pending = record(bob.peer_pending)
     channel = alice.connect(bob.addresses[0])
     for number in range(3):
         channel.send(text(str(number)))
@@ -121,12 +127,13 @@ def test_queue_based_the_socket_is_held_and_no_packet_is_handled_before_the_deci
 
 def test_queue_based_a_rejected_peer_learns_why(networks: Networks) -> None:
     alice, bob = networks(), networks(policy=QUEUE)
-    added, removed = bob.peer_added.add(Recorder()), bob.peer_removed.add(Recorder())
+    added, removed = record(bob.peer_added), record(bob.peer_removed)
     channel = alice.connect(bob.addresses[0])
     _pending(bob, alice)
     bob.inbound_connecting_peers.reject(alice.identifier, "not you")
     assert channel.wait_closed(5)
     assert (channel.reason, channel.reason_text, channel.ended_by_peer) == (Reason.REJECTED, "not you", True)
+    assert channel.retry_after == REJECTED_RETRY_AFTER
     assert len(bob.inbound_connecting_peers) == 0
     assert not added
     assert not removed
@@ -152,7 +159,7 @@ def test_nobody_decides_in_time(networks: Networks) -> None:
 @tls_and_plain
 def test_a_peer_that_hangs_up_while_it_is_pending_leaves_the_queue(networks: Networks, insecure: bool) -> None:
     alice, bob = networks(insecure=insecure), networks(insecure=insecure, policy=QUEUE)
-    added = bob.peer_added.add(Recorder())
+    added = record(bob.peer_added)
     channel = alice.connect(bob.addresses[0])
     channel.send(text("never mind"))
     _pending(bob, alice)
@@ -164,7 +171,7 @@ def test_a_peer_that_hangs_up_while_it_is_pending_leaves_the_queue(networks: Net
 @tls_and_plain
 @pytest.mark.parametrize("leave", [attackers.Attacker.leave, attackers.Attacker.vanish])
 def test_a_peer_that_vanishes_while_it_is_pending_leaves_the_queue(
-    networks: Networks, insecure: bool, leave: object
+    networks: Networks, insecure: bool, leave: Callable[[Attacker], None]
 ) -> None:
     bob = networks(insecure=insecure, policy=QUEUE)
     attacker = attackers.dial(bob.addresses[0], plain=insecure)
@@ -176,7 +183,7 @@ def test_a_peer_that_vanishes_while_it_is_pending_leaves_the_queue(
 
 def test_a_pending_peer_that_falls_silent_is_dead_and_cannot_be_accepted_any_more(networks: Networks) -> None:
     bob = networks(policy=QUEUE, config=config(heartbeat_interval=0.05, dead_after=0.2))
-    added = bob.peer_added.add(Recorder())
+    added = record(bob.peer_added)
     attacker = attackers.dial(bob.addresses[0])
     attacker.greet()
     attempt = wait_until(lambda: next(iter(bob.inbound_connecting_peers), None))
@@ -233,7 +240,7 @@ def test_queue_and_event_based_asks_the_listeners_and_then_holds_the_peer(networ
 
 def test_queue_and_event_based_a_listener_can_reject_at_once(networks: Networks) -> None:
     alice, bob = networks(), networks(policy=BOTH)
-    pending = bob.peer_pending.add(Recorder())
+    pending = record(bob.peer_pending)
     bob.incoming_peer_connection_attempt.add(lambda attempt: attempt.reject("no"))
     channel = alice.connect(bob.addresses[0])
     assert channel.wait_closed(5)
@@ -249,8 +256,8 @@ def test_the_queue_is_bounded(networks: Networks) -> None:
     wait_until(lambda: len(bob.inbound_connecting_peers) == 2)
     refused = attackers.dial(bob.addresses[0])
     refused.send_hello()
-    answer = refused.receive()
-    assert answer.disconnect.reason == attackers.pb.DISCONNECT_REASON_BUSY
+    answer = known(refused.receive())
+    assert answer.disconnect.reason == pb.DISCONNECT_REASON_BUSY
     assert answer.disconnect.retry_after_ms > 0
     assert bob.counters["busy"] == 1
     for attacker in (*waiting, refused):
@@ -271,7 +278,7 @@ def test_the_queue_is_bounded_when_several_come_to_it_at_once(networks: Networks
 
 def test_a_listener_that_takes_its_time_holds_only_so_many(networks: Networks) -> None:
     bob = networks(config=config(max_pending=1, max_handshakes=2))
-    asked, go_on = bob.incoming_peer_connection_attempt.add(Recorder()), Flag()
+    asked, go_on = record(bob.incoming_peer_connection_attempt), Flag()
     bob.incoming_peer_connection_attempt.add(lambda attempt: go_on.wait())
     channels = [networks().connect(bob.addresses[0]) for _ in range(3)]
     asked.wait_for(3)
@@ -351,3 +358,64 @@ def _pending(network: PeerNetwork, peer: PeerNetwork) -> IncomingPeerConnectionA
     attempt = network.inbound_connecting_peers[peer.identifier]
     assert isinstance(attempt.channel, PeerChannel)
     return attempt
+
+
+# Guards that break down.
+
+
+class OwnError(BaseException):
+    """What a program may have made, and no library expects."""
+
+
+BREAKDOWNS: dict[str, BaseException] = {
+    "an error": ValueError("oops"),
+    "a timeout": gevent.Timeout(1),
+    "an exit that nobody has sent": gevent.GreenletExit(),
+    "one of the program's own": OwnError("oops"),
+}
+
+
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_guard_that_breaks_down_lets_nobody_in_and_says_so(networks: Networks, error: BaseException) -> None:
+    node = networks()
+
+    @node.incoming_peer_connection_attempt.add
+    def break_down(attempt: object) -> None:
+        raise error
+
+    visitor = networks(listen=[])
+    removed = record(visitor.peer_removed)
+    channel = visitor.connect(node.addresses[0], attempts=1)
+    ((_, reason),) = removed.wait_for(1)
+    assert (reason, channel.ended_by_peer) == (Reason.INTERNAL_ERROR, True)
+    assert node.counters["internal_error"] == 1
+    assert node.active_peer_channels == []
+
+
+@pytest.mark.parametrize("name", ["peer_added", "packet_received"])
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_listener_that_breaks_down_hurts_no_channel(networks: Networks, name: str, error: BaseException) -> None:
+    node, heard = networks(), Recorder()
+    node.handlers["pure_message"] = heard
+
+    def break_down(*arguments: object) -> None:
+        raise error
+
+    getattr(node, name).add(break_down)
+    channel = networks(listen=[]).connect(node.addresses[0])
+    assert channel.send(text("hello")).wait(scaled(5))
+    assert len(heard) == 1
+    assert len(node.active_peer_channels) == 1
+
+
+@pytest.mark.parametrize("error", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_a_trust_protocol_that_breaks_down_hurts_no_channel(networks: Networks, error: BaseException) -> None:
+    node = networks()
+    node.handlers["pure_message"] = Recorder()
+
+    def break_down(channel: object) -> None:
+        raise error
+
+    node.default_trust_protocol = break_down
+    channel = networks(listen=[]).connect(node.addresses[0])
+    assert channel.send(text("hello")).wait(scaled(5))

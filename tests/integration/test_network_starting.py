@@ -19,7 +19,7 @@ from peernet.runtime.services import RunState
 from peernet.transport.backend import TcpBackend
 from peernet.transport.tcp import TcpTransport
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import PartsOf, Recorder, make_network, scaled, wait_until
+from tests.support import PartsOf, make_network, record, scaled, wait_until
 
 
 class SlowBackend(TcpBackend):
@@ -246,7 +246,7 @@ def test_a_channel_that_is_lost_while_the_network_stops_is_not_dialled_again(
 
     meeting.alice.routines.add("slow", 0.001, be_slow_to_stop)
     gevent.sleep(0.02)
-    reconnecting = meeting.alice.channel_reconnecting.add(Recorder())
+    reconnecting = record(meeting.alice.channel_reconnecting)
     stopping = gevent.spawn(meeting.alice.stop)
     assert going.wait(scaled(5))
     parts_of(meeting.to_bob).control.detach("cut")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 
 import gevent
@@ -16,7 +17,7 @@ from peernet.peers.address import endpoint
 from peernet.transport.tcp import listen
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import Recorder, scaled, wait_until
+from tests.support import Recorder, known, record, scaled, wait_until
 
 # A node of its own process that stops when it is told to by a signal. {patch} and
 # {wait} are how it lives until then.
@@ -53,7 +54,7 @@ def test_stop_says_goodbye_after_what_is_queued(networks: Networks) -> None:
 
 def test_stop_is_idempotent_and_may_come_from_many_sides_at_once(networks: Networks) -> None:
     meeting = meet(networks)
-    removed = meeting.alice.peer_removed.add(Recorder())
+    removed = record(meeting.alice.peer_removed)
     gevent.joinall([gevent.spawn(meeting.alice.stop) for _ in range(5)], raise_error=True)
     meeting.alice.stop()
     assert not meeting.alice.running
@@ -91,7 +92,7 @@ def test_stop_can_be_called_by_a_listener(networks: Networks, event: str) -> Non
 @pytest.mark.parametrize("side", ["alice", "bob"])
 def test_stop_can_be_called_by_a_callback(networks: Networks, side: str) -> None:
     meeting = meet(networks)
-    network = getattr(meeting, side)
+    network = meeting.alice if side == "alice" else meeting.bob
     channels = [meeting.to_bob, meeting.to_alice]
     after = []
 
@@ -163,7 +164,7 @@ def test_stop_ends_with_a_peer_that_does_not_read_and_one_that_does_not_hang_up(
     deaf, stubborn = (attackers.dial(node.addresses[0]) for _ in range(2))
     for attacker in (deaf, stubborn):
         attacker.greet()
-    channel = node.channel_to(deaf.credentials.identifier)
+    channel = known(node.channel_to(deaf.credentials.identifier))
     for _ in range(200):
         node.broadcast(text("x" * 60_000), [channel])
     assert channel.queued_bytes
@@ -202,10 +203,13 @@ def test_stop_ends_the_pause_between_two_dials(networks: Networks) -> None:
     node = networks(config=config(backoff_base=50, backoff_cap=60))
     with listen(PeerAddress("127.0.0.1", 0)) as hasty:
         dialling = gevent.spawn(_try_to_connect, node, endpoint(*hasty.getsockname()), timeout=600)
-        hasty.accept()[0].close()
-        gevent.sleep(0.1)
+        accepted, _ = hasty.accept()
+        accepted.shutdown(socket.SHUT_WR)
+        while accepted.recv(65536):
+            continue  # until the node gives this dial up
         node.stop()
         assert "stopping" in dialling.get(timeout=scaled(5))
+        accepted.close()
 
 
 def _try_to_connect(node: PeerNetwork, address: str, timeout: float | None = None) -> str:
@@ -239,7 +243,7 @@ def test_a_sender_that_waits_learns_that_the_network_stops(networks: Networks) -
     node = networks(config=config())
     attacker = attackers.dial(node.addresses[0])
     attacker.greet()
-    channel = node.channel_to(attacker.credentials.identifier)
+    channel = known(node.channel_to(attacker.credentials.identifier))
     outcome = []
 
     def send_for_ever() -> None:
@@ -284,7 +288,8 @@ def test_stop_can_be_called_by_a_signal_handler(networks: Networks, patch: str, 
         [sys.executable, "-c", program], stdout=gevent.subprocess.PIPE, stderr=gevent.subprocess.STDOUT
     )
     try:
-        address = process.stdout.readline().decode().strip()
+        stdout = known(process.stdout)
+        address = stdout.readline().decode().strip()
         node = networks()
         heard = node.handlers["pure_message"] = Recorder()
         channel = node.connect(address)
@@ -293,12 +298,12 @@ def test_stop_can_be_called_by_a_signal_handler(networks: Networks, patch: str, 
         process.send_signal(signal.SIGTERM)
         assert channel.wait_closed(scaled(5))
         assert channel.reason is Reason.SHUTDOWN
-        assert process.stdout.read().decode() == "stopped\n"
+        assert stdout.read().decode() == "stopped\n"
         assert process.wait(scaled(5)) == 0
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        known(process.stdout).close()
 
 
 def _send_if_open(channel: PeerChannel) -> None:

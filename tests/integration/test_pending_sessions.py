@@ -13,7 +13,7 @@ from peernet.errors import DeliveryFailed
 from peernet.switch.pending import IncomingPeerConnectionAttempt
 from peernet.testing import FaultProxy
 from tests.integration.meetings import text
-from tests.support import Recorder, scaled, wait_until
+from tests.support import Recorder, record, scaled, wait_until
 
 QUICK = NetworkConfig(backoff_base=0.02, backoff_cap=0.2, redial_interval=0.01)
 
@@ -25,7 +25,7 @@ class Doorstep:
         policy = IncomingPeerTrustPolicy(incoming_peer_placement=IncomingPeerMode.QUEUE_BASED)
         self.bob, self.alice = networks(policy=policy, config=QUICK), networks(listen=[], config=QUICK)
         self.heard = self.bob.handlers["pure_message"] = Recorder()
-        self.pending = self.bob.peer_pending.add(Recorder())
+        self.pending = record(self.bob.peer_pending)
         self.proxy = FaultProxy(self.bob.addresses[0])
         self.channel = self.alice.connect(self.proxy.address)
         self.receipt: Receipt = self.channel.send(text("let me in"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -13,7 +14,7 @@ from peernet.channel.state import ChannelState
 from peernet.errors import ChannelClosedError
 from peernet.v1 import packet_pb2 as pb
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import AssemblyOf, PartsOf, Recorder, wait_until
+from tests.support import AssemblyOf, PartsOf, record, stay, wait_until
 
 
 def hanging(entered: Flag) -> Any:
@@ -28,7 +29,7 @@ def hanging(entered: Flag) -> Any:
 
 def test_close_ends_in_time_although_a_callback_hangs(networks: Networks) -> None:
     meeting, entered = meet(networks), Flag()
-    removed = meeting.bob.peer_removed.add(Recorder())
+    removed = record(meeting.bob.peer_removed)
     meeting.bob.handlers["pure_message"] = hanging(entered)
     meeting.to_bob.send(text("hang"))
     assert entered.wait(5)
@@ -76,18 +77,20 @@ def test_a_listener_that_hangs_keeps_nobody_else_from_living(networks: Networks)
     brisk = config(dead_after=0.4, heartbeat_interval=0.1, session_ttl=0)
     hub = networks(config=brisk)
     mute, lively = networks(config=brisk), networks(config=brisk)
-    hub.peer_removed.add(lambda channel, reason: gevent.sleep(1.5))
+    go_on = Flag()
+    hub.peer_removed.add(lambda channel, reason: go_on.wait())
     channels = [node.connect(hub.addresses[0]) for node in (mute, lively)]
     mute.routines["liveness"].stop()
     assert channels[0].wait_closed(5)
     wait_until(lambda: channels[1].last_received > channels[0].last_received + 0.6, what="heartbeats after that")
     assert channels[1].ping(timeout=5) > 0
+    go_on.set()
 
 
 def test_an_interrupted_connect_leaves_no_channel_that_nobody_reads(networks: Networks) -> None:
     alice, bob = networks(config=config()), networks(config=config())
-    alice.peer_added.add(lambda channel: gevent.sleep(30))
-    with gevent.Timeout(0.5, False):
+    alice.peer_added.add(stay)
+    with suppress(gevent.Timeout), gevent.Timeout(0.5):
         alice.connect(bob.addresses[0])
     channel = alice.channel_to(bob.identifier)
     assert channel is not None
@@ -99,7 +102,7 @@ def test_an_interrupted_stop_goes_on_and_comes_to_its_end(networks: Networks) ->
     meeting.bob.handlers["pure_message"] = hanging(entered)
     meeting.to_bob.send(text("hang"))
     assert entered.wait(5)
-    with gevent.Timeout(0.1, False):
+    with suppress(gevent.Timeout), gevent.Timeout(0.1):
         meeting.bob.stop(timeout=0.5)
     assert meeting.bob.running
     assert meeting.bob.wait(5)
@@ -108,7 +111,7 @@ def test_an_interrupted_stop_goes_on_and_comes_to_its_end(networks: Networks) ->
 
 def test_a_policy_changes_trust_on_open_channels_at_once(networks: Networks) -> None:
     meeting = meet(networks)
-    changed = meeting.bob.trust_changed.add(Recorder())
+    changed = record(meeting.bob.trust_changed)
     meeting.bob.policy = IncomingPeerTrustPolicy(trusted_identifiers=frozenset({meeting.alice.identifier}))
     assert meeting.to_alice.trusted
     meeting.bob.policy = IncomingPeerTrustPolicy()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from peernet import Identity
-from peernet.errors import PeerNetError
+from peernet.errors import DeliveryFailed, PeerNetError
 from tests.integration.attackers import dial
 from tests.integration.meetings import Networks, meet, text
 from tests.support import PartsOf, wait_until
@@ -53,8 +53,9 @@ def test_a_whole_session_at_the_level_debug_logs_no_key(
 ) -> None:
     with caplog.at_level(logging.DEBUG, ""):
         meeting = meet(networks)
-        meeting.bob.handlers["pure_message"] = lambda channel, packet: {}[meeting.bob.identity]
-        meeting.to_bob.send(text("hello")).wait(5)
+        meeting.bob.handlers["pure_message"] = lambda channel, packet: dict[object, object]()[meeting.bob.identity]
+        with pytest.raises(DeliveryFailed):
+            meeting.to_bob.send(text("hello")).wait(5)
         parts_of(meeting.to_bob).control.detach("a test cuts it")
         wait_until(lambda: meeting.bob.counters["resumed"])
         with pytest.raises(PeerNetError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from peernet import NetworkConfig, PeerNetwork, Reason
+from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import KINDS
 from tests.integration import attackers
-from tests.integration.attackers import pb
 from tests.integration.meetings import Networks, config
 from tests.support import AssemblyOf, wait_until
 
@@ -40,6 +42,11 @@ def hellos() -> list[dict[str, object]]:
     ]
 
 
+def goodbye(number: int) -> pb.DisconnectPacket:
+    """With a reason that there may not be."""
+    return pb.DisconnectPacket(reason=cast("pb.DisconnectReason.ValueType", number), message="because")
+
+
 @pytest.mark.parametrize("plain", [False, True], ids=["tls", "plain"])
 def test_no_text_of_a_peer_becomes_the_name_of_a_counter(networks: Networks, plain: bool) -> None:
     node = networks(insecure=plain)
@@ -50,7 +57,7 @@ def test_no_text_of_a_peer_becomes_the_name_of_a_counter(networks: Networks, pla
         stranger.leave()
     for number in (0, 999, 2**31 - 1, -1):
         leaver = attackers.dial(node.addresses[0], plain=plain)
-        leaver.send(disconnect=pb.DisconnectPacket(reason=number, message="because"))  # instead of a hello
+        leaver.send(disconnect=goodbye(number))  # instead of a hello
         leaver.receive_all()
         leaver.leave()
     guest = attackers.dial(node.addresses[0], plain=plain)
@@ -59,7 +66,7 @@ def test_no_text_of_a_peer_becomes_the_name_of_a_counter(networks: Networks, pla
         if not kind.control:
             guest.send(**{kind.name: getattr(pb.Packet(), kind.name)})
     guest.send_frame(b"\xfa\x3e\x01x")  # a kind from the future
-    guest.send(disconnect=pb.DisconnectPacket(reason=12345, message="because"))
+    guest.send(disconnect=goodbye(12345))
     guest.receive_all()
     guest.leave()
     wait_until(lambda: not node.active_peer_channels)
@@ -99,6 +106,6 @@ def test_peers_that_come_and_go_leave_nothing_but_entries_of_the_address_book(
     switch = assembly_of(node).switch
     assert len(node.known_peers) == 1  # all of them from one source
     assert switch.channels.inbound == 0
-    assert switch.claims.answered == 0
+    assert switch.arbiter.undecided == 0
     assert not len(node.inbound_connecting_peers)
     assert not len(node.bans)

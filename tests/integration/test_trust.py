@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import gevent
@@ -11,10 +12,17 @@ from gevent.event import Event as Flag
 
 from peernet import Identity, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
 from peernet.errors import ConfigurationError, ConnectError, RefusedByPeerError, RefusedByPolicyError, UnprovenPeerError
-from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, IdentifierPacket, PureMessagePacket
+from peernet.v1 import packet_pb2 as pb
+from peernet.v1.packet_pb2 import (
+    CollectionSharePacket,
+    DataTransmissionPacket,
+    IdentifierPacket,
+    Packet,
+    PureMessagePacket,
+)
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, meet, text
-from tests.support import PartsOf, Recorder, wait_until
+from tests.support import PartsOf, Recorder, known, record, stay, wait_until
 
 tls_and_plain = pytest.mark.parametrize("insecure", [False, True], ids=["tls", "plain"])
 DATA = DataTransmissionPacket(data=b"important")
@@ -25,8 +33,8 @@ def test_data_is_refused_from_the_untrusted_taken_from_the_trusted_and_refused_a
 ) -> None:
     meeting = meet(networks)
     heard = meeting.bob.handlers["data_transmission"] = Recorder()
-    refused = meeting.bob.packet_refused.add(Recorder())
-    changed = meeting.bob.trust_changed.add(Recorder())
+    refused = record(meeting.bob.packet_refused)
+    changed = record(meeting.bob.trust_changed)
 
     meeting.to_bob.send(DATA)
     (channel, kind, decision), *_ = refused.wait_for(1)
@@ -51,7 +59,7 @@ def test_data_is_refused_from_the_untrusted_taken_from_the_trusted_and_refused_a
 def test_a_refused_packet_costs_nothing_but_itself(networks: Networks, insecure: bool) -> None:
     meeting = meet(networks, insecure=insecure)
     heard = meeting.bob.handlers["pure_message"] = Recorder()
-    received = meeting.bob.packet_received.add(Recorder())
+    received = record(meeting.bob.packet_received)
     for body in (DATA, IdentifierPacket(message="me"), CollectionSharePacket(), text("after all")):
         meeting.to_bob.send(body)
     heard.wait_for(1)
@@ -66,8 +74,8 @@ def test_a_refused_packet_is_refused_before_it_is_parsed(networks: Networks) -> 
     attacker.greet()
     # A data_transmission whose body is not a DataTransmissionPacket at all.
     attacker.send_frame(b"\xba\x01\x03\xff\xff\xff")
-    attacker.send(heartbeat=attackers.pb.HeartbeatPacket(), request_id=7)
-    assert attacker.receive().reply_to == 7
+    attacker.send(heartbeat=pb.HeartbeatPacket(), request_id=7)
+    assert known(attacker.receive()).reply_to == 7
     assert node.counters["refused"] == 1
     attacker.leave()
 
@@ -75,7 +83,7 @@ def test_a_refused_packet_is_refused_before_it_is_parsed(networks: Networks) -> 
 def test_text_can_be_refused_too(networks: Networks) -> None:
     meeting = meet(networks, bob={"policy": IncomingPeerTrustPolicy(allow_default_communication=False)})
     heard = meeting.bob.handlers["pure_message"] = Recorder()
-    refused = meeting.bob.packet_refused.add(Recorder())
+    refused = record(meeting.bob.packet_refused)
     meeting.to_bob.send(text("anybody?"))
     (_, kind, decision), *_ = refused.wait_for(1)
     assert (kind, decision.rule) == ("pure_message", "allow_default_communication")
@@ -103,9 +111,9 @@ def test_a_peer_on_the_list_of_trusted_identifiers_opens_trusted_whoever_dials(n
     dialled_by, dialling = networks(policy=trusting), networks(policy=trusting)
     friend.connect(dialled_by.addresses[0])
     dialling.connect(friend.addresses[0])
-    for network in (dialled_by, dialling):
-        wait_until(lambda network=network: network.active_peer_channels)
-        assert network.active_peer_channels[0].trusted
+    wait_until(lambda: dialled_by.active_peer_channels and dialling.active_peer_channels)
+    assert dialled_by.active_peer_channels[0].trusted
+    assert dialling.active_peer_channels[0].trusted
     assert not any(channel.trusted for channel in friend.active_peer_channels)
 
 
@@ -183,8 +191,8 @@ def test_no_packet_changes_who_a_peer_is(networks: Networks) -> None:
     attacker.greet()
     renaming = IdentifierPacket(message=friend.identifier, listen_addresses=["192.0.2.1:1"])
     attacker.send(identifier=renaming)
-    attacker.send(heartbeat=attackers.pb.HeartbeatPacket(), request_id=7)
-    assert attacker.receive().reply_to == 7
+    attacker.send(heartbeat=pb.HeartbeatPacket(), request_id=7)
+    assert known(attacker.receive()).reply_to == 7
     (channel,) = node.active_peer_channels
     assert channel.peer.listen_addresses == ("192.0.2.1:1",)  # it was handled
     assert (channel.peer.identifier, channel.trusted) == (mallory.identifier, False)
@@ -195,12 +203,13 @@ def test_no_packet_changes_who_a_peer_is(networks: Networks) -> None:
 def test_a_large_refused_packet_is_neither_parsed_nor_kept(networks: Networks) -> None:
     meeting = meet(networks)
     large = DataTransmissionPacket(data=bytes(900 * 1024))
-    received = meeting.bob.packet_received.add(Recorder())
+    received = record(meeting.bob.packet_received)
     tracemalloc.start()
     try:
         for _ in range(8):
             receipt = meeting.to_bob.send(large)
-            wait_until(lambda receipt=receipt: receipt.reason is Reason.NOT_PERMITTED)
+            wait_until(partial(getattr, receipt, "done"))
+            assert receipt.reason is Reason.NOT_PERMITTED
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -215,7 +224,7 @@ def test_a_large_refused_packet_is_neither_parsed_nor_kept(networks: Networks) -
 def test_blocking_a_peer_closes_its_channel_and_tells_it(networks: Networks) -> None:
     meeting = meet(networks)
     bystander = networks().connect(meeting.bob.addresses[0])
-    removed = meeting.bob.peer_removed.add(Recorder())
+    removed = record(meeting.bob.peer_removed)
     meeting.bob.policy = meeting.bob.policy.blocking(meeting.alice.identifier)
     assert meeting.to_bob.wait_closed(5)
     assert meeting.to_bob.reason is Reason.BLOCKED
@@ -251,7 +260,7 @@ def test_no_packet_of_a_peer_is_taken_once_it_is_blocked(networks: Networks) -> 
     heard = []
 
     @meeting.bob.handlers.on("pure_message")
-    def block_after_the_third(channel: PeerChannel, packet: object) -> None:
+    def block_after_the_third(channel: PeerChannel, packet: Packet) -> None:
         heard.append(packet.pure_message.message)
         if len(heard) == 3:
             meeting.bob.policy = meeting.bob.policy.blocking(channel.peer.identifier)
@@ -331,7 +340,7 @@ def test_the_trust_protocol_runs_in_its_own_greenlet_and_may_talk_to_the_peer(ne
         answered = Flag()
 
         @channel.handlers.on("pure_message")
-        def listen(channel: PeerChannel, packet: object) -> None:
+        def listen(channel: PeerChannel, packet: Packet) -> None:
             if packet.pure_message.message == "swordfish":
                 answered.set()
 
@@ -397,14 +406,14 @@ def test_the_callbacks_of_a_channel_go_before_those_of_the_network(networks: Net
     first, second = networks(), networks()
     channels = [network.connect(bob.addresses[0]) for network in (first, second)]
     wait_until(lambda: len(bob.active_peer_channels) == 2)
-    bob.channel_to(first.identifier).handlers["pure_message"] = special
+    known(bob.channel_to(first.identifier)).handlers["pure_message"] = special
     for channel in channels:
         channel.send(text("hello"))
     special.wait_for(1)
     common.wait_for(1)
     assert special.calls[0][0].peer.identifier == first.identifier
     assert common.calls[0][0].peer.identifier == second.identifier
-    del bob.channel_to(first.identifier).handlers["pure_message"]
+    del known(bob.channel_to(first.identifier)).handlers["pure_message"]
     channels[0].send(text("again"))
     common.wait_for(2)
     assert len(special) == 1
@@ -413,7 +422,7 @@ def test_the_callbacks_of_a_channel_go_before_those_of_the_network(networks: Net
 def test_a_kind_that_nobody_handles_is_counted(networks: Networks) -> None:
     meeting = meet(networks)
     meeting.to_alice.trust()
-    received = meeting.bob.packet_received.add(Recorder())
+    received = record(meeting.bob.packet_received)
     meeting.to_bob.send(DATA)
     meeting.to_bob.ping()
     assert meeting.to_alice.counters["unhandled"] == meeting.bob.counters["unhandled"] == 1
@@ -427,7 +436,7 @@ def test_a_callback_that_raises_is_counted_and_logged_once_and_the_channel_lives
     heard = Recorder()
 
     @meeting.bob.handlers.on("pure_message")
-    def fail_often(channel: PeerChannel, packet: object) -> None:
+    def fail_often(channel: PeerChannel, packet: Packet) -> None:
         heard(channel, packet)
         if packet.pure_message.message != "last":
             raise RuntimeError("a broken callback")
@@ -449,12 +458,26 @@ def test_a_callback_that_is_killed_ends_its_channel_and_no_other(networks: Netwo
     bystander = networks().connect(meeting.bob.addresses[0])
 
     @meeting.bob.handlers.on("pure_message")
-    def give_up(channel: PeerChannel, packet: object) -> None:
-        raise gevent.GreenletExit
+    def be_killed(channel: PeerChannel, packet: object) -> None:
+        current = gevent.getcurrent()
+        gevent.spawn(gevent.kill, current)
+        stay()
 
     meeting.to_bob.send(text("hello"))
     assert meeting.to_bob.wait_closed(5)
     assert bystander.ping() > 0
+
+
+def test_a_callback_that_only_says_that_it_is_killed_is_a_failure_like_others(networks: Networks) -> None:
+    meeting = meet(networks)
+
+    @meeting.bob.handlers.on("pure_message")
+    def give_up(channel: PeerChannel, packet: object) -> None:
+        raise gevent.GreenletExit
+
+    meeting.to_bob.send(text("hello"))
+    assert meeting.to_bob.ping() > 0
+    assert meeting.to_alice.counters["callback_failed"] == 1
 
 
 def test_a_timeout_that_a_callback_lets_through_is_a_failure_like_others(networks: Networks) -> None:
@@ -463,7 +486,7 @@ def test_a_timeout_that_a_callback_lets_through_is_a_failure_like_others(network
     @meeting.bob.handlers.on("pure_message")
     def wait_too_long(channel: PeerChannel, packet: object) -> None:
         with gevent.Timeout(0.01):
-            gevent.sleep(60)
+            stay()
 
     meeting.to_bob.send(text("hello"))
     assert meeting.to_bob.ping() > 0
@@ -486,4 +509,4 @@ def test_what_a_peer_says_of_its_addresses_is_kept_as_a_hint_and_bounded(network
     meeting.to_bob.send(IdentifierPacket(listen_addresses=[f"192.0.2.{number}:1" for number in range(50)]))
     meeting.to_bob.ping()
     assert meeting.to_alice.peer.listen_addresses == tuple(f"192.0.2.{number}:1" for number in range(8))
-    assert meeting.bob.known_peers.get(meeting.alice.identifier).addresses == []
+    assert known(meeting.bob.known_peers.get(meeting.alice.identifier)).addresses == []

@@ -20,7 +20,8 @@ from google.protobuf import json_format
 from peernet import Identity, PeerNetwork, Reason
 from peernet.errors import IdentityMismatchError, RefusedByPeerError
 from peernet.v1.packet_pb2 import DataTransmissionPacket, Packet, PureMessagePacket
-from tests.support import Recorder, scaled, wait_until
+from tests.integration.meetings import wait_for_sign_of_life
+from tests.support import Recorder, known, scaled, wait_until
 
 PROGRAM = Path(__file__).parent / "node"
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -41,12 +42,13 @@ class NodePeer:
             stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.PIPE,
         )
+        self._stdin, self._stdout = known(self._process.stdin), known(self._process.stdout)
         self._reader = gevent.spawn(self._read)
 
     def tell(self, **command: Any) -> None:
         """Give it a command."""
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        self._process.stdin.flush()
+        self._stdin.write(json.dumps(command).encode() + b"\n")
+        self._stdin.flush()
 
     def all(self, event: str) -> list[dict[str, Any]]:
         """The events of this name, so far."""
@@ -65,18 +67,23 @@ class NodePeer:
 
     def stop(self) -> None:
         """End it politely, or else by force."""
-        self._process.stdin.close()
+        self._stdin.close()
         try:
             self._process.wait(scaled(5))
         except gevent.subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._reader.join()
-        self._process.stdout.close()
+        self._stdout.close()
 
     def _read(self) -> None:
-        for line in self._process.stdout:
+        for line in self._stdout:
             self.events.append(json.loads(line))
+
+
+Networks = Callable[..., PeerNetwork]
+Nodes = Callable[..., NodePeer]
+Pair = tuple[PeerNetwork, NodePeer]
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +106,7 @@ def installed() -> None:
 
 
 @pytest.fixture
-def node(installed: None) -> Iterator[Callable[..., NodePeer]]:
+def node(installed: None) -> Iterator[Nodes]:
     """A factory of running Node peers in the network "test": ``node("dial", address)``."""
     started: list[NodePeer] = []
 
@@ -114,7 +121,7 @@ def node(installed: None) -> Iterator[Callable[..., NodePeer]]:
 
 
 @pytest.fixture
-def pair(networks: Callable[..., PeerNetwork], node: Callable[..., NodePeer]) -> tuple[PeerNetwork, NodePeer]:
+def pair(networks: Networks, node: Nodes) -> Pair:
     """A network, and a Node peer that has dialled it."""
     network = networks()
     peer = node("dial", network.addresses[0])
@@ -128,14 +135,16 @@ def channels(network: PeerNetwork) -> list[Any]:
 
 
 class TestNodeDials:
-    def test_each_side_sees_the_identifier_that_the_other_has_proven(self, pair):
+    def test_each_side_sees_the_identifier_that_the_other_has_proven(self, pair: Pair) -> None:
         network, peer = pair
         [channel] = channels(network)
         assert channel.peer.proven
         assert channel.peer.identifier == peer.wait_for("ready")["identifier"]
         assert peer.wait_for("open")["identifier"] == network.identifier
 
-    def test_an_identity_that_is_kept_is_the_same_next_time(self, networks, node, tmp_path):
+    def test_an_identity_that_is_kept_is_the_same_next_time(
+        self, networks: Networks, node: Nodes, tmp_path: Path
+    ) -> None:
         address = networks().addresses[0]
         first = node("dial", address, "--key", str(tmp_path / "key.pem"))
         first.wait_for("open")
@@ -145,7 +154,7 @@ class TestNodeDials:
         assert second.wait_for("ready") == first.wait_for("ready")
         second.wait_for("open")
 
-    def test_it_hangs_up_if_another_identity_answers(self, networks, node):
+    def test_it_hangs_up_if_another_identity_answers(self, networks: Networks, node: Nodes) -> None:
         network = networks()
         peer = node("dial", address_of_another(network.addresses[0]))
         assert network.identifier in peer.wait_for("failed")["message"]
@@ -153,7 +162,7 @@ class TestNodeDials:
         assert not peer.all("open")
         assert not channels(network)
 
-    def test_it_is_told_that_the_network_is_another(self, networks, node):
+    def test_it_is_told_that_the_network_is_another(self, networks: Networks, node: Nodes) -> None:
         peer = node("dial", networks().addresses[0], network="elsewhere")
         goodbye = peer.wait_for("disconnect")
         assert (goodbye["by"], goodbye["reason"]) == ("peer", "WRONG_NETWORK")
@@ -162,14 +171,14 @@ class TestNodeDials:
 
 
 class TestNodeListens:
-    def test_it_is_dialled_by_its_pinned_address(self, networks, node):
+    def test_it_is_dialled_by_its_pinned_address(self, networks: Networks, node: Nodes) -> None:
         peer = node("listen", "127.0.0.1:0")
         network = networks()
         channel = network.connect(peer.wait_for("ready")["address"], timeout=5)
         assert channel.peer.identifier == peer.wait_for("ready")["identifier"]
         assert peer.wait_for("open")["identifier"] == network.identifier
 
-    def test_messages_travel_both_ways(self, networks, node):
+    def test_messages_travel_both_ways(self, networks: Networks, node: Nodes) -> None:
         received = Recorder()
         peer = node("listen", "127.0.0.1:0")
         network = networks()
@@ -181,21 +190,21 @@ class TestNodeListens:
         received.wait_for(1)
         assert texts(received) == ["from Node"]
 
-    def test_it_is_refused_under_another_identifier(self, networks, node):
+    def test_it_is_refused_under_another_identifier(self, networks: Networks, node: Nodes) -> None:
         peer = node("listen", "127.0.0.1:0")
         with pytest.raises(IdentityMismatchError):
             networks().connect(address_of_another(peer.wait_for("ready")["address"]), timeout=5)
         assert peer.wait_for("disconnect")["by"] == "nobody"
         assert not peer.all("open")
 
-    def test_it_refuses_another_network(self, networks, node):
+    def test_it_refuses_another_network(self, networks: Networks, node: Nodes) -> None:
         peer = node("listen", "127.0.0.1:0", network="elsewhere")
         with pytest.raises(RefusedByPeerError) as refused:
             networks().connect(peer.wait_for("ready")["address"], timeout=5)
         assert refused.value.reason is Reason.WRONG_NETWORK
         assert peer.wait_for("disconnect")["reason"] == "WRONG_NETWORK"
 
-    def test_a_kind_from_the_future_is_skipped(self, node):
+    def test_a_kind_from_the_future_is_skipped(self, node: Nodes) -> None:
         listener = node("listen", "127.0.0.1:0")
         dialler = node("dial", listener.wait_for("ready")["address"])
         dialler.wait_for("open")
@@ -204,7 +213,7 @@ class TestNodeListens:
         assert listener.wait_for("message")["text"] == "after it"
         assert len(listener.all("skipped")) == 1
 
-    def test_a_frame_beyond_its_limit_is_refused_from_its_length(self, node):
+    def test_a_frame_beyond_its_limit_is_refused_from_its_length(self, node: Nodes) -> None:
         listener = node("listen", "127.0.0.1:0")
         dialler = node("dial", listener.wait_for("ready")["address"])
         dialler.wait_for("open")
@@ -213,7 +222,7 @@ class TestNodeListens:
 
 
 class TestMessages:
-    def test_any_text_arrives_unchanged_both_ways(self, pair):
+    def test_any_text_arrives_unchanged_both_ways(self, pair: Pair) -> None:
         network, peer = pair
         received = Recorder()
         network.handlers["pure_message"] = received
@@ -225,7 +234,7 @@ class TestMessages:
         assert [event["text"] for event in peer.all("message")] == TEXTS
         assert texts(received) == TEXTS
 
-    def test_hundreds_arrive_in_order_both_ways_at_once(self, pair):
+    def test_hundreds_arrive_in_order_both_ways_at_once(self, pair: Pair) -> None:
         network, peer = pair
         received = Recorder()
         network.handlers["pure_message"] = received
@@ -238,7 +247,7 @@ class TestMessages:
         assert [event["text"] for event in peer.all("message")] == expected
         assert texts(received) == expected
 
-    def test_a_kind_from_the_future_is_counted_and_skipped(self, pair):
+    def test_a_kind_from_the_future_is_counted_and_skipped(self, pair: Pair) -> None:
         network, peer = pair
         received = Recorder()
         network.handlers["pure_message"] = received
@@ -247,7 +256,7 @@ class TestMessages:
         received.wait_for(1)
         assert channels(network)[0].counters["unknown_kind"] == 1
 
-    def test_a_withdrawn_packet_is_nobodys_business(self, pair):
+    def test_a_withdrawn_packet_is_nobodys_business(self, pair: Pair) -> None:
         network, peer = pair
         received = Recorder()
         network.handlers["pure_message"] = received
@@ -259,7 +268,7 @@ class TestMessages:
 
 
 class TestData:
-    def test_node_sends_it_in_vain_until_it_is_trusted(self, pair):
+    def test_node_sends_it_in_vain_until_it_is_trusted(self, pair: Pair) -> None:
         network, peer = pair
         [channel] = channels(network)
         received = Recorder()
@@ -274,7 +283,7 @@ class TestData:
         assert packet.data_transmission.name == "in time"
         assert packet.data_transmission.data == BULK
 
-    def test_node_refuses_it_until_it_trusts(self, pair):
+    def test_node_refuses_it_until_it_trusts(self, pair: Pair) -> None:
         network, peer = pair
         [channel] = channels(network)
         channel.send(DataTransmissionPacket(data=BULK, name="too early"))
@@ -290,23 +299,22 @@ class TestData:
 
 
 class TestHeartbeats:
-    def test_a_ping_is_answered_both_ways(self, pair):
+    def test_a_ping_is_answered_both_ways(self, pair: Pair) -> None:
         network, peer = pair
         assert channels(network)[0].ping(timeout=scaled(5)) > 0
         peer.tell(ping=True)
         assert peer.wait_for("pong")["milliseconds"] > 0
 
-    def test_a_silent_node_peer_gives_signs_of_life(self, networks, node):
+    def test_a_silent_node_peer_gives_signs_of_life(self, networks: Networks, node: Nodes) -> None:
         network = networks()
         node("dial", network.addresses[0], "--heartbeat", "50").wait_for("open")
         [channel] = wait_until(lambda: channels(network))
         for _ in range(3):
-            before = channel.last_received
-            wait_until(lambda before=before: channel.last_received > before, what="a heartbeat")
+            wait_for_sign_of_life(channel)
 
 
 class TestGoodbyes:
-    def test_node_says_why_it_leaves(self, pair):
+    def test_node_says_why_it_leaves(self, pair: Pair) -> None:
         network, peer = pair
         [channel] = channels(network)
         peer.tell(close=True)
@@ -315,7 +323,7 @@ class TestGoodbyes:
         assert channel.reason is Reason.CLOSED
         assert peer.exit_code() == 0
 
-    def test_node_is_told_why_the_channel_is_closed(self, pair):
+    def test_node_is_told_why_the_channel_is_closed(self, pair: Pair) -> None:
         network, peer = pair
         channels(network)[0].close(message="Auf Wiedersehen, Köln")
         goodbye = peer.wait_for("disconnect")
@@ -323,7 +331,7 @@ class TestGoodbyes:
         assert goodbye["message"] == "Auf Wiedersehen, Köln"
         assert peer.exit_code() == 0
 
-    def test_node_is_told_that_the_network_stops(self, pair):
+    def test_node_is_told_that_the_network_stops(self, pair: Pair) -> None:
         network, peer = pair
         network.stop(timeout=5)
         assert peer.wait_for("disconnect")["reason"] == "SHUTDOWN"
@@ -331,13 +339,13 @@ class TestGoodbyes:
 
 @pytest.mark.usefixtures("installed")
 class TestVectors:
-    def test_node_reads_every_packet_as_it_is_meant(self):
+    def test_node_reads_every_packet_as_it_is_meant(self) -> None:
         vectors = json.loads((VECTORS / "packets.json").read_text())
         for vector, result in zip(vectors, decoded_by_node(vectors), strict=True):
             assert result.get("kind") == vector["kind"], vector["name"]
             assert as_packet(result["packet"]) == as_packet(vector["packet"]), vector["name"]
 
-    def test_node_skips_and_refuses_what_must_be(self):
+    def test_node_skips_and_refuses_what_must_be(self) -> None:
         vectors = json.loads((VECTORS / "refused.json").read_text())
         for vector, result in zip(vectors, decoded_by_node(vectors), strict=True):
             outcome = "skipped" if "skipped" in result else result.get("broken", "read").lower()

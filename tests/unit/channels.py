@@ -108,7 +108,7 @@ class Owner:
         self.policy = policy or IncomingPeerTrustPolicy()
         self.handlers = PacketHandleProtocol()
         self.counters: Counter[str] = Counter()
-        self.packet_received = Event("packet_received")
+        self.packet_received: Event[[PeerChannel, pb.Packet]] = Event("packet_received")
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
         self.greenlets = Group()

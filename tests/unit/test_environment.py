@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
@@ -53,7 +54,7 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_descriptors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment.resource, "getrlimit", lambda what: (64, 64))
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 64))
     (finding,) = [finding for finding in check_environment() if finding.name == "open files"]
     assert (finding.ok, finding.level) == (False, "warning")
     assert "ulimit" in finding.message

@@ -60,11 +60,11 @@ def test_a_wrong_value_is_also_a_value_error() -> None:
 
 
 def test_errors_carry_what_a_program_decides_by() -> None:
-    refused = errors.RefusedByPeerError("no", "busy", 5.0, do_not_redial=True)
+    refused = errors.RefusedByPeerError("no", Reason.BUSY, 5.0, do_not_redial=True)
     assert (str(refused), refused.reason, refused.retry_after, refused.do_not_redial) == ("no", "busy", 5.0, True)
     assert errors.RefusedByPolicyError("no", "blocked_networks").rule == "blocked_networks"
-    assert errors.RemoteProtocolError("no", "bad_packet").reason == "bad_packet"
-    assert errors.ChannelClosedError("no", "shutdown").reason == "shutdown"
+    assert errors.RemoteProtocolError("no", Reason.BAD_PACKET).reason == "bad_packet"
+    assert errors.ChannelClosedError("no", Reason.SHUTDOWN).reason == "shutdown"
     assert errors.ConnectError("no").identifier == ""
 
 
@@ -118,7 +118,7 @@ def described(error: BaseException) -> tuple[Any, ...]:
 
 
 def pickled(protocol: int) -> Callable[[PeerNetError], PeerNetError]:
-    return lambda error: pickle.loads(pickle.dumps(error, protocol))  # type: ignore[no-any-return]
+    return lambda error: pickle.loads(pickle.dumps(error, protocol))
 
 
 WAYS: dict[str, Callable[[PeerNetError], PeerNetError]] = {

@@ -57,8 +57,17 @@ def test_the_public_names_are_listed(fresh: dict[str, object]) -> None:
 def test_every_public_name_is_the_one_of_its_module(name: str) -> None:
     found = getattr(peernet, name)
     if name != "__version__":
-        assert found is getattr(importlib.import_module(f"peernet.{peernet._HOME[name]}"), name)
-        assert found.__module__ == f"peernet.{peernet._HOME[name]}"
+        home = f"peernet.{table()[name]}"
+        assert found is getattr(importlib.import_module(home), name)
+        assert found.__module__ == home
+
+
+def table() -> dict[str, str]:
+    """Where the package finds its names: the only dictionary in its source."""
+    tree = ast.parse(Path(peernet.__file__).read_text(encoding="utf-8"))
+    (one,) = [one.value for one in tree.body if isinstance(one, ast.Assign) and isinstance(one.value, ast.Dict)]
+    found: dict[str, str] = ast.literal_eval(one)
+    return found
 
 
 def imported_for_type_checkers() -> list[tuple[str, str, str | None]]:
@@ -72,7 +81,7 @@ def imported_for_type_checkers() -> list[tuple[str, str, str | None]]:
 
 def test_type_checkers_are_told_the_names_that_the_table_has() -> None:
     told = [(name, module) for module, name, _ in imported_for_type_checkers()]
-    assert sorted(told) == sorted((name, f"peernet.{home}") for name, home in peernet._HOME.items())
+    assert sorted(told) == sorted((name, f"peernet.{home}") for name, home in table().items())
 
 
 def test_strict_type_checkers_take_every_name_as_exported() -> None:
@@ -91,7 +100,7 @@ def listed_literally(module: str) -> list[str]:
 
 
 def test_the_list_of_public_names_is_literal_and_complete() -> None:
-    assert sorted(listed_literally("peernet")) == sorted(["__version__", *peernet._HOME])
+    assert sorted(listed_literally("peernet")) == sorted(["__version__", *table()])
 
 
 def test_the_names_of_the_testing_package_are_listed_literally() -> None:

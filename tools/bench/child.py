@@ -1,8 +1,8 @@
 """One side of a measured pair: a process of its own, started by runner.py.
 
 It talks to the runner in JSON lines: ``{"ready": address}`` from the listening side,
-``{"address": …}`` to the dialling side, ``{"result": {…}}`` from whichever side
-measured. Both sides live until the runner ends them, or closes their stdin by dying.
+``{"address": …, "process": pid}`` to the dialling side, ``{"result": {…}}`` from whichever
+side measured. Both sides live until the runner ends them, or closes their stdin by dying.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tools.bench.systems import SYSTEMS
-from tools.bench.workload import BulkLoad, Flow, Load, PingClock, SmallLoad, Tally
+from tools.bench.workload import BulkLoad, Flow, Load, PingClock, SmallLoad, Tally, cpu_seconds
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
@@ -29,22 +29,25 @@ class Side:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
         self.load: Load = BulkLoad() if params["scenario"] == "bulk" else SmallLoad()
+        self._listener = 0  # its process
 
     def flow(self) -> Flow:
-        return Flow(self.load, warmup=self.params["warmup"], seconds=self.params["seconds"])
+        return Flow(self.load, self.report, warmup=self.params["warmup"], seconds=self.params["seconds"])
 
     def tally(self) -> Tally:
         return Tally(self.load, self.report)
 
     def clock(self) -> PingClock:
-        return PingClock(warmup=self.params["warmup"], seconds=self.params["seconds"])
+        return PingClock(self._cpu, warmup=self.params["warmup"], seconds=self.params["seconds"])
 
     def ready(self, address: Any) -> None:
         _say({"ready": address})
 
     def address(self) -> Any:
         """Wait for the other side's address. Blocks: call it before anything runs."""
-        return json.loads(_read_line())["address"]
+        message = json.loads(_read_line())
+        self._listener = message["process"]
+        return message["address"]
 
     def report(self, result: dict[str, Any]) -> None:
         _say({"result": result})
@@ -57,6 +60,9 @@ class Side:
         """Stay alive until the runner has its result. Pass the event loop's own sleep."""
         while not self.finished():
             sleep(0.1)
+
+    def _cpu(self) -> dict[str, float]:
+        return {"listen": cpu_seconds(self._listener), "dial": cpu_seconds()}
 
 
 def _say(message: dict[str, Any]) -> None:
@@ -105,6 +111,14 @@ def steady_allocator() -> None:
     bytearray(16 * 2**20)
 
 
+def _side(params: dict[str, Any]) -> Side:
+    if "messages" not in params:
+        return Side(params)
+    from tools.bench.counted import CountedSide
+
+    return CountedSide(params)
+
+
 def main(argv: list[str]) -> None:
     system, role, raw = argv
     params = json.loads(raw)
@@ -113,7 +127,7 @@ def main(argv: list[str]) -> None:
     if params["scenario"] == "bulk":
         steady_allocator()
     implementation = SYSTEMS[system].load()
-    getattr(implementation, f"{role}_{params['scenario']}")(Side(params))
+    getattr(implementation, f"{role}_{params['scenario']}")(_side(params))
     # Not sys.exit(): what is left to tear down (threads, contexts, two thousand
     # sockets) is nobody's measurement and can take longer than the round.
     sys.stdout.flush()

@@ -15,10 +15,12 @@ from typing import Any
 
 from tools.bench.runner import Runs
 from tools.bench.scenarios import Metric
-from tools.bench.systems import SYSTEMS
+from tools.bench.systems import BARE, SYSTEMS
 from tools.bench.targets import judge_all
 
-PACKAGES = ("gevent", "protobuf", "pyOpenSSL", "cryptography", "pyzmq", "uvloop", "grpcio", "zerorpc")
+PACKAGES = (
+    "gevent", "protobuf", "pyOpenSSL", "cryptography", "pyzmq", "uvloop", "grpcio", "zerorpc", "eclipse-zenoh",
+)  # fmt: skip
 
 
 class Report:
@@ -44,9 +46,9 @@ class Report:
     def print(self) -> None:
         for run in self._runs.values():
             rows = [self._row(run, system) for system in run.rounds]
-            _print_table(f"{run.scenario.name}: {run.scenario.title}", _columns(run), rows)
+            print_table(f"{run.scenario.name}: {run.scenario.title}", _columns(run), rows)
         rows = [_target_row(target) for target in self.targets]
-        _print_table("targets", ["what", "target", "measured", "baseline", "ratio", "verdict"], rows)
+        print_table("targets", ["what", "target", "measured", "baseline", "ratio", "verdict"], rows)
         if self._quick:
             print("Quick run: few and short rounds; judge by a full one.")
 
@@ -54,16 +56,18 @@ class Report:
         row = [system]
         for metric in run.scenario.metrics:
             values = _values(run, metric, system)
-            row += [_number(median(values), metric.digits), _spread(values, metric)] if values else ["-", ""]
-        row.append(self._ratio(run, system))
+            row.append(_number(median(values), metric.digits) if values else "-")
+            if metric.spread:
+                row.append(_spread(values, metric) if values else "")
+        if "cpu" in _names(run):
+            row.append(self._ratio(run, "cpu", system, BARE))
+        row.append(self._ratio(run, run.scenario.metrics[0].name, run.scenario.reference, system))
         row.append(run.problems.get(system, f"{len(run.rounds[system])} rounds"))
         return row
 
-    def _ratio(self, run: Runs, system: str) -> str:
-        first = run.scenario.metrics[0].name
-        ours = self._median(run.scenario.name, first, run.scenario.reference)
-        theirs = self._median(run.scenario.name, first, system)
-        return f"{ours / theirs:.2f}" if ours and theirs else "-"
+    def _ratio(self, run: Runs, metric: str, system: str, other: str) -> str:
+        over, under = (self._median(run.scenario.name, metric, name) for name in (system, other))
+        return f"{over / under:.2f}" if over and under else "-"
 
     # -- for programs -------------------------------------------------------
 
@@ -92,6 +96,10 @@ class Report:
         }
 
 
+def _names(run: Runs) -> list[str]:
+    return [metric.name for metric in run.scenario.metrics]
+
+
 def _values(run: Runs, metric: Metric, system: str) -> list[float]:
     return [metric.of(result) for result in run.rounds[system]]
 
@@ -107,7 +115,11 @@ def _spread(values: list[float], metric: Metric) -> str:
 def _columns(run: Runs) -> list[str]:
     columns = ["system"]
     for metric in run.scenario.metrics:
-        columns += [f"{metric.name} [{metric.unit}]", "min - max"]
+        columns.append(f"{metric.name} [{metric.unit}]")
+        if metric.spread:
+            columns.append("min - max")
+    if "cpu" in _names(run):
+        columns.append("cpu / bare")
     return [*columns, f"{run.scenario.reference} / this", ""]
 
 
@@ -125,7 +137,7 @@ def _target_row(target: dict[str, Any]) -> list[str]:
     ]
 
 
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Plain text on purpose: it is pasted into documents and read in CI logs."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     print(f"\n{title}")

@@ -36,14 +36,25 @@ class PairError(Exception):
 class Child:
     """One process of a pair: its JSON lines, its error output, its end."""
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(
+        self, name: str, command: list[str], *, cwd: str | Path = ROOT, environment: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - end() closes it
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            command,
+            cwd=cwd,
+            env=environment or _environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
         threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -59,7 +70,8 @@ class Child:
             return None
         if not line:
             raise PairError(f"{self.name}: {self.last_words()}")
-        return json.loads(line)
+        message: Message = json.loads(line)
+        return message
 
     def send(self, message: Message) -> None:
         assert self._process.stdin is not None
@@ -71,12 +83,22 @@ class Child:
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no error output"
 
+    def finish(self, timeout: float) -> None:
+        """Let the process end by itself, which it does when its stdin is closed."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise PairError(f"{self.name}: has not ended in time: {self.last_words()}") from None
+
     def end(self) -> None:
         """End the process. Its result is in already, so there is nothing to wait for."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            stream.close()
+            if stream is not None:
+                stream.close()
 
 
 def _environment() -> dict[str, str]:
@@ -95,23 +117,28 @@ def _started(system: str, role: str, params: dict[str, Any]) -> Iterator[Child]:
 
 
 def run_pair(system: str, scenario: Scenario, params: dict[str, Any]) -> Message:
-    """One measurement: start both sides, introduce them, return what one of them reports."""
+    """One measurement: start both sides, introduce them, return what they report."""
     deadline = time.monotonic() + scenario.timeout
     params = {"scenario": scenario.name, **params}
     with _started(system, "listen", params) as listener, _started(system, "dial", params) as dialler:
         hello = listener.receive(scenario.timeout)
         if hello is None:
             raise PairError(f"no address within {scenario.timeout:.0f} s: {listener.last_words()}")
-        dialler.send({"address": hello["ready"]})
-        return _await_result((listener, dialler), deadline)
+        dialler.send({"address": hello["ready"], "process": listener.pid})
+        return _await_results((listener, dialler), scenario.results, deadline)
 
 
-def _await_result(children: tuple[Child, Child], deadline: float) -> Message:
+def _await_results(children: tuple[Child, Child], wanted: int, deadline: float) -> Message:
+    """What the sides have measured, in one message."""
+    together: Message = {}
     while time.monotonic() < deadline:
         for child in children:
             message = child.receive(0.02)
             if message is not None:
-                return message["result"]
+                together |= message["result"]
+                wanted -= 1
+        if not wanted:
+            return together
     words = "; ".join(f"{child.name}: {child.last_words()}" for child in children)
     raise PairError(f"no result in time ({words})")
 

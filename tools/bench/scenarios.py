@@ -20,6 +20,7 @@ class Metric:
     digits: int
     higher_is_better: bool
     of: Callable[[Result], float]
+    spread: bool = True  # whether the smallest and the largest are shown
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Scenario:
     quick_rounds: int = 3
     # Whom the others are compared with, and who takes part if not the registered systems.
     reference: str = "peernet-tls"
+    # How many messages with results a pair sends: where one side cannot know the other's CPU time, each tells its own.
+    results: int = 1
     systems: tuple[str, ...] = ()
 
 
@@ -43,25 +46,38 @@ def _field(name: str) -> Callable[[Result], float]:
 
 
 def _rate(result: Result) -> float:
-    return result["count"] / result["seconds"]
+    return float(result["count"] / result["seconds"])
 
 
 def _megabytes(result: Result) -> float:
-    return result["count"] * BULK_BYTES / 1e6 / result["seconds"]
+    return float(result["count"] * BULK_BYTES / 1e6 / result["seconds"])
+
+
+def _cpu(result: Result) -> float:
+    return float(result["listen_cpu_us"] + result["dial_cpu_us"])
+
+
+# User and system, of all threads of each process, per message or round trip.
+CPU = (
+    Metric("listening", "CPU us", 2, False, _field("listen_cpu_us"), spread=False),
+    Metric("dialling", "CPU us", 2, False, _field("dial_cpu_us"), spread=False),
+    Metric("cpu", "CPU us", 2, False, _cpu),
+)
 
 
 def _broadcast(result: Result) -> float:
-    return median(result["ms"])
+    return float(median(result["ms"]))
 
 
 _ALL = (
     Scenario(
         "small",
         "one way, 50-byte text messages: parsed and counted by the receiver's callback",
-        (Metric("rate", "msgs/s", 0, True, _rate),),
+        (Metric("rate", "msgs/s", 0, True, _rate), *CPU),
         {"warmup": 0.3, "seconds": 1.0},
         {"warmup": 0.2, "seconds": 0.4},
         timeout=30,
+        results=2,
     ),
     Scenario(
         "rtt",
@@ -69,6 +85,7 @@ _ALL = (
         (
             Metric("p50", "us", 1, False, _field("p50_us")),
             Metric("p99", "us", 1, False, _field("p99_us")),
+            *CPU,
         ),
         {"warmup": 0.2, "seconds": 0.8},
         {"warmup": 0.1, "seconds": 0.3},
@@ -77,10 +94,11 @@ _ALL = (
     Scenario(
         "bulk",
         "one way, 256 KiB data_transmission packets: parsed and read by the receiver's callback",
-        (Metric("throughput", "MB/s", 0, True, _megabytes),),
+        (Metric("throughput", "MB/s", 0, True, _megabytes), *CPU),
         {"warmup": 0.2, "seconds": 0.8},
         {"warmup": 0.1, "seconds": 0.3},
         timeout=30,
+        results=2,
     ),
     Scenario(
         "idle",

@@ -54,6 +54,9 @@ class Child:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
         self._asked: dict[int, AsyncResult[Any]] = {}
         self._last = 0
         self.said_last: Any = None
@@ -80,8 +83,8 @@ class Child:
         answer = self._asked[self._last] = AsyncResult()
         line = json.dumps({"id": self._last, "do": method, "with": arguments}) + "\n"
         try:
-            self.process.stdin.write(line.encode())
-            self.process.stdin.flush()
+            self._stdin.write(line.encode())
+            self._stdin.flush()
             return answer.get(timeout=timeout)
         except (OSError, gevent.Timeout) as error:
             raise ChildError(f"{method} of process {self.process.pid}: {error!r}\n{self.log[-4000:]}") from error
@@ -119,14 +122,14 @@ class Child:
             self.process.kill()
             self.process.wait()
         self._listening.join(5)
-        for stream in (self.process.stdin, self.process.stdout, self._log):
+        for stream in (self._stdin, self._stdout, self._log):
             try:
                 stream.close()
             except OSError:
                 continue  # what was written last found nobody to read it
 
     def _listen(self) -> None:
-        for line in self.process.stdout:
+        for line in self._stdout:
             message = json.loads(line)
             asked = self._asked.pop(message.get("id"), None)
             if asked is None:

@@ -6,7 +6,6 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from peernet.network import PeerNetwork
 from peernet.peers.address import PeerAddress
 from peernet.peers.identity import Identity
 from peernet.runtime.deadline import Deadline
-from peernet.transport.backend import TcpBackend
+from peernet.transport.backend import Accepted, Failed, TcpBackend
+from peernet.transport.base import Transport
 from peernet.transport.listener import Listener
 from peernet.transport.tcp import TcpTransport
 from tools.bench.child import raise_file_limit
@@ -83,12 +83,10 @@ class _CountingBackend(TcpBackend):
         self.dialled.append(time.monotonic())
         return super().dial(address)
 
-    def listen(
-        self, address: PeerAddress, accepted: Callable[[Any, tuple[str, int]], None], failed: Callable[[str], None]
-    ) -> Listener:
-        def note(connection: Any, remote: tuple[str, int]) -> None:
+    def listen(self, address: PeerAddress, accepted: Accepted, failed: Failed) -> Listener:
+        def note(transport: Transport) -> None:
             self.accepted.append(time.monotonic())
-            accepted(connection, remote)
+            accepted(transport)
 
         return super().listen(address, note, failed)
 

@@ -1,4 +1,4 @@
-"""`bans` and `unban`: who is kept out for a while."""
+"""`bans`, `ban` and `unban`: who is kept out for a while."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import Any
 
 import click
 
-from peernet.cli.base import NodeCommand
-from peernet.cli.output import ago
+from peernet.cli.base import NodeCommand, check_duration, check_peer_argument
+from peernet.cli.output import ago, named
 from peernet.cli.session import Session, pass_session
-from peernet.errors import AddressError
 from peernet.node.control import client
-from peernet.node.directory import check_peer
 from peernet.node.failures import NotRunningError
-from peernet.runtime.text import short
+from peernet.runtime.text import duration
 
 COLUMNS = {"name": "WHO", "reason": "WHY", "score": "SCORE", "begun": "SINCE", "left": "EXPIRES", "manual": "BY HAND"}
+
+
+def check_who(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Callback for an argument that names a peer or an address."""
+    from peernet.trust.bans import ban_key  # only when needed: it takes longer than most commands
+
+    if value is None or ban_key(value) is not None:
+        return value
+    return check_peer_argument(context, parameter, value)
 
 
 @click.command(cls=NodeCommand)
@@ -38,14 +45,35 @@ def bans(session: Session) -> None:
 
 
 @click.command(cls=NodeCommand)
-@click.argument("who", metavar="[PEER|ADDRESS]", required=False)
+@click.argument("who", metavar="PEER|ADDRESS", callback=check_who)
+@click.option("--for", "seconds", callback=check_duration, metavar="TIME", help="How long: 1h, 30min, 7d, or seconds.")
+@pass_session
+def ban(session: Session, who: str, seconds: float | None) -> None:
+    """Keep a peer or an address out for a while.
+
+    A peer that is connected is disconnected, and told for how long. Without --for it is as long as peers
+    are banned that misbehave (the limit ban_time). Of an IPv6 address all of its /56 is meant; block a
+    network instead to keep a larger one out.
+    """
+
+    def otherwise() -> dict[str, Any]:
+        from peernet.node.ban_lists import ban_home
+
+        return ban_home(session.home, who, seconds)
+
+    result = client.ask_or(session.home, otherwise, "ban", 5.0, {"who": who, "seconds": seconds})
+    time_left = duration(result["expires"] - result["since"])
+    session.output.done(f"{named(result['who'], who)} is banned for {time_left}", result)
+
+
+@click.command(cls=NodeCommand)
+@click.argument("who", metavar="[PEER|ADDRESS]", required=False, callback=check_who)
 @click.option("--all", "everybody", is_flag=True, help="Lift all bans.")
 @pass_session
 def unban(session: Session, who: str | None, everybody: bool) -> None:
     """Let a peer or an address in again before its time."""
     if (who is None) != everybody:
         raise click.UsageError("Name a peer or an address, or give --all.")
-    _check(who)
 
     def otherwise() -> dict[str, Any]:
         from peernet.node.ban_lists import unban_home
@@ -53,22 +81,8 @@ def unban(session: Session, who: str | None, everybody: bool) -> None:
         return unban_home(session.home, who)
 
     result = client.ask_or(session.home, otherwise, "unban", 5.0, {"who": who})
-    names = ", ".join(map(_name, result["unbanned"])) or "nobody"
+    names = ", ".join(named(one) for one in result["unbanned"]) or "nobody"
     session.output.done(f"unbanned {names}", result)
-
-
-def _check(who: str | None) -> None:
-    try:
-        if who is not None and not _may_be_an_address(who):
-            check_peer(who)
-    except AddressError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _may_be_an_address(text: str) -> bool:
-    from peernet.trust.bans import ban_key  # only when needed: it takes longer than most commands
-
-    return ban_key(text) is not None
 
 
 def _bans_without_node(session: Session) -> list[dict[str, Any]]:
@@ -79,11 +93,7 @@ def _bans_without_node(session: Session) -> list[dict[str, Any]]:
 
 def _for_people(row: dict[str, Any], now: float) -> dict[str, Any]:
     left = ago(now, row["expires"]).replace(" ago", "")  # which is as long as from then to now
-    return {**row, "name": _name(row["who"]), "begun": ago(row["since"], now), "left": f"in {left}"}
+    return {**row, "name": named(row["who"]), "begun": ago(row["since"], now), "left": f"in {left}"}
 
 
-def _name(who: str) -> str:
-    return short(who) if who.isalnum() else who
-
-
-COMMANDS: tuple[click.Command, ...] = (bans, unban)
+COMMANDS: tuple[click.Command, ...] = (bans, ban, unban)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand, NodeGroup
+from peernet.cli.output import LARGER_UNITS, quantity
 from peernet.cli.session import Session, pass_session
 from peernet.config import PROFILES
 from peernet.errors import ConfigurationError
@@ -19,7 +20,6 @@ LIMIT_COLUMNS = {
     "value": "VALUE",
     "default": "DEFAULT",
     "source": "FROM",
-    "unit": "UNIT",
     "at_limit": "AT THE LIMIT",
 }
 SETTING_COLUMNS = {"name": "SETTING", "value": "VALUE", "source": "FROM"}
@@ -38,7 +38,8 @@ def limits(session: Session, /, **flags: Any) -> None:
     settings = load_settings(session.home.config_file, flags)
     sources = settings.limit_sources
     rows = [{**vars(limit), "source": sources.get(limit.name, "default")} for limit in all_limits(settings.limits)]
-    session.output.rows(rows, LIMIT_COLUMNS)
+    output = session.output
+    output.rows([_for_people(row) for row in rows] if output.for_people else rows, LIMIT_COLUMNS)
 
 
 @click.group(cls=NodeGroup)
@@ -78,6 +79,12 @@ def validate(session: Session) -> None:
     file = session.home.config_file
     found = "is valid" if os.path.exists(file) else "does not exist, and need not: everything has its default"
     session.output.done(f"{file} {found}", {"path": str(file), "valid": True})
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    unit = row["unit"]
+    short_unit = unit if unit in LARGER_UNITS else ""  # of the default; the value beside it has the words
+    return row | {"value": quantity(row["value"], unit), "default": quantity(row["default"], short_unit)}
 
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:

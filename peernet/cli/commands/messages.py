@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from peernet.cli.base import NodeCommand, check_text, is_sendable, peer_argument, timeout_option
-from peernet.cli.lines import formatter
+from peernet.cli.base import (
+    NodeCommand,
+    check_beginnings,
+    check_text,
+    is_sendable,
+    network_option,
+    peer_argument,
+    timeout_option,
+)
+from peernet.cli.lines import LINES
 from peernet.cli.session import Session, pass_session
 from peernet.errors import PacketTooBigError
 from peernet.node.control import client
 from peernet.node.failures import ControlTimeout, TimeIsUp
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.text import short
-
-EVENTS = (
-    "peer_added",
-    "peer_removed",
-    "reconnecting",
-    "resumed",
-    "packet",
-    "refused",
-    "handler_failing",
-    "pending",
-    "trust_changed",
-    "dial_failed",
-    "dropped",
-)
+from peernet.runtime.text import duration, short
 
 
 @click.command(cls=NodeCommand)
@@ -38,9 +33,7 @@ EVENTS = (
 @click.argument("text", required=False, callback=check_text)
 @click.option("-d", "--data", type=click.File("rb"), help="Send this file as a data_transmission; - is stdin.")
 @click.option("--name", callback=check_text, help="What to call the data; by default the file's name.")
-@click.option(
-    "-n", "--network", metavar="NAME", callback=check_text, help="Without a running node: the network to join."
-)
+@network_option("Without a running node: the network to join.")
 @click.option("--insecure", is_flag=True, default=None, help="Without a running node: plain TCP.")
 @click.option(
     "--durable", is_flag=True, help="Store it, and have the node send it until PEER has acknowledged it, even if away."
@@ -55,6 +48,8 @@ def send(
 ) -> None:
     """Send TEXT, or data, to PEER.
 
+    With - as TEXT it is read from stdin to its end, without one final newline.
+
     Succeeds when PEER has acknowledged the packet. Exits with 4 if PEER refuses it (a peer takes data only
     from those it trusts), with 5 if the time is over, with 1 if it was lost. With no node running on this
     home, PEER is dialled for the moment with the home's identity: one packet, and goodbye.
@@ -66,7 +61,8 @@ def send(
         raise click.UsageError("give either TEXT or --data FILE.")
     flags = {"network": options["network"], "insecure": options["insecure"]}
     settings = load_settings(session.home.config_file, flags)
-    message = {"text": text} if data is None else _read(data, options["name"], settings.limits.max_frame)
+    limit = settings.limits.max_frame
+    message = {"text": _text(text or "", limit)} if data is None else _read(data, options["name"], limit)
     durable = options["durable"]
     confirm = not durable if options["wait"] is None else options["wait"]
     deadline = Deadline(timeout)
@@ -80,16 +76,25 @@ def send(
 
         return send_once(session.home, settings, peer, message, timeout, confirm, deadline)
 
-    arguments = {"peer": peer, "message": _portable(message), "timeout": timeout, "confirm": confirm}
+    arguments = {"peer": peer, "message": message, "timeout": timeout, "confirm": confirm}
     result = client.ask_or(session.home, otherwise, "send_durable" if durable else "send", timeout, arguments)
     done = "stored for" if durable and not confirm else "sent to"
     session.output.done(f"{done} {short(result['peer'])}", result)
 
 
 @click.command(cls=NodeCommand)
-@click.option("-e", "--event", "events", multiple=True, type=click.Choice(EVENTS), help="Only events of this name.")
+@click.option(
+    "-e", "--event", "events", multiple=True, type=click.Choice(list(LINES)), help="Only events of this name."
+)
 @click.option("-k", "--kind", "kinds", multiple=True, help="Only packets of this kind.")
-@click.option("-f", "--from", "senders", multiple=True, help="Only from peers whose identifier starts with this.")
+@click.option(
+    "-f",
+    "--from",
+    "senders",
+    multiple=True,
+    callback=check_beginnings,
+    help="Only from peers whose identifier starts with this.",
+)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End after this time.")
 @pass_session
@@ -100,18 +105,17 @@ def listen(session: Session, /, count: int | None, timeout: float | None, **filt
     --count events came; without --count, the end of the time is no failure.
     """
     shown = 0
-    line_of = formatter(session.output.style)
     try:
         for event in client.stream(session.home, "listen", timeout):
             if not _wanted(event, **filters):
                 continue
-            click.echo(line_of(event))
+            click.echo(session.line_of(event))
             shown += 1
             if shown == count:
                 return
     except TimeIsUp:
         if count is not None:
-            raise ControlTimeout(f"only {shown} of {count} events came within {timeout} s") from None
+            raise ControlTimeout(f"only {shown} of {count} events came within {duration(timeout or 0)}") from None
 
 
 def _wanted(event: dict[str, Any], events: tuple[str, ...], kinds: tuple[str, ...], senders: tuple[str, ...]) -> bool:
@@ -123,28 +127,43 @@ def _wanted(event: dict[str, Any], events: tuple[str, ...], kinds: tuple[str, ..
     )
 
 
-def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
-    """The message in a file; never reads more than can be sent."""
+def _text(written: str, limit: int) -> str:
+    """The text that is meant, which is that of stdin for ``-``."""
+    text = _from_stdin(limit) if written == "-" else written
+    if not text:
+        raise click.UsageError("the text is empty; there is nothing to send.")
+    return text
+
+
+def _from_stdin(limit: int) -> str:
+    data = _read_all(sys.stdin.buffer, limit)
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("what stdin holds is not UTF-8 text; send it with --data -") from error
+
+
+def _read_all(file: BinaryIO, limit: int) -> bytes:
+    """What is in a file; never reads more than can be sent."""
     data = file.read(limit + 1)
     if len(data) > limit:
         raise PacketTooBigError(f"the data does not fit into one packet of {limit} bytes (max_frame); send less")
+    return data
+
+
+def _read(file: BinaryIO, name: str | None, limit: int) -> dict[str, Any]:
+    """The message in a file."""
+    data = _read_all(file, limit)
     from_file = file.name not in ("-", "<stdin>")
     if name is None:
         name = Path(file.name).name if from_file else ""
         if not is_sendable(name):
             raise click.UsageError("the file's name is not UTF-8 text; give the data another with --name.")
     return {
-        "data": data,
+        "data": base64.b64encode(data).decode(),
         "name": name,
         "format": "file" if from_file else "misc_data",
     }
-
-
-def _portable(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as JSON can hold it."""
-    if "data" not in message:
-        return message
-    return {**message, "data": base64.b64encode(message["data"]).decode()}
 
 
 COMMANDS: tuple[click.Command, ...] = (send, listen)

@@ -6,11 +6,19 @@ from typing import Any
 
 import click
 
-from peernet.cli.base import NodeCommand, check_addresses, check_listen_addresses, check_text, timeout_option
+from peernet.cli.base import (
+    NodeCommand,
+    check_addresses,
+    check_listen_addresses,
+    network_option,
+    timeout_option,
+    verbosity_options,
+)
 from peernet.cli.session import Session, pass_session
 from peernet.config import PROFILES
 from peernet.node.control import client
 from peernet.node.settings import PLACEMENTS, load_settings
+from peernet.runtime.text import duration, size
 from peernet.state.home import PATIENCE
 
 
@@ -31,9 +39,7 @@ from peernet.state.home import PATIENCE
     callback=check_addresses,
     help="Keep a connection to this peer.",
 )
-@click.option(
-    "-n", "--network", metavar="NAME", callback=check_text, help="Talk only to peers that give the same name."
-)
+@network_option("Talk only to peers that give the same name.")
 @click.option("--insecure", is_flag=True, default=None, help="Plain TCP, where nobody can prove who they are.")
 @click.option(
     "--placement", type=click.Choice(PLACEMENTS), help="Inbound peers: let them in, or hold them until `accept`."
@@ -82,7 +88,18 @@ def status(session: Session) -> None:
 
     Among them how many channels there are, what is queued, and how often what was refused.
     """
-    session.output.record(client.call(session.home, "status"))
+    output, figures = session.output, client.call(session.home, "status")
+    output.record(_for_people(figures) if output.for_people else figures)
 
+
+def _for_people(figures: dict[str, Any]) -> dict[str, Any]:
+    return figures | {
+        "uptime": duration(figures["uptime"]),
+        "queued_bytes": size(figures["queued_bytes"]),
+        "rss": size(figures["rss"]),
+    }
+
+
+run.params += verbosity_options()
 
 COMMANDS = (run, stop, status)

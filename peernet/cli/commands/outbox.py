@@ -11,10 +11,10 @@ from peernet.cli.base import NodeGroup, check_peer_argument
 from peernet.cli.output import ago
 from peernet.cli.session import Session, pass_session
 from peernet.node.control import client
-from peernet.runtime.text import short
+from peernet.runtime.text import short, size
 
-COLUMNS = {"short": "PEER", "packets": "PACKETS", "bytes": "BYTES", "since": "OLDEST"}
-PACKET_COLUMNS = {"short": "PEER", "packet_id": "PACKET", "kind": "KIND", "bytes": "BYTES", "since": "STORED"}
+COLUMNS = {"short": "PEER", "packets": "PACKETS", "size": "SIZE", "since": "OLDEST"}
+PACKET_COLUMNS = {"short": "PEER", "packet_id": "PACKET", "kind": "KIND", "size": "SIZE", "since": "STORED"}
 
 
 @click.group(cls=NodeGroup)
@@ -41,12 +41,15 @@ def list_stored(session: Session, packets: bool) -> None:
     output = session.output
     if output.for_people:
         since, now = "stored_at" if packets else "oldest", time.time()
-        rows = [{**row, "short": short(row["peer"]), "since": ago(row[since], now)} for row in rows]
+        rows = [
+            {**row, "short": short(row["peer"]), "size": size(row["bytes"]), "since": ago(row[since], now)}
+            for row in rows
+        ]
     output.rows(rows, PACKET_COLUMNS if packets else COLUMNS, if_none="nothing is stored")
 
 
 @outbox.command()
-@click.argument("peer", required=False, callback=lambda *args: args[2] and check_peer_argument(*args))
+@click.argument("peer", required=False, callback=check_peer_argument)
 @click.option("--all", "everybody", is_flag=True, help="What is stored for all peers.")
 @pass_session
 def drop(session: Session, peer: str | None, everybody: bool) -> None:

@@ -14,14 +14,14 @@ from peernet.node.control import client
 from peernet.node.failures import NotRunningError
 from peernet.node.settings import load_settings
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.text import short
+from peernet.runtime.text import duration, short, size
 
 COLUMNS = {
     "short": "PEER",
-    "connected": "CONNECTED",
+    "condition": "STATE",
     "trusted": "TRUSTED",
     "address": "ADDRESS",
-    "queued_bytes": "QUEUED",
+    "queued": "QUEUED",
     "seen": "LAST SEEN",
 }
 
@@ -37,7 +37,7 @@ def peers(session: Session) -> None:
     output = session.output
     if output.for_people:
         now = time.time()
-        rows = [{**shortened(row), "seen": ago(row["last_seen"], now)} for row in rows]
+        rows = [_for_people(row, now) for row in rows]
     output.rows(rows, COLUMNS, if_none="no peers are known yet; `peernet-node connect` makes the first")
 
 
@@ -75,6 +75,14 @@ def ping(session: Session, peer: str, count: int, timeout: float) -> None:
         session.output.done(f"{short(result['peer'])} answered in {1000 * result['seconds']:.2f} ms", result)
 
 
+def _for_people(row: dict[str, Any], now: float) -> dict[str, Any]:
+    condition = row["state"]
+    if condition == "reconnecting":
+        condition += f" for {duration(row['seconds_reconnecting'])}"
+    queued = size(row["queued_bytes"]) if "queued_bytes" in row else None
+    return {**shortened(row), "condition": condition, "queued": queued, "seen": ago(row["last_seen"], now)}
+
+
 def _pings(session: Session, peer: str, count: int, timeout: float) -> list[dict[str, Any]]:
     deadline = Deadline(timeout)
 
@@ -90,7 +98,7 @@ def _pings(session: Session, peer: str, count: int, timeout: float) -> list[dict
 
 
 def _kept_peers(session: Session) -> list[dict[str, Any]]:
-    from peernet.node.trust_lists import peers_of_home
+    from peernet.node.peer_list import peers_of_home
 
     return peers_of_home(session.home)
 

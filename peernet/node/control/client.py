@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from peernet.errors import HomeInUseError
 from peernet.node.control.protocol import decode, encode
-from peernet.node.failures import ControlTimeout, NodeFailure, NotRunningError, TimeIsUp
+from peernet.node.failures import ControlTimeout, NodeBusyError, NodeFailure, NotRunningError, TimeIsUp
 from peernet.runtime.deadline import Deadline
 from peernet.state.home import Home
 
@@ -22,6 +22,8 @@ GRACE = 0.5
 PATIENCE = 5.0
 # What the node gets when nothing is left: it then says itself what could not be done in time. Seconds.
 LEAST_TIME = 0.001
+# Between attempts to get what somebody else has now. Seconds.
+PAUSE = 0.05
 
 Result = TypeVar("Result")
 
@@ -109,7 +111,7 @@ def ask_or(
                 # A node that is just starting, or another command like this one.
                 if time.monotonic() >= ends:
                     raise
-        time.sleep(0.05)
+        time.sleep(PAUSE)
 
 
 class _Lines:
@@ -168,8 +170,10 @@ def _connect(home: Home, timeout: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with home.socket_address() as address:
-            sock.settimeout(timeout)
-            sock.connect(address)
+            _await_turn(sock, address, timeout)
+    except BlockingIOError:
+        sock.close()
+        raise NodeBusyError(f"the node on {home} is busy with many other commands; try again later") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         sock.close()
         raise missing from None
@@ -180,6 +184,19 @@ def _connect(home: Home, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _await_turn(sock: socket.socket, address: str, timeout: float) -> None:
+    """Connect, as soon as not too many others wait to be accepted: a socket with a timeout does not wait for that."""
+    deadline = Deadline(timeout)
+    sock.settimeout(timeout)
+    while True:
+        try:
+            return sock.connect(address)
+        except BlockingIOError:
+            if deadline.expired:
+                raise
+        time.sleep(PAUSE)
 
 
 def _result(line: bytes, home: Home) -> Any:

@@ -11,9 +11,9 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from peernet.errors import ConfigurationError, HomeError, PeerNetError
-from peernet.node.control.protocol import MAX_LINE, decode, encode
-from peernet.node.failures import ExitCode, exit_code_of
+from peernet.errors import HomeError, PeerNetError
+from peernet.node.control.protocol import MAX_LINE, Request, decode_request, encode
+from peernet.node.failures import ExitCode, NodeBusyError, RequestError, exit_code_of
 from peernet.runtime.logs import get_logger
 from peernet.state.home import Home
 
@@ -21,6 +21,8 @@ logger = get_logger(__name__)
 
 # Programs of one user on one machine; each costs a greenlet and a descriptor.
 MAX_CLIENTS = 64
+# Those that are told so when it is more. They take no longer than that; the rest waits to be accepted.
+MAX_TURNED_AWAY = 256
 # How long a client may take to say what it wants, and to read the answer. Seconds.
 CLIENT_TIMEOUT = 10.0
 
@@ -47,6 +49,7 @@ class ControlServer:
         self._home = home
         self._answer = answer
         self._server: StreamServer | None = None
+        self._serving = 0
 
     def start(self) -> None:
         """Listen.
@@ -54,7 +57,7 @@ class ControlServer:
         Raises:
             HomeError: the socket cannot be made.
         """
-        self._server = StreamServer(self._listen(), self._serve, spawn=Pool(MAX_CLIENTS))
+        self._server = StreamServer(self._listen(), self._serve, spawn=Pool(MAX_CLIENTS + MAX_TURNED_AWAY))
         self._server.start()
 
     def stop(self) -> None:
@@ -84,6 +87,7 @@ class ControlServer:
 
     def _serve(self, client: socket.socket, _: object) -> None:
         client.settimeout(CLIENT_TIMEOUT)
+        self._serving += 1
         try:
             answer, lines = self._respond(client)
             client.sendall(answer)
@@ -93,29 +97,29 @@ class ControlServer:
             logger.debug("a control client went away: %s", error)
         except Exception:
             logger.exception("a control client cannot be told more")
+        finally:
+            self._serving -= 1
 
     def _respond(self, client: socket.socket) -> tuple[bytes, Iterable[bytes] | None]:
-        """The answer to a request, and what follows it. Whatever goes wrong with the request is an answer."""
-        line = b""
+        """The answer to a request, and what follows it. Whatever is wrong with the request is an answer."""
         try:
-            line = _read_line(client)
-            return self._result(decode(line))
+            if self._serving > MAX_CLIENTS:
+                raise NodeBusyError(f"the node is busy with {MAX_CLIENTS} other commands; try again later")
+            return self._result(decode_request(_read_line(client)))
         except PeerNetError as error:
             return _failure(str(error), exit_code_of(error)), None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("a control request could not be understood: %r", error)
-            return _failure(f"the node does not understand the request ({error!r})"), None
+
+    def _result(self, request: Request) -> tuple[bytes, Iterable[bytes] | None]:
+        try:
+            result = self._answer(*request)
+            if isinstance(result, Streaming):
+                return encode({"result": result.result}), result.lines
+            return encode({"result": result}), None
+        except PeerNetError:
+            raise
         except (Exception, gevent.Timeout) as error:
-            if not line:
-                raise  # the client has gone
             logger.exception("a control request failed")
             return _failure(f"the node failed at this request ({error!r}); its log says more"), None
-
-    def _result(self, request: dict[str, Any]) -> tuple[bytes, Iterable[bytes] | None]:
-        result = self._answer(request["command"], request.get("arguments", {}))
-        if isinstance(result, Streaming):
-            return encode({"result": result.result}), result.lines
-        return encode({"result": result}), None
 
 
 def _failure(sentence: str, exit_code: int = ExitCode.ERROR) -> bytes:
@@ -130,7 +134,7 @@ def _read_line(client: socket.socket) -> bytes:
             raise ConnectionResetError("it hung up before it asked")
         buffer += data
         if len(buffer) > MAX_LINE:
-            raise ConfigurationError(f"a request may have {MAX_LINE} bytes")
+            raise RequestError(f"it may have {MAX_LINE} bytes")
     return bytes(buffer)
 
 

@@ -12,7 +12,7 @@ from peernet.errors import ChannelClosedError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.disconnect import disconnect_packet
-from tests.support import scaled, wait_until
+from tests.support import scaled, stay, wait_until
 from tests.unit.channels import Setup, frame, text
 
 OPEN, RECONNECTING, CLOSED = ChannelState.OPEN, ChannelState.RECONNECTING, ChannelState.CLOSED
@@ -57,7 +57,12 @@ def test_what_was_told_as_failed_is_not_acknowledged_later(setup: Setup) -> None
 
 def test_a_callback_for_the_goodbye_that_hangs_does_not_keep_close_waiting(setup: Setup) -> None:
     hanging = Flag()
-    setup.owner.handlers["disconnect"] = lambda channel, packet: (hanging.set(), Flag().wait())
+
+    def hang(channel: PeerChannel, packet: pb.Packet) -> None:
+        hanging.set()
+        stay()
+
+    setup.owner.handlers["disconnect"] = hang
     setup.far.send(frame(disconnect_packet(Reason.SHUTDOWN)))
     assert hanging.wait(scaled(5))
     closing = gevent.spawn(setup.channel.close, timeout=0.01)
@@ -69,7 +74,12 @@ def test_a_callback_for_the_goodbye_that_hangs_does_not_keep_close_waiting(setup
 
 def test_one_that_returns_in_time_still_acknowledges(setup: Setup) -> None:
     busy, go_on = Flag(), Flag()
-    setup.owner.handlers["disconnect"] = lambda channel, packet: (busy.set(), go_on.wait())
+
+    def take_your_time(channel: PeerChannel, packet: pb.Packet) -> None:
+        busy.set()
+        go_on.wait()
+
+    setup.owner.handlers["disconnect"] = take_your_time
     setup.far.send(text(), frame(disconnect_packet(Reason.SHUTDOWN)))
     assert busy.wait(scaled(5))
     closing = gevent.spawn(setup.channel.close, timeout=60)
@@ -103,7 +113,13 @@ def test_whoever_has_dialled_is_not_killed_for_a_listener_that_takes_its_time() 
     """Until the channel runs, it is in the hands of whoever connects: perhaps of the main greenlet."""
     made: list[Setup] = []
     go_on = Flag()
-    connecting = gevent.spawn(lambda: (made.append(Setup(close_timeout=0.01, run=False)), go_on.wait(), "alive")[-1])
+
+    def connect() -> str:
+        made.append(Setup(close_timeout=0.01, run=False))
+        go_on.wait()
+        return "alive"
+
+    connecting = gevent.spawn(connect)
     wait_until(lambda: made)
     (setup,) = made
     setup.control.end(Reason.SHUTDOWN)

@@ -14,6 +14,7 @@ from peernet.reasons import Reason
 from peernet.trust.policy import IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import encode_varint
+from peernet.wire.packets import WITHDRAWN_FRAME
 from tests.support import Recorder, scaled, wait_until
 from tests.unit.channels import FROM_THE_FUTURE, Setup, Setups, frame, text
 from tests.unit.sample_peers import ALICE, BOB
@@ -73,6 +74,16 @@ class TestGates:
         assert setup.channel.counters["unknown_kind"] == 1
         assert setup.channel.received == 1
 
+    @pytest.mark.parametrize("options", [{}, {"policy": OPEN_TO_ALL}], ids=["gated", "open"])
+    def test_a_withdrawn_packet_is_numbered_and_nobody_is_told(self, setups: Setups, options: dict[str, Any]) -> None:
+        setup = setups(**options)
+        setup.far.send(text("one"), WITHDRAWN_FRAME, text("three", sequence=3))
+        wait_until(lambda: setup.acknowledged() == 3)
+        assert setup.heard == ["one", "three"]
+        assert setup.refused() == []
+        assert setup.owner.told == []
+        assert setup.channel.received == 2
+
     def test_a_kind_that_nobody_handles_is_told(self, setups: Setups) -> None:
         setup = setups(policy=OPEN_TO_ALL)
         setup.far.send(frame(pb.DataTransmissionPacket()))
@@ -130,7 +141,9 @@ class TestGates:
 
     def test_without_a_session_the_gates_are_the_same_and_nobody_is_told(self, setups: Setups) -> None:
         setup = setups(session=False)
-        setup.far.send(text("one"), frame(pb.DataTransmissionPacket()), FROM_THE_FUTURE, text("two", sequence=99))
+        setup.far.send(
+            text("one"), frame(pb.DataTransmissionPacket()), FROM_THE_FUTURE, WITHDRAWN_FRAME, text("two", sequence=99)
+        )
         wait_until(lambda: setup.heard == ["one", "two"])
         assert (setup.channel.counters["refused"], setup.channel.counters["unknown_kind"]) == (1, 1)
         gevent.sleep(0.01)

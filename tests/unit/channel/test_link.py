@@ -11,6 +11,7 @@ from gevent.event import Event as Flag
 from peernet.channel.link import BYTES_PER_TURN, Link
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.errors import LocalProtocolError, RemoteProtocolError, TransportError
+from peernet.reasons import Reason
 from peernet.runtime import clock
 from peernet.runtime.deadline import Deadline
 from peernet.transport.memory import CAPACITY, MemoryTransport, memory_pair
@@ -41,13 +42,17 @@ class Setup:
         self.frames.append(bytes(frame))
         return frame != b"stop"
 
+    def send_and_finish(self, data: bytes) -> None:
+        send_all(self.far, data)
+        self.far.finish_writing()
+
     def rest(self) -> None:
         self.told.append("rest")
 
     def end_turn(self) -> None:
         self.told.append("end_turn")
 
-    def took_long(self) -> None:
+    def took_long(self, seconds: float) -> None:
         self.told.append("took_long")
 
 
@@ -66,7 +71,7 @@ def framed(*payloads: bytes) -> bytes:
 
 def test_each_frame_is_handled_in_order_until_the_stream_ends(setup: Setup) -> None:
     payloads = [b"one", b"", bytes(1 * MIB), b"two"]
-    sending = gevent.spawn(lambda: (send_all(setup.far, framed(*payloads)), setup.far.finish_writing()))
+    sending = gevent.spawn(setup.send_and_finish, framed(*payloads))
     assert setup.link.read(setup, setup.handle) is True
     assert setup.frames == payloads
     sending.get(timeout=scaled(5))
@@ -90,7 +95,7 @@ def test_a_frame_that_is_too_big_ends_the_reading(setup: Setup) -> None:
 
 def test_what_the_handler_raises_passes_through(setup: Setup) -> None:
     def fail(frame: object) -> bool:
-        raise RemoteProtocolError("no", "bad_packet")
+        raise RemoteProtocolError("no", Reason.BAD_PACKET)
 
     setup.far.send(framed(b"one"))
     with pytest.raises(RemoteProtocolError, match="no"):
@@ -160,7 +165,7 @@ class Hurried:
 
 @pytest.mark.parametrize("setup", [{"seconds_per_turn": 60}], indirect=True)
 def test_everybody_else_gets_a_turn_in_the_middle_of_a_large_frame(setup: Setup) -> None:
-    link = Link(Hurried(framed(bytes(2 * MIB - 1), b"stop")), setup.link.connection, setup.config)  # type: ignore[arg-type]
+    link = Link(Hurried(framed(bytes(2 * MIB - 1), b"stop")), setup.link.connection, setup.config)
     seen: set[int] = set()
 
     def watch() -> None:
@@ -293,7 +298,7 @@ def test_finishing_cuts_a_peer_that_does_not_read(setup: Setup) -> None:
 
 
 def test_what_still_comes_is_dropped_until_the_end(setup: Setup) -> None:
-    sending = gevent.spawn(lambda: (send_all(setup.far, bytes(MIB)), setup.far.finish_writing()))
+    sending = gevent.spawn(setup.send_and_finish, bytes(MIB))
     setup.link.discard_until_end()
     sending.get(timeout=scaled(5))
     assert setup.link.ended()
@@ -310,7 +315,7 @@ def test_dropping_ends_with_a_broken_connection(setup: Setup, monkeypatch: pytes
         raise TransportError("the connection broke")
 
     monkeypatch.setattr(MemoryTransport, "recv", fail)
-    assert setup.link.discard_until_end() is None
+    setup.link.discard_until_end()  # does not raise
 
 
 def test_a_broken_transport_is_told_to_the_owner(setup: Setup) -> None:
@@ -357,7 +362,7 @@ def test_a_peer_that_sends_now_and_then_is_counted_with_the_next_bytes(setup: Se
     reading = gevent.spawn(setup.link.read, setup, setup.handle)
     for number in range(1, 4):
         setup.far.send(framed(b"x"))
-        wait_until(lambda number=number: len(setup.frames) == number)
+        wait_until(lambda: len(setup.frames) == number)  # noqa: B023  # is asked at once
         assert sum(throttle.paced) == number - 1
     setup.far.finish_writing()
     reading.get(timeout=scaled(5))
@@ -409,6 +414,25 @@ def test_a_large_frame_that_does_not_end_in_time_is_noticed(slow: Any) -> None:
     assert not setup.link.dribbles(1000)
     give(bytes(1000))
     assert setup.link.dribbles(1030.1)
+
+
+def test_a_frame_may_take_its_time_as_long_as_it_comes_on(slow: Any) -> None:
+    """One mebibyte over a link of 10 kB/s takes 105 seconds."""
+    setup, give = slow
+    give(encode_varint(MIB) + b"x")
+    for now in range(1000, 1100, 5):
+        assert not setup.link.dribbles(now)
+        give(bytes(50_000))
+
+
+def test_a_link_may_freeze_in_the_middle_of_a_frame(slow: Any) -> None:
+    setup, give = slow
+    give(encode_varint(MIB) + b"x")
+    assert not setup.link.dribbles(1000)
+    give(bytes(200_000))
+    assert not setup.link.dribbles(1020)  # frozen for 20 s
+    give(bytes(200_000))
+    assert not setup.link.dribbles(1031)
 
 
 def test_a_peer_between_two_frames_may_be_silent(slow: Any) -> None:

@@ -100,18 +100,21 @@ class TestWriting:
         setup.stall()
         assert setup.after(8, heard=True) is None
 
-    def test_a_peer_that_speaks_and_does_not_read_is_slow(self, setup: Setup) -> None:
+    @pytest.mark.parametrize("heard", [True, False], ids=["that speaks", "that is silent"])
+    def test_a_peer_that_takes_nothing_loses_its_connection(self, setup: Setup, heard: bool) -> None:
         setup.stall()
-        assert setup.after(8.01, heard=True) is Reason.SLOW_PEER
+        assert setup.after(8.01, heard=heard) is Reason.TIMEOUT
 
-    def test_a_peer_that_neither_speaks_nor_reads_is_away_if_its_session_can_wait(self, setup: Setup) -> None:
+    def test_so_it_does_without_a_session(self, setup: Setup) -> None:
+        setup.session = None
         setup.stall()
         assert setup.after(8.01) is Reason.TIMEOUT
 
-    def test_without_a_session_it_is_slow_all_the_same(self, setup: Setup) -> None:
-        setup.session = None
+    def test_one_whose_session_is_full_all_that_time_is_slow(self, setup: Setup) -> None:
         setup.stall()
-        assert setup.after(8.01) is Reason.SLOW_PEER
+        setup.fill_session()
+        assert setup.after(0, heard=True) is None
+        assert setup.after(8.01, heard=True) is Reason.SLOW_PEER
 
     def test_what_was_heard_just_after_the_writer_has_stalled_says_nothing(self, setup: Setup) -> None:
         """It may have been on its way when the peer fell silent."""

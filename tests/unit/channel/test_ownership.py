@@ -38,7 +38,11 @@ def test_who_takes_over_is_its_own_greenlet(ownership: Ownership) -> None:
 
 
 def test_it_can_be_killed(ownership: Ownership) -> None:
-    running = ownership.start(lambda: (ownership.take_over(), Flag().wait())[0])
+    def run() -> None:
+        ownership.take_over()
+        Flag().wait()
+
+    running = ownership.start(run)
     wait_until(lambda: ownership.runs)
     ownership.kill()
     running.join(timeout=scaled(5))

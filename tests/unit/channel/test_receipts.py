@@ -102,7 +102,7 @@ def test_a_book_does_not_grow_with_the_packets_that_are_settled(book: ReceiptBoo
         write(book, *range(begin, begin + PAGE))
         book.settle(begin - 1)
         book.settle(begin - 1 + last)
-        assert len(book._pages or ()) <= 2
+        assert len(book.pages or ()) <= 2
 
 
 def test_what_is_not_settled_at_the_end_has_failed(book: ReceiptBook) -> None:

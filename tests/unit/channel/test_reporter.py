@@ -20,7 +20,7 @@ def test_what_happens_is_counted_on_the_channel_and_in_the_network() -> None:
 
 
 def test_the_network_is_told_of_the_channel_that_programs_see() -> None:
-    owner, told = Owner(NetworkConfig()), []
+    owner, told = Owner(NetworkConfig()), list[object]()
     reporter = Reporter(owner)
     reporter.channel = channel = object()
     for what in ("reconnecting", "trust changed", "failing", "closed"):

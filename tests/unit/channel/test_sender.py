@@ -27,7 +27,7 @@ from peernet.reasons import Reason
 from peernet.transport.memory import CAPACITY
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import encode_body
-from tests.support import scaled, wait_until
+from tests.support import known, scaled, wait_until
 from tests.unit.channels import Setup, frame, text
 from tests.unit.transport.pairs import fill
 
@@ -307,7 +307,7 @@ class TestRoom:
             assert len(setup.session.kept) <= 4
             acknowledge(setup, setup.session.sent)
         wait_until(lambda: all(one.dead for one in sending))
-        assert sorted(one.value.sequence for one in sending) == [5, 6, 7, 8, 9, 10]
+        assert sorted(known(one.value).sequence for one in sending) == [5, 6, 7, 8, 9, 10]
 
     def test_room_is_bounded_in_bytes_too(self, setups: Setups) -> None:
         setup = setups(session_bytes=64 * KIB, max_frame=64 * KIB)

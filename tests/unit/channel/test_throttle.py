@@ -3,11 +3,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import gevent
 import pytest
 
-from peernet.channel import throttle
 from peernet.channel.throttle import Throttle, throttle_of
 from peernet.config import NetworkConfig
+from peernet.runtime import clock
 
 
 class Times:
@@ -16,8 +17,8 @@ class Times:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.slept: list[float] = []
-        monkeypatch.setattr(throttle.clock, "monotonic", lambda: self.now)
-        monkeypatch.setattr(throttle.gevent, "sleep", self.sleep)
+        monkeypatch.setattr(clock, "monotonic", lambda: self.now)
+        monkeypatch.setattr(gevent, "sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

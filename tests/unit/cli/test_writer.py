@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 
 import gevent
 import pytest
 
 from peernet.cli import writer as writer_module
 from peernet.cli.writer import LineWriter
+from tests.support import scaled, wait_until
 from tests.unit.hostile import HOSTILE, assert_harmless
 
 
@@ -27,7 +29,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def make_writer(descriptor: int) -> LineWriter:
-    return LineWriter(descriptor, lambda count: f"{count} dropped")
+    return LineWriter(descriptor, "the pipe", lambda count: f"{count} dropped")
 
 
 def drain(descriptor: int) -> bytes:
@@ -148,3 +150,94 @@ def test_what_gevent_reports_reaches_it_where_it_stands_for_stderr(pipe: tuple[i
     assert lines.close(5)
     os.close(descriptor)
     assert b"ValueError: oh\\x1b dear" in drain(reader)
+
+
+def test_a_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
+    reader, descriptor = pipe
+    os.set_blocking(descriptor, False)
+    os.set_blocking(reader, False)
+    lines = make_writer(descriptor)
+    sent = [str(number).zfill(999).encode() for number in range(500)]  # several times what a pipe holds
+    for line in sent:
+        lines.put(line.decode())
+    received = bytearray()
+    with gevent.Timeout(scaled(10)):
+        while len(received) < 500_000:
+            gevent.sleep(0.01)
+            with suppress(BlockingIOError):
+                received += os.read(reader, 65536)
+    assert lines.close(5)
+    assert received.splitlines() == sent
+    assert (lines.broken, lines.dropped) == (False, 0)
+
+
+class Disk:
+    """A disk that is full until it is not, and takes the beginning of what does not fit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self.written = b""
+        self.attempts = 0
+        monkeypatch.setattr(os, "write", self.write)
+        monkeypatch.setattr(writer_module, "FAILURE_PAUSE", 0.01)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        self.attempts += 1
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = bytes(data[: self.room])
+        self.written += taken
+        self.room -= len(taken)
+        return len(taken)
+
+
+def test_on_a_full_disk_lines_wait_and_none_is_torn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(monkeypatch, room=7)
+    lines = make_writer(7)
+    for number in range(3):
+        lines.put(f"line {number}")
+    wait_until(lambda: disk.attempts > 5, 5, "some attempts")
+    assert (disk.written, lines.failing, lines.broken) == (b"line 0\n", True, False)
+    assert caplog.text.count("the pipe cannot be written (No space left on device)") == 1
+    disk.room = 3
+    wait_until(lambda: disk.room == 0, 5, "the room to be taken")
+    disk.room = 1000
+    assert lines.close(5)
+    assert disk.written == b"line 0\nline 1\nline 2\n"
+    assert not lines.failing
+
+
+def test_nobody_waits_for_a_full_disk_and_what_is_dropped_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "SOFT_LIMIT", 100)
+    monkeypatch.setattr(writer_module, "HARD_LIMIT", 1000)
+    disk = Disk(monkeypatch, room=0)
+    lines = make_writer(7)
+    lines.put("first")
+    wait_until(lambda: lines.failing, 5, "the failure")
+    for number in range(100):
+        lines.put(str(number).zfill(99))
+        lines.wait_for_room()
+    assert lines.dropped == 91
+    disk.room = 10_000
+    assert lines.close(5)
+    assert [line[-2:] for line in disk.written.decode().splitlines()] == ["st", "ed", *map(str, range(91, 100))]
+    assert "91 dropped" in disk.written.decode()
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EBADF])
+def test_only_a_reader_that_has_gone_for_good_ends_the_attempts(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    attempts: list[int] = []
+
+    def fail(descriptor: int, data: memoryview) -> int:
+        attempts.append(descriptor)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", fail)
+    lines = make_writer(7)
+    lines.put("hello?")
+    wait_until(lambda: lines.broken, 5, "it to be noticed")
+    lines.put("anybody?")
+    assert lines.close(5)
+    assert attempts == [7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,9 +15,12 @@ from gevent.event import Event as Flag
 
 from peernet.config import NetworkConfig
 from peernet.connections.acceptor import Acceptor
+from peernet.connections.refusal import Refusal
 from peernet.errors import TransportError
 from peernet.peers.peer import GenericPeer
+from peernet.reasons import Reason
 from peernet.runtime import rng
+from peernet.transport.base import Transport
 from peernet.transport.tcp import TcpTransport
 from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from tests.support import wait_until
@@ -32,7 +36,7 @@ class Door:
         self.counters: Counter[str] = Counter()
         self.policy = IncomingPeerTrustPolicy()
         self.begun = 0
-        self.shake_hands: Callable[[TcpTransport], Any] = self._wait_for_the_end
+        self.shake_hands: Callable[[Transport], Any] = self._wait_for_the_end
         self.acceptor = Acceptor(
             NetworkConfig(**limits),
             self,  # type: ignore[arg-type]  # handshakes that are never done ask nothing else
@@ -48,7 +52,7 @@ class Door:
     def blame(self, peer: GenericPeer, reason: str) -> None:
         """Nobody is banned here."""
 
-    def _wait_for_the_end(self, tcp: TcpTransport) -> Any:
+    def _wait_for_the_end(self, tcp: Transport) -> Any:
         self.begun += 1
         while tcp.recv():
             continue
@@ -183,3 +187,37 @@ def test_what_the_system_could_not_accept_is_counted(doors: Doors) -> None:
     door = doors()
     door.acceptor.not_accepted("accept_failed")
     assert door.counters == {"accept_failed": 1}
+
+
+def refuse(tcp: Transport) -> Any:
+    """As if TLS had proven somebody who is on the blocklist."""
+    refusal = Refusal(Reason.BLOCKED, rule="blocked_identifiers", why="The identifier is blocked.")
+    refusal.culprit = "m" * 52
+    raise refusal
+
+
+def test_who_is_not_wanted_and_knocks_is_one_line_however_often(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    door = doors(allow_loopback_burst=True)
+    door.shake_hands = refuse
+    with caplog.at_level(logging.INFO):
+        for number in range(5):  # from here and there
+            door.come(f"192.0.2.{number}")
+        wait_until(lambda: door.counters["blocked"] == 5)
+        door.policy = IncomingPeerTrustPolicy(blocked_networks=frozenset({"198.51.100.0/24"}))
+        for _ in range(3):
+            door.come("198.51.100.7")
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert warnings[0].startswith("m" * 52 + " at 192.0.2.")
+    assert warnings[0].endswith(" not let in: The identifier is blocked. (blocked_identifiers)")
+    assert "198.51.100.7:" in warnings[1]
+    assert warnings[1].endswith(" not received: blocked_networks")
+    assert len(caplog.records) == 8  # the others with -v
+
+
+def test_a_stranger_who_fails_is_no_line_that_everybody_sees(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    door = doors()
+    with caplog.at_level(logging.INFO):
+        door.come().close()
+        wait_until(lambda: door.counters["handshake_failed"] == 1)
+    assert [record.levelno for record in caplog.records] == [logging.INFO]

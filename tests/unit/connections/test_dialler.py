@@ -23,6 +23,7 @@ from peernet.errors import (
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
 from peernet.runtime import rng
+from tests.support import stay
 from tests.unit.sample_peers import ALICE
 
 WHERE = PeerAddress("192.0.2.1", 4000)
@@ -185,25 +186,25 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_handshake_that_takes_too_long_is_a_timeout_that_is_not_tried_again(slow: World) -> None:
     with pytest.raises(ConnectTimeout, match=r"192\.0\.2\.1:4000 did not complete the handshake in time"):
-        slow.run(lambda: gevent.sleep(60), timeout=0.01)
+        slow.run(stay, timeout=0.01)
     assert [one.closed for one in slow.connections] == [True]
 
 
 def test_a_connection_that_is_not_made_in_time_is_a_timeout(slow: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow, "dial", lambda address: gevent.sleep(60))
+    monkeypatch.setattr(slow, "dial", stay)
     with pytest.raises(ConnectTimeout):
         slow.run(timeout=0.01)
 
 
 def test_somebody_elses_timeout_passes_through(slow: World) -> None:
     with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(0.01) as theirs:
-        slow.run(lambda: gevent.sleep(60))
+        slow.run(stay)
     assert caught.value is theirs
     assert [one.closed for one in slow.connections] == [True]
 
 
 def test_an_attempt_that_is_killed_closes_its_connection(slow: World) -> None:
-    dialling = gevent.spawn(slow.run, lambda: gevent.sleep(60))
+    dialling = gevent.spawn(slow.run, stay)
     gevent.sleep(0.01)
     dialling.kill(timeout=1)
     assert [one.closed for one in slow.connections] == [True]

@@ -98,8 +98,15 @@ def test_no_pause_is_shorter_than_the_peer_has_asked_for() -> None:
 def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence(
     failures: int, away: float, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rng, "uniform", lambda least, most: (least, most))
-    assert backoff_while_away(CONFIG, failures, away) == (0, longest)
+    asked: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return most
+
+    monkeypatch.setattr(rng, "uniform", uniform)
+    assert backoff_while_away(CONFIG, failures, away) == longest
+    assert asked == [(0, longest)]
 
 
 def test_failures_without_end_do_not_overflow() -> None:

@@ -200,7 +200,7 @@ def test_nothing_is_left_of_those_who_have_gone() -> None:
     for place in crowd(door, 64):
         door.free(place)
     assert len(door) == 0
-    assert not door._by_source
+    assert not door.by_source
 
 
 class TestAcquaintances:

@@ -39,7 +39,7 @@ class World:
 
     @property
     def busy(self) -> bool:
-        return bool(self.calling._peers)
+        return bool(self.calling.peers)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,10 +83,12 @@ def test_a_job_is_done_even_if_whoever_waits_for_it_is_killed(committer: Committ
     assert committer.run(lambda store: store.numbers("peer")) == [1]
 
 
-def test_when_the_disk_fails_everybody_in_the_transaction_is_told_and_nothing_is_kept(committer: Committer) -> None:
+def test_when_the_disk_fails_everybody_in_the_transaction_is_told_and_nothing_is_kept(
+    databases: list[sqlite3.Connection], committer: Committer
+) -> None:
     gate = Gate(committer)
     first = committer.submit(lambda store: store.add(PACKET))
-    second = committer.submit(lambda store: store._database.execute("SELECT * FROM nowhere"))
+    second = committer.submit(lambda store: databases[0].execute("SELECT * FROM nowhere"))
     gate.open()
     for result in (first, second):
         with pytest.raises(StorageError, match="nowhere"):

@@ -105,9 +105,9 @@ def test_a_transaction_that_fails_leaves_nothing(store: DurableStore) -> None:
     assert add(store, packet())  # and the next one works
 
 
-def test_what_is_committed_is_synced_to_the_disk(store: DurableStore) -> None:
+def test_what_is_committed_is_synced_to_the_disk(databases: list[sqlite3.Connection], store: DurableStore) -> None:
     def setting(name: str) -> object:
-        return store._database.execute(f"PRAGMA {name}").fetchone()[0]
+        return databases[0].execute(f"PRAGMA {name}").fetchone()[0]
 
     assert (setting("journal_mode"), setting("synchronous")) == ("wal", 2)  # 2 is FULL
 
@@ -223,11 +223,14 @@ def test_a_link_is_not_followed(path: Path) -> None:
     assert not (path.parent / "elsewhere").exists()
 
 
-def test_a_full_disk_is_an_error_and_the_store_can_be_used_afterwards(store: DurableStore) -> None:
-    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
-    store._database.execute(f"PRAGMA max_page_count = {pages + 2}")
+def test_a_full_disk_is_an_error_and_the_store_can_be_used_afterwards(
+    databases: list[sqlite3.Connection], store: DurableStore
+) -> None:
+    (database,) = databases
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StorageError, match="full"):
         add(store, packet(body=bytes(1_000_000)))
-    store._database.execute("PRAGMA max_page_count = 1000000")
+    database.execute("PRAGMA max_page_count = 1000000")
     assert len(add(store, packet())) == 1
     assert len(store.numbers(ALICE)) == 1

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from peernet.node.control import client as control
 from peernet.node.control import protocol
 from peernet.node.control import server as server_module
 from peernet.node.control.server import ControlServer, Streaming
-from peernet.node.failures import ControlTimeout, ExitCode, NodeFailure, NotRunningError, TimeIsUp
+from peernet.node.failures import ControlTimeout, ExitCode, NodeBusyError, NodeFailure, NotRunningError, TimeIsUp
 from peernet.state.home import Home
+from tests.support import wait_until
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def home(tmp_path: Path) -> Home:
 def serve(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Start a server in this process; the client, which uses plain sockets, is made cooperative."""
     monkeypatch.setattr(socket, "socket", gevent.socket.socket)
-    monkeypatch.setattr(control.time, "sleep", gevent.sleep)
+    monkeypatch.setattr(time, "sleep", gevent.sleep)
     servers = []
 
     def start(answer: Callable[[str, dict[str, Any]], Any]) -> None:
@@ -73,6 +75,38 @@ def test_nonsense_is_answered_and_does_no_harm(home: Home, serve: Callable[..., 
         client.sendall(line)
         assert "does not understand" in protocol.decode(client.recv(65536))["error"]
     assert control.call(home, "x") == {}
+
+
+def test_more_clients_than_it_serves_are_told_that_it_is_busy(
+    home: Home, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CLIENTS", 2)
+    serve(lambda command, arguments: "fine")
+    with ExitStack() as stack:
+        for _ in range(2):  # who say nothing, and take a place each
+            client = stack.enter_context(gevent.socket.socket(socket.AF_UNIX))
+            client.connect(str(home.socket_file))
+        with pytest.raises(NodeFailure, match="busy with 2 other commands") as caught:
+            control.call(home, "x")
+        assert caught.value.exit_code == ExitCode.TIMEOUT
+    wait_until(lambda: answers(home), 5, "a place to be free again")
+
+
+def answers(home: Home) -> bool:
+    try:
+        return bool(control.call(home, "x") == "fine")
+    except NodeFailure:
+        return False
+
+
+def test_while_nobody_is_accepted_a_command_waits_and_then_says_that_the_node_is_busy(home: Home) -> None:
+    with home.socket_address() as address, socket.socket(socket.AF_UNIX) as deaf, ExitStack() as stack:
+        deaf.bind(address)
+        deaf.listen(1)
+        for _ in range(2):  # as many as wait to be accepted
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(address)
+        with pytest.raises(NodeBusyError, match="is busy with many other commands"):
+            control.call(home, "x", 0.05)
 
 
 def ask_raw(home: Home, request: bytes) -> dict[str, Any]:

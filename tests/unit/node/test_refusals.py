@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from peernet.node.refusals import INTERVAL, Refusals
 from peernet.trust.policy import Decision
 
 WHY = Decision(False, "somerule", "because")
+
+
+class Channel:
+    """Stands for one."""
 
 
 class Told:
@@ -81,11 +86,14 @@ def test_the_latest_reason_is_the_one_that_is_told() -> None:
 
 
 def test_nothing_is_kept_of_those_who_are_quiet_or_gone(told: Told) -> None:
-    for number in range(100):
-        told.note(f"peer {number}", "a", 2)
-        told.refusals.close(f"peer {number}")  # type: ignore[arg-type]
-    told.note("alice", "a", 2)
+    gone, quiet = Channel(), Channel()
+    held = [weakref.ref(gone), weakref.ref(quiet)]
+    told.note(gone, "a", 2)
+    told.refusals.close(gone)  # type: ignore[arg-type]
+    told.note(quiet, "a", 2)
     told.refusals.tell_due(INTERVAL)
-    assert len(told.refusals._refused) == 1
+    told.taken()
+    del gone, quiet
+    assert [one() is None for one in held] == [True, False]
     told.refusals.tell_due(2 * INTERVAL)
-    assert not told.refusals._refused
+    assert held[1]() is None

@@ -16,7 +16,8 @@ from tests.support import Recorder, scaled
 
 
 def test_listeners_are_called_in_the_order_they_came() -> None:
-    event, calls = Event("something"), []
+    event = Event[[int]]("something")
+    calls: list[tuple[str, int]] = []
     event.add(lambda value: calls.append(("first", value)))
     event.add(lambda value: calls.append(("second", value)))
     event.fire(5)
@@ -24,13 +25,13 @@ def test_listeners_are_called_in_the_order_they_came() -> None:
 
 
 def test_nobody_has_to_listen() -> None:
-    event = Event("something")
+    event = Event[[int, int, int]]("something")
     event.fire(1, 2, 3)
     assert event.listeners == ()
 
 
 def test_add_is_a_decorator() -> None:
-    event = Event("something")
+    event = Event[[]]("something")
 
     @event.add
     def listener() -> str:
@@ -41,7 +42,7 @@ def test_add_is_a_decorator() -> None:
 
 
 def test_a_removed_listener_hears_no_more() -> None:
-    event, one, other = Event("something"), Recorder(), Recorder()
+    event, one, other = Event[[]]("something"), Recorder(), Recorder()
     event.add(one)
     event.add(other)
     event.remove(one)
@@ -54,14 +55,14 @@ def test_bound_methods_can_be_removed() -> None:
     class Owner:
         def listen(self) -> None: ...
 
-    event, owner = Event("something"), Owner()
+    event, owner = Event[[]]("something"), Owner()
     event.add(owner.listen)
     event.remove(owner.listen)
     assert event.listeners == ()
 
 
 def test_a_failing_listener_is_logged_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    event, other = Event("something"), Recorder()
+    event, other = Event[[]]("something"), Recorder()
 
     @event.add
     def fail() -> None:
@@ -78,7 +79,7 @@ def test_a_failing_listener_is_logged_and_hurts_nobody(caplog: pytest.LogCapture
 @pytest.mark.parametrize("error", [GreenletExit(), gevent.Timeout(5)])
 def test_what_is_addressed_to_a_greenlet_of_the_program_passes_through(error: BaseException) -> None:
     """A program may have set a timeout around a call of ours in which the event fires."""
-    event = Event("something")
+    event = Event[[]]("something")
 
     @event.add
     def fail() -> None:
@@ -96,7 +97,7 @@ class OwnError(BaseException):
 def test_in_a_greenlet_of_ours_whatever_a_listener_raises_is_its_failure(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    event, other = Event("something"), Recorder()
+    event, other = Event[[]]("something"), Recorder()
 
     @event.add
     def fail() -> None:
@@ -109,7 +110,7 @@ def test_in_a_greenlet_of_ours_whatever_a_listener_raises_is_its_failure(
 
 
 def test_a_listener_can_be_killed_with_its_greenlet() -> None:
-    event, hanging = Event("something"), Flag()
+    event, hanging = Event[[]]("something"), Flag()
 
     @event.add
     def hang() -> None:
@@ -123,7 +124,7 @@ def test_a_listener_can_be_killed_with_its_greenlet() -> None:
 
 
 def test_listeners_may_come_and_go_while_the_event_fires() -> None:
-    event, late = Event("something"), Recorder()
+    event, late = Event[[]]("something"), Recorder()
 
     @event.add
     def once() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peernet.runtime.text import MAX_CALLS, MAX_TEXT, printable, printable_traceback
+from peernet.runtime.text import MAX_CALLS, MAX_TEXT, duration, printable, printable_traceback, size
 from tests.unit.hostile import HOSTILE, assert_harmless
 
 
@@ -98,3 +98,35 @@ def test_a_traceback_has_an_end() -> None:
     shown = printable_traceback(error)
     assert shown.count("in fail_after") <= 4 * MAX_CALLS
     assert len(shown) < 16 * 1024
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (0.253, "0.25 s"),
+        (9, "9 s"),
+        (90, "90 s"),
+        (3600, "60 min"),
+        (7200, "2 h"),
+        (86_400, "24 h"),
+        (9e5, "10 d"),
+    ],
+)
+def test_times_are_shown_in_the_unit_of_which_there_are_few(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1024 * 1023, "1023 KiB"),
+        (47_500_000, "45.3 MiB"),
+        (3 << 30, "3 GiB"),
+    ],
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert size(count) == shown

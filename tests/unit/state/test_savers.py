@@ -11,13 +11,10 @@ import pytest
 
 from peernet.config import NetworkConfig
 from peernet.errors import HomeError
-from peernet.network import PeerNetwork
 from peernet.peers.address_book import KnownPeer, KnownPeers
-from peernet.peers.identity import Identity
 from peernet.peers.peer import GenericPeer
-from peernet.state.home import Home
 from peernet.state.savers import FollowingFile, KeptFile
-from peernet.switch.stores import BANS, PEERS, address_book_file, bans_file
+from peernet.switch.stores import PEERS
 from tests.support import wait_until
 
 
@@ -91,11 +88,6 @@ def test_an_error_reaches_whoever_asked_and_nothing_else_is_printed(
     with pytest.raises(HomeError, match="the disk is full"):
         KeptFile(tmp_path / "file", fail, lambda: None).save()
     assert capfd.readouterr().err == ""
-
-
-@pytest.fixture
-def network() -> PeerNetwork:
-    return PeerNetwork(identity=Identity.generate())
 
 
 class Book:
@@ -173,20 +165,6 @@ def slow_down_saves(monkeypatch: pytest.MonkeyPatch, book: Book) -> Callable[[],
     return may.set
 
 
-def test_bans_are_written_when_they_have_changed(tmp_path: Path, network: PeerNetwork) -> None:
-    home = Home(tmp_path)
-    network.bans.ban("a" * 52)
-    bans = bans_file(home, network.bans)  # as they were restored
-    bans.save()
-    assert not home.bans_file.exists()
-    network.bans.ban("203.0.113.7")
-    bans.save()
-    assert [ban.who for ban in BANS.load(home.bans_file)] == ["a" * 52, "203.0.113.7"]
-    network.bans.clear()
-    bans.save_now()
-    assert BANS.load(home.bans_file) == []
-
-
 def test_what_changes_during_a_save_is_written_by_the_next_one(
     tmp_path: Path, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,13 +178,3 @@ def test_what_changes_during_a_save_is_written_by_the_next_one(
     (tmp_path / "peers.json").unlink()
     book.save()
     assert PEERS.load(tmp_path / "peers.json")
-
-
-def test_a_peer_that_was_asked_for_is_saved_although_it_was_there_before(tmp_path: Path) -> None:
-    home, known = Home(tmp_path), KnownPeers(NetworkConfig())
-    peer = GenericPeer("a" * 52, "192.0.2.1", 4000)
-    known.note(peer, dialled=True)
-    book = address_book_file(home, known)
-    known.note(peer, dialled=True, kept=True)  # as connect() does, when the channel is there
-    book.save()
-    assert [one.kept for one in PEERS.load(home.peers_file)] == [True]

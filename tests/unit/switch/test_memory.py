@@ -139,9 +139,11 @@ def test_what_was_allowed_and_is_not_needed_any_more_is_taken_back(worlds: Calla
     assert session.allowed_bytes == STEP
 
 
-def test_too_much_is_told_once_and_slows_the_reading_of_the_largest(worlds: Callable[..., World], later: Clock) -> None:
+def test_too_much_is_told_once_and_slows_the_reading_of_the_largest(
+    worlds: Callable[..., World], later: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = worlds(1 * MIB, session=True)
-    world.buffers.grant = lambda size, contents: True  # type: ignore[method-assign]
+    monkeypatch.setattr(world.buffers, "grant", lambda size, contents: True)
     large, small = world.setups
     world.fill(0)
     small.channel.send(PART)
@@ -154,9 +156,11 @@ def test_too_much_is_told_once_and_slows_the_reading_of_the_largest(worlds: Call
     assert not large.link.crowding
 
 
-def test_far_too_much_for_some_time_closes_the_largest(worlds: Callable[..., World], later: Clock) -> None:
+def test_far_too_much_for_some_time_closes_the_largest(
+    worlds: Callable[..., World], later: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = worlds(1 * MIB, session=True)
-    world.buffers.grant = lambda size, contents: True  # type: ignore[method-assign]
+    monkeypatch.setattr(world.buffers, "grant", lambda size, contents: True)
     large, small = (setup.channel for setup in world.setups)
     world.fill(0)
     small.send(PART)

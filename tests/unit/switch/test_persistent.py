@@ -110,14 +110,18 @@ def test_a_channel_that_was_healthy_makes_them_short_again(monkeypatch: pytest.M
 
 
 def test_a_failure_that_took_its_time_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, failures = [0.0], []
+    now, failures = [0.0], list[int]()
+
+    def backoff(config: NetworkConfig, count: int, asked: float = 0.0) -> float:
+        failures.append(count)
+        return 0.0
 
     def connect(address: str) -> Any:
         now[0] += CONFIG.healthy_after + 1
         raise ConnectError("nobody answers")
 
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr(persistent, "backoff", lambda config, count, asked=0.0: failures.append(count) or 0.0)
+    monkeypatch.setattr(persistent, "backoff", backoff)
     kept = PersistentPeers(CONFIG, connect, lambda *told: None)
     kept.keep("127.0.0.1:1")
     wait_until(lambda: len(failures) >= 3)
@@ -153,3 +157,15 @@ def test_who_is_not_wanted_any_more_or_does_not_want_us_is_let_go(
     gevent.sleep(0)
     channels.kept.stop()
     assert channels.failures == []
+
+
+@pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.DECISION_TIMEOUT])
+def test_nor_to_have_been_held_for_long_before_it_was_not_let_in(
+    reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = Channels(
+        monkeypatch, seconds_connected=CONFIG.healthy_after, reason=reason, ended_by_peer=True, retry_after=5.0
+    )
+    channels.run(3)
+    assert channels.failures[:3] == [1, 2, 3]
+    assert channels.asked[:3] == [5.0, 5.0, 5.0]

@@ -1,22 +1,25 @@
-"""State files: whole or not at all, and never lost silently."""
+"""What is kept of a network: whole or not at all, and never lost silently."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peernet.config import NetworkConfig
 from peernet.errors import HomeError
-from peernet.peers.address_book import KnownPeer
-from peernet.state.files import VERSION, remove_leftovers, write_atomically
-from peernet.switch.stores import BANS, PEERS, TRUST
+from peernet.network import PeerNetwork
+from peernet.peers.address_book import KnownPeer, KnownPeers
+from peernet.peers.identity import Identity
+from peernet.peers.peer import GenericPeer
+from peernet.state.files import VERSION
+from peernet.state.home import Home
+from peernet.switch.stores import BANS, PEERS, TRUST, address_book_file, bans_file
 from peernet.trust.bans import Ban
 from peernet.trust.policy import IncomingPeerTrustPolicy
 
@@ -80,8 +83,9 @@ def test_a_damaged_file_is_set_aside_with_a_warning(
 
 
 PEER = {"identifier": SOMEBODY, "proven": True, "addresses": ["[::1]:7400"], "last_seen": 0}
+
 BAN = {"who": SOMEBODY, "reason": "", "score": 0, "since": 0, "expires": 1, "manual": False}
-NO_TIMES = ["x", None, [], 10**400, float("nan"), float("inf")]
+NO_TIMES: list[object] = ["x", None, [], 10**400, float("nan"), float("inf")]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,7 @@ SOME_PEERS = [
     KnownPeer("b" * 52, True, ["[::1]:7400"], 5.0, "2001:db8::/32", True),
     KnownPeer(SOMEBODY, False, [], 6.5),
 ]
+
 KINDS = {
     "trust": Kind(
         TRUST.save,
@@ -137,6 +142,7 @@ KINDS = {
     "peers": Kind(PEERS.save, PEERS.load, SOME_PEERS, []),
     "bans": Kind(BANS.save, BANS.load, [Ban(SOMEBODY, "bad_packet", 100.0, 5.0, 6.5)], []),
 }
+
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
@@ -209,19 +215,6 @@ def test_files_from_before_there_were_checksums_are_read(tmp_path: Path) -> None
     assert PEERS.load(file) == [KnownPeer(SOMEBODY, True, ["[::1]:7400"], 0.0, "", False)]
 
 
-def test_what_saves_have_left_that_were_ended_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".trust.json.x1y2", ".trust.json.zzz", "trust.json", "trust.json.damaged-1", ".peers.json.abc"):
-        (tmp_path / name).touch()
-    (tmp_path / ".trust.json.folder").mkdir()
-    remove_leftovers([tmp_path / "trust.json"])
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        ".peers.json.abc",
-        ".trust.json.folder",
-        "trust.json",
-        "trust.json.damaged-1",
-    ]
-
-
 def test_a_file_of_a_newer_version_is_refused_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "trust.json"
     file.write_text(json.dumps({"version": VERSION + 1}))
@@ -230,44 +223,30 @@ def test_a_file_of_a_newer_version_is_refused_and_kept(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    with pytest.raises(HomeError, match="cannot write"):
-        write_atomically(target, b"new")  # a file cannot replace a folder
-    assert list(tmp_path.iterdir()) == [target]
+@pytest.fixture
+def network() -> PeerNetwork:
+    return PeerNetwork(identity=Identity.generate())
 
 
-def test_a_link_in_place_of_the_file_is_replaced_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    for name in ("trust.json", f".trust.json.{os.getpid()}"):
-        (tmp_path / name).symlink_to(victim)
-    write_atomically(tmp_path / "trust.json", b"new")
-    assert victim.read_text() == "precious"
-    assert (tmp_path / "trust.json").read_bytes() == b"new"
-    assert not (tmp_path / "trust.json").is_symlink()
+def test_bans_are_written_when_they_have_changed(tmp_path: Path, network: PeerNetwork) -> None:
+    home = Home(tmp_path)
+    network.bans.ban("a" * 52)
+    bans = bans_file(home, network.bans)  # as they were restored
+    bans.save()
+    assert not home.bans_file.exists()
+    network.bans.ban("203.0.113.7")
+    bans.save()
+    assert [ban.who for ban in BANS.load(home.bans_file)] == ["a" * 52, "203.0.113.7"]
+    network.bans.clear()
+    bans.save_now()
+    assert BANS.load(home.bans_file) == []
 
 
-@pytest.mark.parametrize("umask", [0, 0o777])
-def test_a_file_can_be_read_by_its_owner_only_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    previous = os.umask(umask)
-    try:
-        write_atomically(tmp_path / "trust.json", b"new")
-    finally:
-        os.umask(previous)
-    assert (tmp_path / "trust.json").stat().st_mode & 0o777 == 0o600
-
-
-def test_saves_from_several_threads_at_once_do_not_mix(tmp_path: Path) -> None:
-    file = tmp_path / "trust.json"
-    contents = [bytes([65 + number]) * 100_000 for number in range(4)]
-
-    def save(content: bytes) -> None:
-        for _ in range(20):
-            write_atomically(file, content)
-            assert file.read_bytes() in contents
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(save, contents))
-    assert list(tmp_path.iterdir()) == [file]
+def test_a_peer_that_was_asked_for_is_saved_although_it_was_there_before(tmp_path: Path) -> None:
+    home, known = Home(tmp_path), KnownPeers(NetworkConfig())
+    peer = GenericPeer("a" * 52, "192.0.2.1", 4000)
+    known.note(peer, dialled=True)
+    book = address_book_file(home, known)
+    known.note(peer, dialled=True, kept=True)  # as connect() does, when the channel is there
+    book.save()
+    assert [one.kept for one in PEERS.load(home.peers_file)] == [True]

@@ -1,15 +1,14 @@
-"""Which channel there is to a peer, and which of two is kept."""
+"""Which channel there is to a peer, and to whoever is at an address."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
+from peernet.peers.address import PeerAddress
+from peernet.peers.peer import GenericPeer
 from peernet.switch.table import ChannelTable
-from tests.unit.sample_peers import ALICE, BOB, CAROL, FakeChannel, peer_at
+from tests.unit.sample_peers import BOB, CAROL, FakeChannel, peer_at
 
 
 @dataclass(eq=False)
@@ -24,33 +23,37 @@ def control(identifier: str = BOB, *, dialled: bool = True) -> Any:
 
 
 def test_a_channel_is_found_by_the_identifier_of_its_peer() -> None:
-    table, one = ChannelTable(ALICE), control()
+    table, one = ChannelTable(), control()
     assert table.add(one) is None
     assert (table.get(BOB), table.get(CAROL), len(table), list(table)) == (one, None, 1, [one])
     assert (table.channel_to(BOB), table.channel_to(CAROL)) == (one.channel, None)
 
 
 def test_the_control_of_a_channel_is_found_while_the_channel_is_the_one_to_its_peer() -> None:
-    table, first, second = ChannelTable(ALICE), control(), control()
+    first, second = control(), control()
+    channel = first.channel
+    table = ChannelTable()
     assert table.control_of(first.channel) is None
     table.add(first)
     assert table.control_of(first.channel) is first
     table.add(second)
-    assert (table.control_of(first.channel), table.control_of(second.channel)) == (None, second)
+    assert (table.control_of(channel), table.control_of(second.channel)) == (None, second)
 
 
 def test_a_second_channel_to_a_peer_replaces_the_first() -> None:
-    table, first, second = ChannelTable(ALICE), control(), control()
+    first, second = control(), control()
+    channel = first.channel
+    table = ChannelTable()
     table.add(first)
     assert table.add(second) is first
     assert list(table) == [second]
-    assert not table.remove(first.channel)
+    assert not table.remove(channel)
     assert table.remove(second.channel)
     assert not table.remove(second.channel)
 
 
 def test_inbound_channels_are_counted() -> None:
-    table = ChannelTable(ALICE)
+    table = ChannelTable()
     inbound, dialled = control(BOB, dialled=False), control(CAROL)
     counts = []
     for change in (table.add, lambda one: table.remove(one.channel)):
@@ -61,7 +64,7 @@ def test_inbound_channels_are_counted() -> None:
 
 
 def test_replacing_an_inbound_channel_keeps_the_count_right() -> None:
-    table = ChannelTable(ALICE)
+    table = ChannelTable()
     table.add(control(dialled=False))
     table.add(control(dialled=False))
     assert table.inbound == 1
@@ -69,37 +72,38 @@ def test_replacing_an_inbound_channel_keeps_the_count_right() -> None:
     assert table.inbound == 0
 
 
-def test_the_first_connection_with_a_peer_gives_way_to_nothing() -> None:
-    assert not ChannelTable(ALICE).keeps_existing(BOB, dialled=True)
+# Whose address is asked for -> the channel that is found.
 
 
-# Me, the peer, who dialled the channel that exists -> whether it stays when the other side's one comes.
-@pytest.mark.parametrize(
-    ("me", "peer", "dialled", "kept"),
-    [(ALICE, BOB, True, True), (ALICE, BOB, False, False), (BOB, ALICE, True, False), (BOB, ALICE, False, True)],
-)
-def test_of_two_that_were_dialled_crosswise_the_smaller_identifiers_one_is_kept(
-    me: str, peer: str, dialled: bool, kept: bool
-) -> None:
-    table = ChannelTable(me)
-    table.add(control(peer, dialled=dialled))
-    assert table.keeps_existing(peer, dialled=not dialled) is kept
+def at(address: str, *, dialled: bool = True, proven: bool = True, claims: str = "", identifier: str = BOB) -> Any:
+    peer = GenericPeer(identifier, address, 4000, proven, listen_addresses=(claims,) if claims else ())
+    return FakeControl(FakeChannel(peer=peer, dialled=dialled))
 
 
-@pytest.mark.parametrize("dialled", [True, False])
-def test_of_two_that_one_side_dialled_the_older_one_is_kept(dialled: bool) -> None:
-    table = ChannelTable(ALICE)
-    table.add(control(BOB, dialled=dialled))
-    assert table.keeps_existing(BOB, dialled=dialled)
+def test_the_channel_to_a_peer_whom_an_address_names_is_found_wherever_it_is() -> None:
+    table, one = ChannelTable(), at("192.0.2.1", dialled=False)
+    table.add(one)
+    assert table.find(PeerAddress("198.51.100.1", 1, BOB)) is one.channel
+    assert table.find(PeerAddress("192.0.2.1", 4000, CAROL)) is None
 
 
-def test_both_sides_keep_the_same_connection() -> None:
-    """Whatever order the two connections come in at either side."""
-    for first_at_alice, first_at_bob in itertools.product([ALICE, BOB], repeat=2):
-        kept = []
-        for me, peer, first in ((ALICE, BOB, first_at_alice), (BOB, ALICE, first_at_bob)):
-            table = ChannelTable(me)
-            table.add(control(peer, dialled=first == me))
-            second = peer if first == me else me
-            kept.append(first if table.keeps_existing(peer, dialled=second == me) else second)
-        assert kept == [ALICE, ALICE]
+def test_of_an_address_that_names_nobody_the_channel_that_was_dialled_there_is_found() -> None:
+    table, dialled, inbound = ChannelTable(), at("192.0.2.1"), at("192.0.2.2", dialled=False, identifier=CAROL)
+    for one in (dialled, inbound):
+        table.add(one)
+    assert table.find(PeerAddress("192.0.2.1", 4000)) is dialled.channel
+    assert table.find(PeerAddress("192.0.2.1", 4001)) is None
+    assert table.find(PeerAddress("192.0.2.2", 4000)) is None
+
+
+def test_who_only_says_that_it_listens_there_is_found_if_that_will_do_and_nobody_can_prove_anything() -> None:
+    where, table = PeerAddress("192.0.2.1", 4000), ChannelTable()
+    table.add(at("203.0.113.7", dialled=False, claims=where.endpoint))
+    assert table.find(where, claimed=True) is None  # proven: the dial itself would have told
+    claimant = at("203.0.113.7", dialled=False, proven=False, claims=where.endpoint)
+    table.add(claimant)
+    assert table.find(where) is None
+    assert table.find(where, claimed=True) is claimant.channel
+    dialled = at("192.0.2.1", identifier=CAROL)
+    table.add(dialled)
+    assert table.find(where, claimed=True) is dialled.channel

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 
 import gevent
@@ -11,6 +12,7 @@ import gevent.socket
 import pytest
 from gevent.event import Event
 from gevent.exceptions import LoopExit
+from gevent.pool import Pool
 
 from peernet.runtime import clock, rng
 from peernet.runtime.greenlets import let_others_run
@@ -49,7 +51,7 @@ def test_timeouts_and_events_agree_on_the_time(virtual: VirtualTime) -> None:
     gevent.spawn_later(3, event.set).join()
     assert event.wait(5)
     assert virtual.now == 8
-    with gevent.Timeout(2, False):
+    with suppress(gevent.Timeout), gevent.Timeout(2):
         gevent.sleep(60)
     assert virtual.now == 10
 
@@ -68,23 +70,28 @@ def test_a_timer_that_was_stopped_or_started_again_does_not_fire_at_its_first_ti
 
 def test_a_timer_may_repeat(virtual: VirtualTime) -> None:
     fired: list[float] = []
-    with gevent.get_hub().loop.timer(1, repeat=2) as timer:
-        timer.start(lambda: fired.append(virtual.now))
-        gevent.sleep(6)
+    timer = gevent.get_hub().loop.timer(1, repeat=2)
+    timer.start(lambda: fired.append(virtual.now))
+    gevent.sleep(6)
+    timer.close()
     gevent.sleep(6)
     assert fired == [1, 3, 5]
 
 
 def test_who_lets_others_run_gets_older_too(virtual: VirtualTime) -> None:
-    with gevent.Timeout(0.001, False):
+    with suppress(gevent.Timeout), gevent.Timeout(0.001):
         while virtual.now < 1:
             let_others_run()
     assert virtual.now == pytest.approx(0.001, abs=0.0001)
 
 
 def test_time_stands_still_while_another_thread_works(virtual: VirtualTime) -> None:
+    def work() -> str:
+        time.sleep(0.05)
+        return "done"
+
     sleeper = gevent.spawn(gevent.sleep, 1)
-    assert gevent.get_hub().threadpool.apply(lambda: time.sleep(0.05) or "done") == "done"
+    assert gevent.get_hub().threadpool.apply(work) == "done"
     assert virtual.now < 0.01
     assert not sleeper.dead
     sleeper.join()
@@ -92,9 +99,14 @@ def test_time_stands_still_while_another_thread_works(virtual: VirtualTime) -> N
 
 def test_a_semaphore_wakes_those_who_wait_for_it_one_by_one(virtual: VirtualTime) -> None:
     """gevent looks at whether its callback is still being run."""
-    pool, done = gevent.pool.Pool(2), []
+    pool, done = Pool(2), list[int]()
+
+    def work(number: int) -> None:
+        gevent.sleep(0.1)
+        done.append(number)
+
     for number in range(9):
-        pool.spawn(lambda number=number: gevent.sleep(0.1) or done.append(number))
+        pool.spawn(work, number)
     pool.join()
     assert done == list(range(9))
     assert virtual.now == pytest.approx(0.5, abs=0.001)

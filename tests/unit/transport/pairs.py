@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gevent
 from gevent import socket
 
@@ -63,7 +65,7 @@ def nested_tls_pair() -> tuple[Transport, Transport]:
     return secured(tls_pair(BOB, ALICE))
 
 
-PAIRS = {
+PAIRS: dict[str, Callable[[], tuple[Transport, Transport]]] = {
     "memory": memory_pair,
     "tcp": tcp_pair,
     "tls": tls_pair,

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from gevent import socket
 
+from peernet.errors import ListenError
 from peernet.peers.address import PeerAddress
 from peernet.transport import backend, descriptors
-from peernet.transport.backend import Listening, TcpBackend
+from peernet.transport.backend import Listeners, Listening, TcpBackend
 from peernet.transport.base import Transport
 from tests.support import wait_until
 from tests.unit.transport.pairs import HERE, receive, send_all
@@ -84,3 +85,39 @@ def test_who_comes_when_descriptors_are_scarce_is_hung_up_on_and_counted(
     assert not guests.transports
     connect(listening).close()
     wait_until(lambda: guests.transports)
+
+
+# Several addresses.
+
+
+def make_listeners(guests: Guests, *addresses: PeerAddress) -> Listeners:
+    return Listeners(TcpBackend(), addresses, guests.transports.append, guests.failed)
+
+
+def test_a_network_listens_at_all_its_addresses_until_it_stops(guests: Guests) -> None:
+    listeners = make_listeners(guests, HERE, HERE)
+    assert listeners.addresses == []
+    for _ in range(2):
+        listeners.start()
+        ports = [address.port for address in listeners.addresses]
+        assert len({*ports}) == 2
+        for port in ports:
+            before = len(guests.transports)
+            socket.create_connection((HERE.host, port)).close()
+            wait_until(lambda: len(guests.transports) == before + 1)  # noqa: B023  # is asked at once
+        listeners.stop()
+        listeners.stop()
+        assert listeners.addresses == []
+        for port in ports:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((HERE.host, port))
+
+
+def test_where_one_address_cannot_be_listened_on_stopping_leaves_none(guests: Guests) -> None:
+    listeners = make_listeners(guests, HERE, PeerAddress("192.0.2.1", 0))
+    with pytest.raises(ListenError):
+        listeners.start()
+    (port,) = [address.port for address in listeners.addresses]
+    listeners.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HERE.host, port))

@@ -15,6 +15,7 @@ from gevent import socket
 from peernet.peers.address import PeerAddress
 from peernet.transport import descriptors, listener
 from peernet.transport.listener import Listener
+from peernet.transport.tcp import listen
 from tests.support import wait_until
 
 
@@ -44,7 +45,15 @@ def guests() -> Iterator[Guests]:
 
 
 @pytest.fixture
-def listening(guests: Guests) -> Iterator[Listener]:
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The next calls of accept() fail with what is put in here."""
+    made: list[int] = []
+    monkeypatch.setattr(listener, "listen", lambda address: Accept(listen(address), made))
+    return made
+
+
+@pytest.fixture
+def listening(errors: list[int], guests: Guests) -> Iterator[Listener]:
     made = Listener(PeerAddress("127.0.0.1", 0), guests.accepted, guests.failed)
     yield made
     made.stop()
@@ -68,18 +77,12 @@ class Accept:
         return getattr(self._sock, name)
 
 
-def trouble(listening: Listener, errors: list[int]) -> Accept:
-    """Have the next calls of accept() fail."""
-    accept = listening._socket = Accept(listening._socket, errors)  # type: ignore[assignment]
-    return accept
-
-
 def connect(listening: Listener) -> socket.socket:
     return socket.create_connection((listening.address.host, listening.address.port))
 
 
 def test_without_descriptors_it_waits_longer_and_longer(
-    listening: Listener, guests: Guests, monkeypatch: pytest.MonkeyPatch
+    errors: list[int], listening: Listener, guests: Guests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     wait = gevent.sleep
@@ -91,7 +94,7 @@ def test_without_descriptors_it_waits_longer_and_longer(
             wait(0)
 
     monkeypatch.setattr(listener, "gevent", FakeGevent)
-    trouble(listening, [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, *[errno.EMFILE] * 5])
+    errors += [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, *[errno.EMFILE] * 5]
     connect(listening).close()  # the accept under way
     connect(listening).close()
     wait_until(lambda: len(guests.sockets) == 2)
@@ -105,10 +108,10 @@ def test_it_waits_less_than_a_second_so_that_it_is_back_within_one() -> None:
 
 @pytest.mark.parametrize("number", sorted(listener.PASSING))
 def test_an_error_of_one_connection_makes_nobody_wait(
-    listening: Listener, guests: Guests, monkeypatch: pytest.MonkeyPatch, number: int
+    errors: list[int], listening: Listener, guests: Guests, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(listener, "MIN_BACKOFF", 60)
-    trouble(listening, [number] * 3)
+    errors += [number] * 3
     for _ in range(2):
         connect(listening).close()
     wait_until(lambda: len(guests.sockets) == 2)

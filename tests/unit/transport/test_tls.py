@@ -86,8 +86,11 @@ def test_one_context_serves_many_connections() -> None:
         listening.close()
 
 
-ACCEPTED = {"Ed25519": ed25519.Ed25519PrivateKey.generate, "P-256": lambda: ec.generate_private_key(ec.SECP256R1())}
-REFUSED = {
+ACCEPTED: dict[str, Callable[[], Any]] = {
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+}
+REFUSED: dict[str, Callable[[], Any]] = {
     "RSA": lambda: rsa.generate_private_key(65537, 2048),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "Ed448": ed448.Ed448PrivateKey.generate,
@@ -180,7 +183,7 @@ def test_a_client_is_asked_for_no_more_than_is_accepted(context_for: Any, wire: 
         if kind == CERTIFICATE_REQUEST and direction == "read":
             requests.append(data)
 
-    context._msg_callback = note  # the only way of the standard library to see what was asked
+    context._msg_callback = note  # noqa: SLF001  # the only way of the standard library to see what was asked
     listening = listen_with_peernet(transport)
     client = context.wrap_socket(sock)
     listening.get(timeout=scaled(5))

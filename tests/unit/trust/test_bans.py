@@ -12,7 +12,7 @@ from peernet.peers.ip_networks import IpNetworks
 from peernet.reasons import Reason
 from peernet.trust.bans import Ban, Bans
 from peernet.trust.policy import IncomingPeerTrustPolicy
-from tests.support import Recorder
+from tests.support import record
 from tests.unit.sample_peers import ALICE, BOB, CAROL, peer_at
 
 DAY, QUARTER = 86_400.0, 900.0
@@ -52,7 +52,7 @@ def test_at_first_nobody_is_banned(bench: Bench) -> None:
 
 @pytest.mark.parametrize("reason", ["bad_packet", "frame_too_big", "unexpected_packet", "origin_mismatch"])
 def test_a_proven_peer_that_sends_nonsense_is_banned_for_a_day(bench: Bench, reason: str) -> None:
-    told = bench.bans.banned.add(Recorder())
+    told = record(bench.bans.banned)
     ban = bench.bans.blame(peer_at(), reason)
     assert ban == Ban(ALICE, reason, 100.0, WALL, WALL + DAY)
     assert told.calls == [(ban,)]
@@ -147,7 +147,7 @@ def test_a_peer_that_this_side_has_dialled_is_exempt(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ["trusted_identifiers", "allowed_identifiers"])
 def test_a_peer_on_a_list_is_exempt_and_one_that_only_claims_to_be_it_is_not(bench: Bench, name: str) -> None:
-    bench.policy = IncomingPeerTrustPolicy(**{name: frozenset({ALICE})})
+    bench.policy = IncomingPeerTrustPolicy().adding(**{name: ALICE})
     assert bench.bans.blame(peer_at(), Reason.BAD_PACKET) is None
     ban = bench.bans.blame(peer_at("203.0.113.7", proven=False), Reason.BAD_PACKET)
     assert ban is not None

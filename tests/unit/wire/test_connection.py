@@ -84,6 +84,7 @@ def test_every_packet_in_every_state_does_what_the_protocol_says(
         pass_through(connection, direction, kind)
     assert connection.state is state
     if direction is RECEIVED:
+        assert isinstance(caught.value, RemoteProtocolError)
         assert caught.value.reason == Reason.UNEXPECTED_PACKET
 
 

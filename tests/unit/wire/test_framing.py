@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from google.protobuf.internal.encoder import _VarintBytes
+from google.protobuf.wrappers_pb2 import UInt64Value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from peernet.wire.framing import (
     encode_varint,
     packet_length,
 )
+from tests.support import known
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -173,7 +174,8 @@ def test_garbage_yields_frames_or_a_protocol_error_and_nothing_else(chunks: list
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16383, 16384, 2**21 - 1, 2**28, 2**31, 2**32 - 1, 2**35 - 1])
 def test_lengths_are_written_as_protobuf_writes_varints(value: int) -> None:
-    assert encode_varint(value) == _VarintBytes(value)
+    behind_the_tag = UInt64Value(value=value).SerializeToString()[1:]
+    assert encode_varint(value) == (behind_the_tag or b"\x00")  # it leaves zeros out
 
 
 @pytest.mark.parametrize("limit", [0, 1, 100, 127, 128, 4096])
@@ -362,18 +364,18 @@ def test_a_large_frame_is_returned_without_another_copy() -> None:
     with buffer:
         body = buffer.obj
     while decoder.buffered < MIB:
-        with decoder.get_buffer() as buffer:  # type: ignore[union-attr]
+        with known(decoder.get_buffer()) as buffer:
             count = len(buffer)
         decoder.buffer_updated(count)
     assert next(decoder.frames()) is body
 
 
-def receive_large(decoder: FrameDecoder, frame: bytes) -> bytes:
-    """Feed a frame the way a link does, and return a copy of it."""
+def receive_large(decoder: FrameDecoder, frame: bytes) -> tuple[bytes, bytes | bytearray]:
+    """Feed a frame the way a link does. Returns a copy of it, and what the decoder gave."""
     decoder.receive_data(frame[:20_000])
     position = 20_000
-    while not (bodies := [bytes(body) for body in decoder.frames()]):
-        with decoder.get_buffer() as buffer:
+    while not (bodies := [(bytes(body), body) for body in decoder.frames()]):
+        with known(decoder.get_buffer()) as buffer:
             count = min(len(buffer), len(frame) - position)
             buffer[:count] = frame[position : position + count]
         decoder.buffer_updated(count)
@@ -385,10 +387,10 @@ def receive_large(decoder: FrameDecoder, frame: bytes) -> bytes:
 def test_the_buffer_of_a_large_frame_serves_the_next_one(second: int) -> None:
     decoder = FrameDecoder(1 << 20)
     frames = [encode_varint(size) + bytes([number]) * size for number, size in enumerate((100_000, second), start=1)]
-    assert receive_large(decoder, frames[0]) == frames[0][3:]
-    buffer = decoder._spare
-    assert receive_large(decoder, frames[1]) == frames[1][3:]
-    assert decoder._spare is buffer is not None
+    first, buffer = receive_large(decoder, frames[0])
+    next_one, its_buffer = receive_large(decoder, frames[1])
+    assert [first, next_one] == [frames[0][3:], frames[1][3:]]
+    assert its_buffer is buffer
 
 
 def test_the_buffer_of_a_large_frame_is_not_kept_when_small_ones_follow() -> None:
@@ -396,14 +398,14 @@ def test_the_buffer_of_a_large_frame_is_not_kept_when_small_ones_follow() -> Non
     decoder.receive_data(encode_varint(100_000) + bytes(20_000))
     assert list(decoder.frames()) == []
     while decoder.buffered < 100_000:
-        with decoder.get_buffer() as buffer:
+        with known(decoder.get_buffer()) as buffer:
             count = len(buffer)
         decoder.buffer_updated(count)
     assert [len(frame) for frame in decoder.frames()] == [100_000]
-    assert decoder._spare is not None
+    assert decoder.held >= 100_000
     decoder.receive_data(b"\x01x")
     assert list(decoder.frames()) == [b"x"]
-    assert decoder._spare is None
+    assert decoder.held < 100
 
 
 def test_the_memory_that_is_held_is_told_and_the_spare_buffer_can_be_given_up() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -183,7 +185,7 @@ def test_a_body_that_cannot_be_serialised_is_the_senders_fault(monkeypatch: pyte
         def SerializeToString(self) -> bytes:
             raise EncodeError("too large")
 
-    monkeypatch.setitem(BODIES_BY_CLASS, Broken, BODIES_BY_CLASS[pb.PureMessagePacket])  # type: ignore[index]
+    monkeypatch.setitem(BODIES_BY_CLASS, Broken, BODIES_BY_CLASS[pb.PureMessagePacket])
     with pytest.raises(LocalProtocolError, match="Broken cannot be serialised: too large"):
         encode_body(Broken())  # type: ignore[arg-type]
 
@@ -325,7 +327,8 @@ def test_peek_finds_the_fields_that_protobufs_parser_finds_and_fails_where_it_fa
     kind = kind_or_none(peek_any, frame)
     try:
         # A message without fields knows none, so that all of them can be looked at, number 0 (a mistake) included.
-        found = list(UnknownFieldSet(pb.HeartbeatPacket.FromString(frame)))  # type: ignore[no-untyped-call]
+        unknown: Any = UnknownFieldSet(pb.HeartbeatPacket.FromString(frame))
+        found = list(unknown)
     except DecodeError:
         assert kind is None
         return

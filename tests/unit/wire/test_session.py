@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.framing import packet_length
+from peernet.wire.packets import WITHDRAWN_FRAME, encode_frame
 from peernet.wire.session import (
     MAX_TOLD_REFUSALS,
     REFUSALS_PER_PACKET,
@@ -37,7 +39,7 @@ def session(session_id: int = 1, peer: int = 2, *, max_packets: int = 100, max_b
     return made
 
 
-def hello(**fields: int) -> pb.HelloPacket:
+def hello(**fields: Any) -> pb.HelloPacket:
     return pb.HelloPacket(session_id=2, peer_session_id=1, **fields)
 
 
@@ -426,3 +428,49 @@ def test_whatever_is_cut_every_packet_arrives_once_and_in_order(steps: list[tupl
     assert link.handled == link.accepted[::-1]
     assert [one.acknowledged for one in link.sides] == [len(accepted) for accepted in link.accepted]
     assert not any(one.kept for one in link.sides)
+
+
+class TestWithdrawing:
+    """What the peer accepts may have become smaller on another connection."""
+
+    LIMIT = 4096
+
+    def resumed(self, *frames: bytes, received: int = 0, max_frame: int = LIMIT) -> tuple[Session, list[Any]]:
+        one = session(max_bytes=1_000_000)
+        for frame in frames:
+            one.keep(frame)
+        one.detach()
+        return one, one.resume(told(one), hello(last_sequence_received=received, max_frame=max_frame))
+
+    def test_an_empty_packet_goes_in_the_place_of_one_that_is_too_large_now(self) -> None:
+        small, large = encode_frame(pb.PureMessagePacket(message="x")), encode_frame(text_of(5000))
+        one, again = self.resumed(small, large, small)
+        assert again == [(small, b""), (WITHDRAWN_FRAME, b""), (small, b"")]
+        assert one.kept_bytes == 2 * len(small) + len(WITHDRAWN_FRAME)
+        one.release(3)
+        assert (one.kept_bytes, one.full) == (0, False)
+
+    def test_the_content_of_a_large_one_is_given_back(self) -> None:
+        one = session(max_bytes=1_000_000)
+        frame = encode_frame(text_of(50_000))
+        one.keep_large(frame[:10], frame[10:])
+        one.detach()
+        assert one.resume(told(one), hello(max_frame=self.LIMIT)) == [(WITHDRAWN_FRAME, b"")]
+        assert (one.kept_bytes, one.contents) == (len(WITHDRAWN_FRAME), [])
+
+    def test_what_the_peer_has_received_already_stays(self) -> None:
+        large = encode_frame(text_of(5000))
+        one, again = self.resumed(large, large, received=1)
+        assert again == [(WITHDRAWN_FRAME, b"")]
+        assert one.kept == [large, WITHDRAWN_FRAME]
+
+    def test_the_largest_that_is_accepted_stays(self) -> None:
+        body = text_of(self.LIMIT)
+        fits = encode_frame(pb.PureMessagePacket(message=body.message[: self.LIMIT - 7]))
+        assert packet_length(fits) == self.LIMIT
+        _, again = self.resumed(fits)
+        assert again == [(fits, b"")]
+
+
+def text_of(size: int) -> pb.PureMessagePacket:
+    return pb.PureMessagePacket(message="x" * size)

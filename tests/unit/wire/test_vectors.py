@@ -127,7 +127,7 @@ def make_refused() -> list[dict[str, str]]:
     ]
 
 
-def _vector(name: str, description: str, envelope: Message, body: Message, kind: str) -> dict[str, Any]:
+def _vector(name: str, description: str, envelope: pb.Packet, body: Message, kind: str) -> dict[str, Any]:
     packet = pb.Packet()
     packet.MergeFrom(envelope)
     getattr(packet, kind).SetInParent()
@@ -137,7 +137,7 @@ def _vector(name: str, description: str, envelope: Message, body: Message, kind:
 
 def _unusual(name: str, sample: Sample) -> dict[str, Any]:
     packet = pb.Packet.FromString(sample.content)
-    packet.DiscardUnknownFields()  # type: ignore[attr-defined]
+    packet.DiscardUnknownFields()
     return _described(name, sample.description, packet, sample.content, canonical=False)
 
 
@@ -222,7 +222,7 @@ def test_peernet_reads_the_vector(vector: dict[str, Any]) -> None:
     (frame,) = frames_in(vector)
     assert peek(frame).name == vector["kind"]
     packet = decode_checked(frame)
-    packet.DiscardUnknownFields()  # type: ignore[attr-defined]
+    packet.DiscardUnknownFields()
     assert packet == ParseDict(vector["packet"], pb.Packet())
 
 

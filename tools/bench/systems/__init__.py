@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from typing import Any
 
 STREAMS = ("small", "rtt", "bulk")
+# What CPU time is compared with: the least that TLS on gevent takes.
+BARE = "gevent-pyopenssl"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ _ALL = (
         "pyOpenSSL on blocking sockets, mutual TLS 1.3, Ed25519, otherwise as above",
     ),
     System(
-        "gevent-pyopenssl", "raw_gevent:TLS", (*STREAMS, "idle"), ("gevent", "OpenSSL"),
+        BARE, "raw_gevent:TLS", (*STREAMS, "idle"), ("gevent", "OpenSSL"),
         "pyOpenSSL on gevent sockets: tries first, waits on WantReadError",
     ),
     System(
@@ -84,6 +86,10 @@ _ALL = (
     System(
         "zerorpc", "zerorpc_calls:PLAIN", STREAMS, ("zerorpc",),
         "zerorpc, no encryption: Pusher/Puller one way, Client/Server round trip",
+    ),
+    System(
+        "zenoh", "zenoh_peers:PLAIN", ("small", "rtt"), ("zenoh",),
+        "zenoh (eclipse-zenoh), two peers, no encryption: publisher and subscriber, blocking when congested",
     ),
 )  # fmt: skip
 

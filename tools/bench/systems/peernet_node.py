@@ -38,6 +38,7 @@ class Peernet:
             early_drop_from=2 * DIALLING,
             allow_loopback_burst=True,
             untrusted_frame_rate=0,
+            **side.params.get("limits", {}),
             **self._limits,
         )
         return PeerNetwork(

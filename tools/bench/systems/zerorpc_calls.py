@@ -27,7 +27,8 @@ class Zerorpc:
     def _serve(self, side: Side, server: zerorpc.Puller | zerorpc.Server) -> None:
         server.bind("tcp://127.0.0.1:0")
         gevent.spawn(server.run)
-        endpoint = server._events._socket.getsockopt_string(zerorpc.zmq.LAST_ENDPOINT)
+        events = server._events  # noqa: SLF001  # zerorpc tells nobody on which port it listens
+        endpoint = events._socket.getsockopt_string(zerorpc.zmq.LAST_ENDPOINT)  # noqa: SLF001
         side.ready(endpoint)
         side.hold(gevent.sleep)
 
