@@ -15,7 +15,7 @@ from peernet._version import __version__
 from peernet.assembly import Assembly
 from peernet.channel.broadcast import Outcome, broadcast
 from peernet.channel.channel import PeerChannel
-from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.handlers import PacketHandleProtocol, PacketKind, Returned
 from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig, check_network_name
 from peernet.errors import ConfigurationError, ConnectError
@@ -24,11 +24,13 @@ from peernet.peers.address_book import KnownPeers
 from peernet.peers.identity import Identity
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
+from peernet.runtime.text import short
 from peernet.switch.pending import InboundConnectingPeersQueue
 from peernet.transport.backend import Backend
 from peernet.trust.bans import Bans
 from peernet.trust.identifier_policy import IdentifierOrigin, PeerNetworkTrustPolicy
 from peernet.trust.policy import IncomingPeerTrustPolicy
+from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import encode_body
 
 if TYPE_CHECKING:
@@ -127,6 +129,10 @@ class PeerNetwork:
         self.channel_resumed = parts.events.channel_resumed
         self.peer_banned = parts.events.peer_banned
 
+    def __repr__(self) -> str:
+        state = f"running, channels: {len(self.active_peer_channels)}" if self.running else "not running"
+        return f"<PeerNetwork {self.network_name!r} {short(self.identifier)} {state}>"
+
     def __enter__(self) -> PeerNetwork:
         self.start()
         return self
@@ -185,6 +191,20 @@ class PeerNetwork:
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
         return self._parts.switch.channels.channel_to(identifier)
+
+    def on(
+        self, kind: PacketKind, *, threadpool: bool = False
+    ) -> Callable[[Callable[[PeerChannel, Packet], Returned]], Callable[[PeerChannel, Packet], Returned]]:
+        """Decorator: ``@network.on("pure_message")`` sets a callback, as ``@network.handlers.on(...)`` does.
+
+        Args:
+            kind: what to handle.
+            threadpool: run the callback in a native thread, because it blocks.
+
+        Raises:
+            ConfigurationError: there is no such kind, or the callback cannot be called as one.
+        """
+        return self.handlers.on(kind, threadpool=threadpool)
 
     # Life.
 

@@ -65,6 +65,9 @@ class NetworkRoutines:
         self._routines: dict[str, Routine] = {}
         self._started = False
 
+    def __repr__(self) -> str:
+        return f"<NetworkRoutines: {list(self)}>"
+
     def __iter__(self) -> Iterator[Routine]:
         return iter(list(self._routines.values()))
 
