@@ -276,7 +276,10 @@ class PeerNetwork:
         Args:
             address: ``peer://identifier@host:port``, or ``host:port`` to take whoever answers.
             timeout: seconds for everything; ``None`` means ``config.connect_timeout``.
-            attempts: how often to try; ``None`` means ``config.connect_attempts``.
+            attempts: how often to try, with random pauses in between, as long as the failures are of a kind that may
+                pass: a connection that is refused or lost, a peer that is busy. ``None`` means
+                ``config.connect_attempts`` (3), but not where nobody listens: such an address is tried once, unless
+                ``attempts`` asks for more.
 
         Raises:
             AddressError: the address does not parse.
