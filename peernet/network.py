@@ -25,6 +25,8 @@ from peernet.peers.identity import Identity
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
 from peernet.runtime.text import short
+from peernet.state.home import Home
+from peernet.switch.home_keeper import open_home
 from peernet.switch.pending import InboundConnectingPeersQueue
 from peernet.transport.backend import Backend
 from peernet.trust.bans import Bans
@@ -52,6 +54,9 @@ class PeerNetwork:
         agent: what this program calls itself towards peers.
         backend: how others are reached: over TCP and TLS, if not given.
         durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``; none if not given.
+        home: a folder that keeps the identity, the lists of the policy, the known peers and the bans from one run to
+            the next, as that of ``peernet-node`` does; it may be the same one. It is made if need be. The ``policy``
+            must have no lists then, and ``identity`` is not given. If there is no home, nothing is kept.
 
     Attributes:
         handlers: callbacks by kind of packet, for all channels.
@@ -75,7 +80,9 @@ class PeerNetwork:
 
     Raises:
         AddressError: a listen address that does not parse.
-        ConfigurationError: a network name that is too long.
+        ConfigurationError: a network name that is too long; an identity, or a policy with lists, beside a home.
+        HomeError: the home cannot be used; :class:`~peernet.errors.HomeInUseError` if another process uses it.
+        IdentityError: the key in the home cannot be used.
     """
 
     def __init__(
@@ -92,10 +99,16 @@ class PeerNetwork:
         agent: str = f"peernet/{__version__}",
         backend: Backend | None = None,
         durable_outbox: str | Path | None = None,
+        home: str | Path | None = None,
     ) -> None:
         if isinstance(listen, str):
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
         check_network_name(network_name)
+        where = [PeerAddress.parse(text) for text in listen]
+        policy = policy or IncomingPeerTrustPolicy()
+        folder = None if home is None else Home(home)
+        if folder is not None:
+            identity, policy = open_home(folder, identity, policy)
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
@@ -104,15 +117,16 @@ class PeerNetwork:
         self.insecure = insecure
         parts = self._parts = Assembly(
             self.identity,
-            [PeerAddress.parse(text) for text in listen],
+            where,
             network_name,
-            policy or IncomingPeerTrustPolicy(),
+            policy,
             self.config,
             self.handlers,
             insecure=insecure,
             agent=agent,
             backend=backend,
             durable_outbox=durable_outbox,
+            home=folder,
         )
         self.routines = parts.routines
         self.services = parts.services
@@ -260,10 +274,12 @@ class PeerNetwork:
 
         Raises:
             IdentityLockedError: the network policy forbids it.
-            ConfigurationError: the network is running.
+            ConfigurationError: the network is running, or has a home, which keeps its identity.
         """
         self.network_policy.check_identifier_set(origin, already_set=True)
         self.services.check_stopped()
+        if self._parts.home_keeper is not None:
+            raise ConfigurationError("the home keeps the identity; make a network with another home, or without one")
         self.identity = identity
         self._parts.switch.rename(identity.identifier)
         self._parts.handshaker.security = None if self.insecure else self._parts.backend.secure(identity)
@@ -364,12 +380,21 @@ class PeerNetwork:
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy:
-        """Whom to let in and what to take from them. Setting it takes effect on open channels at once."""
+        """Whom to let in and what to take from them. Setting it takes effect on open channels at once.
+
+        With a home its lists are kept there, before the setter returns.
+
+        Raises:
+            HomeError: they are not kept, because the home cannot be written, or is used by another process while this
+                network does not run. They hold until the network stops.
+        """
         return self._parts.switch.policy
 
     @policy.setter
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
         self._parts.switch.policy = policy
+        if self._parts.home_keeper is not None:
+            self._parts.home_keeper.keep_lists()
 
     @property
     def default_trust_protocol(self) -> Callable[[PeerChannel], object] | None:
@@ -391,12 +416,20 @@ class PeerNetwork:
         self._parts.switch.trust_protocol = protocol
 
     def trust(self, identifier: str) -> None:
-        """Trust a peer, now and whenever it connects while this network lives."""
+        """Trust a peer, now and whenever it connects while this network lives, or the home keeps it.
+
+        Raises:
+            HomeError: as of :attr:`policy`.
+        """
         self.policy = self.policy.adding(trusted_identifiers=identifier)
 
     def untrust(self, identifier: str) -> None:
-        """Trust a peer no longer."""
-        self.policy = self.policy.removing(trusted_identifiers=identifier)
+        """Trust a peer no longer.
+
+        Raises:
+            HomeError: as of :attr:`policy`.
+        """
         channel = self.channel_to(identifier)
         if channel is not None:
             channel.untrust()
+        self.policy = self.policy.removing(trusted_identifiers=identifier)
