@@ -15,7 +15,7 @@ from peernet._version import __version__
 from peernet.assembly import Assembly
 from peernet.channel.broadcast import Outcome, broadcast
 from peernet.channel.channel import PeerChannel
-from peernet.channel.handlers import PacketHandleProtocol, PacketKind, Returned
+from peernet.channel.handlers import PacketHandleProtocol, PacketKind, Returned, check_handlers
 from peernet.channel.receipts import Receipt
 from peernet.config import NetworkConfig, check_network_name
 from peernet.errors import ConfigurationError, ConnectError
@@ -59,7 +59,6 @@ class PeerNetwork:
             must have no lists then, and ``identity`` is not given. If there is no home, nothing is kept.
 
     Attributes:
-        handlers: callbacks by kind of packet, for all channels.
         routines: jobs that run while the network runs.
         services: what starts and stops with the network; :meth:`services.add() <peernet.runtime.services.Services.add>`
             takes more.
@@ -113,7 +112,8 @@ class PeerNetwork:
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
         self.config = config or NetworkConfig()
-        self.handlers: PacketHandleProtocol[PeerChannel] = PacketHandleProtocol() if handlers is None else handlers
+        handlers = PacketHandleProtocol() if handlers is None else handlers
+        check_handlers(handlers)
         self.insecure = insecure
         parts = self._parts = Assembly(
             self.identity,
@@ -121,7 +121,7 @@ class PeerNetwork:
             network_name,
             policy,
             self.config,
-            self.handlers,
+            handlers,
             insecure=insecure,
             agent=agent,
             backend=backend,
@@ -205,6 +205,16 @@ class PeerNetwork:
     def channel_to(self, identifier: str) -> PeerChannel | None:
         """The open channel to a peer, if there is one."""
         return self._parts.switch.channels.channel_to(identifier)
+
+    @property
+    def handlers(self) -> PacketHandleProtocol[PeerChannel]:
+        """Callbacks by kind of packet, for all channels."""
+        return self._parts.switch.handlers
+
+    @handlers.setter
+    def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
+        check_handlers(handlers)
+        self._parts.switch.handlers = handlers
 
     def on(
         self, kind: PacketKind, *, threadpool: bool = False

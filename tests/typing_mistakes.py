@@ -47,6 +47,10 @@ def callbacks(network: PeerNetwork, channel: PeerChannel) -> None:
     network.on("data_transmission", threadpool=True)(right)
     network.handlers.update({"identifier": right}, disconnect=right)
     channel.handlers["pure_message"] = right
+    channel.handlers |= {"identifier": right}
+    network.handlers |= {"identifier": right}
+    network.handlers = PacketHandleProtocol({"pure_message": right}) | {"disconnect": right}
+    PeerNetwork(home="folder").on("pure_message")(right)
     PeerNetwork(handlers=PacketHandleProtocol({"pure_message": right}))
 
     network.handlers["pure_mesage"] = right  # type: ignore[index]  # pyright: ignore[reportArgumentType]
@@ -61,6 +65,8 @@ def callbacks(network: PeerNetwork, channel: PeerChannel) -> None:
     network.on("pure_message")(too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.setdefault("identifier", too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.update(identifier=too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    network.handlers |= {"identifier": too_few}  # type: ignore[dict-item]  # pyright: ignore[reportAttributeAccessIssue]
+    network.handlers = {"identifier": right}  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     channel.handlers["pure_message"] = wrong_channel  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
 
 

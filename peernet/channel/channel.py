@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from peernet.channel.attachment import Attachment
 from peernet.channel.callbacks import Callbacks
 from peernet.channel.closing import Closing
-from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.handlers import PacketHandleProtocol, check_handlers
 from peernet.channel.lifecycle import Lifecycle
 from peernet.channel.liveness import Liveness
 from peernet.channel.ownership import Ownership
@@ -194,6 +194,11 @@ class PeerChannel:
         if self._callbacks.handlers is None:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)
         return self._callbacks.handlers
+
+    @handlers.setter
+    def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
+        check_handlers(handlers)
+        self._callbacks.handlers = handlers
 
     # What a program can do.
 
