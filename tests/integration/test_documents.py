@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent.subprocess
 import pytest
 
 from peernet.reasons import Reason
+from tests.integration.meetings import Networks
+from tests.support import handle, scaled
 from tools.documents import ROOT, name_of, pages, program
 
 DOCS = ROOT / "docs"
@@ -41,6 +44,23 @@ def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert addresses.startswith("['peer://")
     assert said.endswith(" says hello")
+
+
+def test_the_program_of_the_quickstart_runs(networks: Networks, tmp_path: Path) -> None:
+    alice = networks(network_name="peernet")  # as nodes are, if nothing else is said
+    heard = handle(alice)
+    alice.peer_added.add(lambda channel: channel.send_text("welcome"))
+    command = [sys.executable, "-u", "-c", program(DOCS / "quickstart.rst"), alice.addresses[0]]
+    with gevent.subprocess.Popen(command, cwd=tmp_path, stdout=gevent.subprocess.PIPE, text=True) as running:
+        try:
+            ((channel, packet),) = heard.wait_for(1, timeout=30)
+            said = running.stdout.readline() if running.stdout else ""
+            channel.close()
+            assert running.wait(scaled(10)) == 0
+        finally:
+            running.kill()
+    assert packet.pure_message.message == "hello from a program"
+    assert said == f"{alice.identifier} says welcome\n"
 
 
 PAGE = """\

@@ -1,0 +1,205 @@
+"""What a network with a home keeps from one run to the next."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from peernet import Identity, IncomingPeerTrustPolicy, PeerNetwork
+from peernet.errors import ConfigurationError, HomeError, HomeInUseError, ListenError
+from peernet.state.home import Home
+from peernet.switch.stores import BANS, PEERS, TRUST
+from tests.integration.meetings import Networks, config
+from tests.support import scaled, wait_until
+from tests.unit.sample_peers import ALICE, BOB, CAROL
+
+NOBODY = IncomingPeerTrustPolicy()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def kept(home: Home) -> IncomingPeerTrustPolicy:
+    """The lists in the file."""
+    return TRUST.load(home.trust_file)
+
+
+def is_free(home: Home) -> bool:
+    """Whether another process could use the home."""
+    return home.holder() is None
+
+
+def test_the_identity_is_made_once_and_kept(home: Home) -> None:
+    first = PeerNetwork(home=home.folder)
+    assert PeerNetwork(home=str(home.folder)).identifier == first.identifier
+    assert Identity.load(home.folder).identifier == first.identifier
+    assert stat.S_IMODE(os.stat(home.folder).st_mode) == 0o700
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "not running"])
+def test_the_lists_of_the_policy_are_kept_with_every_change(networks: Networks, home: Home, runs: bool) -> None:
+    network = networks(home=home.folder)
+    if not runs:
+        network.stop()
+    network.trust(ALICE)
+    assert kept(home) == NOBODY.adding(trusted_identifiers=ALICE)
+    network.policy = network.policy.blocking(BOB).blocking("192.0.2.0/24")
+    network.untrust(ALICE)
+    assert kept(home) == NOBODY.blocking(BOB).blocking("192.0.2.0/24")
+    network.stop()
+    assert PeerNetwork(home=home.folder).policy == kept(home)
+
+
+def test_the_other_rules_are_those_of_the_program(networks: Networks, home: Home) -> None:
+    PeerNetwork(home=home.folder).trust(ALICE)
+    open_policy = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
+    network = networks(home=home.folder, policy=open_policy)
+    assert network.policy == open_policy.adding(trusted_identifiers=ALICE)
+    network.policy = NOBODY
+    assert kept(home) == NOBODY
+
+
+def test_peers_and_bans_are_kept_at_the_end_and_known_again(networks: Networks, home: Home) -> None:
+    other, network = networks(), networks(home=home.folder)
+    network.connect(other.addresses[0])
+    network.bans.ban(BOB, seconds=3600)
+    network.stop()
+    assert [peer.identifier for peer in PEERS.load(home.peers_file)] == [other.identifier]
+    assert [ban.who for ban in BANS.load(home.bans_file)] == [BOB]
+    again = PeerNetwork(home=home.folder)
+    assert [peer.addresses for peer in again.known_peers] == [[other.addresses[0].split("@")[1]]]
+    assert BOB in again.bans
+
+
+def test_peers_and_bans_are_kept_now_and_then(networks: Networks, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peernet.state.savers.SAVE_INTERVAL", 0.01)
+    network = networks(home=home.folder)
+    network.bans.ban(BOB, seconds=3600)
+    wait_until(lambda: [ban.who for ban in BANS.load(home.bans_file, look_only=True)] == [BOB])
+
+
+def test_a_home_belongs_to_one_network_while_it_runs(networks: Networks, home: Home) -> None:
+    waiting = PeerNetwork(home=home.folder)
+    running = networks(home=home.folder)
+    assert home.holder() == os.getpid()
+    with pytest.raises(HomeInUseError, match="uses the home folder"):
+        PeerNetwork(home=home.folder)
+    with pytest.raises(HomeInUseError, match="uses the home folder"):
+        waiting.start()
+    assert not waiting.running
+    with pytest.raises(HomeInUseError, match="uses the home folder"):
+        waiting.trust(ALICE)
+    running.stop()
+    assert is_free(home)
+    waiting.start()
+    waiting.stop()
+    assert is_free(home)
+
+
+def test_a_network_that_does_not_start_leaves_the_home_to_others(networks: Networks, home: Home) -> None:
+    other = networks()
+    network = PeerNetwork(home=home.folder, listen=[other.addresses[0].split("@")[1]])
+    with pytest.raises(ListenError):
+        network.start()
+    assert is_free(home)
+
+
+def test_a_network_can_start_again_on_its_home(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    for peer in (ALICE, BOB, CAROL):
+        network.stop()
+        network.start()
+        network.trust(peer)
+    assert kept(home).trusted_identifiers == {ALICE, BOB, CAROL}
+
+
+def test_what_others_have_changed_meanwhile_is_adopted(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    network.policy = NOBODY.adding(trusted_identifiers=ALICE).blocking(BOB)
+    network.stop()
+    TRUST.save(home.trust_file, NOBODY.adding(trusted_identifiers=ALICE).blocking(CAROL))
+    network.untrust(ALICE)
+    expected = NOBODY.blocking(CAROL)
+    assert network.policy == kept(home) == expected
+    TRUST.save(home.trust_file, expected.adding(trusted_identifiers=BOB))
+    network.start()
+    assert network.policy == expected.adding(trusted_identifiers=BOB)
+
+
+def test_a_policy_that_changes_no_list_writes_nothing(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    network.policy = IncomingPeerTrustPolicy(allow_default_communication=False)
+    assert not home.trust_file.exists()
+
+
+def test_lists_that_cannot_be_written_are_an_error_and_hold_all_the_same(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    shutil.rmtree(home.folder)
+    with pytest.raises(HomeError, match=r"cannot write .*trust\.json"):
+        network.policy = NOBODY.blocking(ALICE)
+    assert ALICE in network.policy.blocked_identifiers
+
+
+def test_a_change_in_the_hub_does_not_wait_for_the_disk(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    gevent.get_hub().loop.run_callback(network.trust, ALICE)
+    wait_until(lambda: ALICE in kept(home).trusted_identifiers)
+
+
+def test_a_change_while_the_network_ends_is_kept(networks: Networks, home: Home) -> None:
+    network = networks(home=home.folder)
+    ending = gevent.spawn(network.stop)
+    changes: list[str] = []
+    while not ending.dead:  # ends: nothing here keeps it from stopping
+        number = len(changes)
+        changes.append(f"10.{number // 256}.{number % 256}.0/24")
+        network.policy = network.policy.blocking(changes[-1])
+    assert ending.get(timeout=scaled(5)) is None
+    assert kept(home).blocked_networks == set(changes)
+    assert is_free(home)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"identity": Identity.generate()}, "give PeerNetwork an identity or a home, not both"),
+        ({"policy": NOBODY.blocking(ALICE)}, "the lists of the policy are kept in the home"),
+        ({"listen": ["nowhere"]}, "port"),
+    ],
+    ids=["identity", "lists", "address"],
+)
+def test_what_does_not_go_with_a_home_is_refused_before_there_is_one(
+    home: Home, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PeerNetwork(home=home.folder, **options)
+    assert not home.folder.exists()
+
+
+def test_the_identity_of_a_home_cannot_be_replaced(home: Home) -> None:
+    network = PeerNetwork(home=home.folder)
+    with pytest.raises(ConfigurationError, match="the home keeps the identity"):
+        network.set_identity(Identity.generate())
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(HomeError, match="is a file, not a folder"):
+        PeerNetwork(home=tmp_path / "home")
+
+
+def test_trust_that_is_kept_counts_when_the_peer_comes_again(networks: Networks, home: Home) -> None:
+    peer = networks(config=config())
+    first = networks(home=home.folder)
+    first.trust(peer.identifier)
+    first.stop()
+    again = networks(home=home.folder)
+    assert again.connect(peer.addresses[0]).trusted
