@@ -53,16 +53,19 @@ class PeerNetwork:
         insecure: plain TCP instead of TLS. Identifiers are then mere claims, and nobody can be trusted.
         agent: what this program calls itself towards peers.
         backend: how others are reached: over TCP and TLS, if not given.
-        durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``; none if not given.
-        home: a folder that keeps the identity, the lists of the policy, the known peers and the bans from one run to
-            the next, as that of ``peernet-node`` does; it may be the same one. It is made if need be. The ``policy``
-            must have no lists then, and ``identity`` is not given. If there is no home, nothing is kept.
+        durable_outbox: the file of the durable outbox, for :meth:`send` with ``durable=True``. If not given: the
+            one in the home, or none if there is no home either.
+        home: a folder that keeps the identity, the lists of the policy, the known peers, the bans and the durable
+            outbox from one run to the next, as that of ``peernet-node`` does; it may be the same one. It is made if
+            need be. The ``policy`` must have no lists then, and ``identity`` is not given. If there is no home,
+            nothing is kept.
 
     Attributes:
         routines: jobs that run while the network runs.
         services: what starts and stops with the network; :meth:`services.add() <peernet.runtime.services.Services.add>`
             takes more.
-        durable_outbox: packets that wait in a file for peers that are away; ``None`` without a file.
+        durable_outbox: packets that wait in a file for peers that are away; ``None`` without a file, and without a
+            home.
         incoming_peer_connection_attempt: event, ``listener(attempt)``: a peer asks to be let in.
         peer_pending: event, ``listener(attempt)``: a peer is held until somebody decides.
         peer_added: event, ``listener(channel)``.
@@ -104,16 +107,17 @@ class PeerNetwork:
             raise ConfigurationError(f"listen takes a list of addresses; write [{listen!r}]")
         check_network_name(network_name)
         where = [PeerAddress.parse(text) for text in listen]
+        handlers = PacketHandleProtocol() if handlers is None else handlers
+        check_handlers(handlers)
         policy = policy or IncomingPeerTrustPolicy()
         folder = None if home is None else Home(home)
         if folder is not None:
             identity, policy = open_home(folder, identity, policy)
+            durable_outbox = folder.outbox_file if durable_outbox is None else durable_outbox
         self.identity = identity or Identity.generate()
         self.network_name = network_name
         self.network_policy = network_policy or PeerNetworkTrustPolicy()
         self.config = config or NetworkConfig()
-        handlers = PacketHandleProtocol() if handlers is None else handlers
-        check_handlers(handlers)
         self.insecure = insecure
         parts = self._parts = Assembly(
             self.identity,
@@ -366,7 +370,9 @@ class PeerNetwork:
         """
         if durable:
             if self.durable_outbox is None:
-                raise ConfigurationError("this network has no durable outbox; give PeerNetwork(durable_outbox=path)")
+                raise ConfigurationError(
+                    "this network has no durable outbox; give PeerNetwork(home=folder), or durable_outbox=path"
+                )
             return self.durable_outbox.send(to, encode_body(message))
         channel = self.channel_to(to)
         if channel is None:

@@ -10,16 +10,21 @@ from pathlib import Path
 import gevent
 
 from peernet.errors import ConfigurationError, HomeInUseError
-from peernet.peers.identity import Identity
+from peernet.peers.address_book import KnownPeer
+from peernet.peers.identity import Identity, key_exposure
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import OwnedGreenlet, spawn
+from peernet.runtime.logs import get_logger
 from peernet.runtime.routines import NetworkRoutines
 from peernet.state.files import remove_leftovers
 from peernet.state.home import PATIENCE, Home
 from peernet.state.savers import KeptFile
 from peernet.switch.stores import BANS, PEERS, TRUST, address_book_file, bans_file
 from peernet.switch.switch import Switch
+from peernet.trust.bans import Ban
 from peernet.trust.policy import LISTS, IncomingPeerTrustPolicy
+
+logger = get_logger(__name__)
 
 # How often somebody who waits for the lock looks whether it is free. Seconds.
 LOOK_EVERY = 0.02
@@ -48,17 +53,46 @@ def open_home(
             "the lists of the policy are kept in the home; give a policy without lists, and change them with trust(), "
             "untrust() and network.policy"
         )
-    with home.locked(PATIENCE):
-        remove_leftovers((home.trust_file, home.peers_file, home.bans_file))
-        return Identity.load_or_create(home.folder), _with_lists(policy, TRUST.load(home.trust_file))
+    with _locked(home):
+        return identity_of(home), _with_lists(policy, TRUST.load(home.trust_file))
+
+
+def identity_of(home: Home) -> Identity:
+    """The identity of a home that the caller has locked; made if there is none. Saves that were cut short are removed.
+
+    Raises:
+        IdentityError: the key cannot be used or made.
+    """
+    identity = Identity.load_or_create(home.folder)
+    remove_leftovers((home.trust_file, home.peers_file, home.bans_file))
+    exposure = key_exposure(home.folder)
+    if exposure:
+        logger.warning("%s", exposure)
+    return identity
+
+
+@contextmanager
+def _locked(home: Home) -> Iterator[None]:
+    """As :meth:`~peernet.state.home.Home.locked`, with a little patience, while others run."""
+    deadline = Deadline(PATIENCE)
+    with ExitStack() as stack:
+        while True:  # ends with the deadline
+            try:
+                stack.enter_context(home.locked())
+                break
+            except HomeInUseError:
+                if deadline.expired:
+                    raise
+            gevent.sleep(LOOK_EVERY)
+        yield
 
 
 class HomeKeeper:
     """Keeps whom a network trusts, whom it knows, and who is banned.
 
     The lists of the policy are written with every change, the rest every ten seconds and at the end. While the network
-    runs the home is its own. At other times somebody else may change the lists there: what has changed here is then
-    put into what stands there.
+    runs the home is its own. At other times somebody else may change what is there: what has changed here since then
+    is put into that.
 
     Args:
         home: the folder.
@@ -72,7 +106,9 @@ class HomeKeeper:
         self._kept = switch.policy  # its lists are those in the file
         self._hold: ExitStack | None = None  # the lock, while it is ours
         self._ending: OwnedGreenlet | None = None
-        with home.locked(PATIENCE):
+        self._kept_peers: set[str] = set()
+        self._kept_bans: set[str] = set()
+        with _locked(home):
             self._restore()
         self._lists = KeptFile(home.trust_file, self._write_lists, lambda: switch.policy)
         self._book = address_book_file(home, switch.known_peers)
@@ -91,7 +127,7 @@ class HomeKeeper:
         if self._ending is not None:
             self._ending.join()
         hold = ExitStack()
-        hold.enter_context(self._locked())
+        hold.enter_context(_locked(self._home))
         self._hold = hold
         self._merge_lists()
         self._restore()
@@ -110,28 +146,15 @@ class HomeKeeper:
         """
         if isinstance(gevent.getcurrent(), gevent.hub.Hub):
             spawn("keep the lists", self.keep_lists)
-        elif self._switch.policy.to_lists() == self._kept.to_lists():
             return
-        elif self._hold is not None:
+        self._lists.settle()  # or what is written just now would pass for what stands there
+        if self._switch.policy.to_lists() == self._kept.to_lists():
+            return
+        if self._hold is not None:
             self._lists.save()
         else:
-            with self._locked():
+            with _locked(self._home):
                 self._merge_lists()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """As :meth:`~peernet.state.home.Home.locked`, with a little patience, while others run."""
-        deadline = Deadline(PATIENCE)
-        with ExitStack() as stack:
-            while True:  # ends with the deadline
-                try:
-                    stack.enter_context(self._home.locked())
-                    break
-                except HomeInUseError:
-                    if deadline.expired:
-                        raise
-                gevent.sleep(LOOK_EVERY)
-            yield
 
     def _merge_lists(self) -> None:
         """Put the changes since the file was read or written last into what stands there now. The home is ours."""
@@ -148,9 +171,30 @@ class HomeKeeper:
         self._kept = policy
 
     def _restore(self) -> None:
-        self._switch.known_peers.restore(PEERS.load(self._home.peers_file))
-        for ban in BANS.load(self._home.bans_file):
-            self._switch.bans.restore(ban)
+        """Put what stands in the files to what is here, without what either side has removed. The home is ours."""
+        self._restore_peers(PEERS.load(self._home.peers_file))
+        self._restore_bans(BANS.load(self._home.bans_file))
+        self._note_kept()
+
+    def _restore_peers(self, there: list[KnownPeer]) -> None:
+        book = self._switch.known_peers
+        forgotten = {identifier for identifier in self._kept_peers if identifier not in book}
+        for identifier in self._kept_peers - {peer.identifier for peer in there}:
+            book.forget(identifier)
+        book.restore(peer for peer in there if peer.identifier not in forgotten)
+
+    def _restore_bans(self, there: list[Ban]) -> None:
+        bans = self._switch.bans
+        lifted = {who for who in self._kept_bans if who not in bans}
+        for who in self._kept_bans - {ban.who for ban in there}:
+            bans.unban(who)
+        for ban in there:
+            if ban.who not in lifted:
+                bans.restore(ban)
+
+    def _note_kept(self) -> None:
+        self._kept_peers = {peer.identifier for peer in self._switch.known_peers}
+        self._kept_bans = {ban.who for ban in self._switch.bans}
 
     def _end(self) -> None:
         if self._hold is None:  # another process had it when we wanted to start
@@ -159,6 +203,7 @@ class HomeKeeper:
             with self._hold:
                 self._book.save()
                 self._bans.save()
+                self._note_kept()
                 self._lists.settle()
         finally:
             self._hold = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import pytest
 
 from peernet import Identity, IncomingPeerTrustPolicy, PeerNetwork
 from peernet.errors import ConfigurationError, HomeError, HomeInUseError, ListenError
+from peernet.state import files
 from peernet.state.home import Home
 from peernet.switch.stores import BANS, PEERS, TRUST
+from peernet.v1.packet_pb2 import PureMessagePacket
 from tests.integration.meetings import Networks, config
-from tests.support import scaled, wait_until
+from tests.support import handle, scaled, wait_until
 from tests.unit.sample_peers import ALICE, BOB, CAROL
 
 NOBODY = IncomingPeerTrustPolicy()
@@ -134,6 +138,96 @@ def test_what_others_have_changed_meanwhile_is_adopted(networks: Networks, home:
     assert network.policy == expected.adding(trusted_identifiers=BOB)
 
 
+def test_bans_and_peers_that_others_have_changed_meanwhile_are_adopted(networks: Networks, home: Home) -> None:
+    other, network = networks(), networks(home=home.folder)
+    network.connect(other.addresses[0])
+    network.bans.ban(ALICE, seconds=3600)
+    network.bans.ban(BOB, seconds=3600)
+    network.stop()
+    carols = replace(next(iter(network.bans)), who=CAROL)
+    BANS.save(home.bans_file, [ban for ban in BANS.load(home.bans_file) if ban.who == BOB] + [carols])
+    PEERS.save(home.peers_file, [])
+    network.start()
+    assert {ban.who for ban in network.bans} == {BOB, CAROL}
+    assert list(network.known_peers) == []
+
+
+def test_bans_and_peers_that_are_removed_while_the_network_does_not_run_stay_removed(
+    networks: Networks, home: Home
+) -> None:
+    other, network = networks(), networks(home=home.folder)
+    network.connect(other.addresses[0])
+    network.bans.ban(ALICE, seconds=3600)
+    network.stop()
+    network.bans.unban(ALICE)
+    network.bans.ban(BOB, seconds=3600)
+    network.known_peers.forget(other.identifier)
+    network.start()
+    assert [ban.who for ban in network.bans] == [BOB]
+    assert list(network.known_peers) == []
+    network.stop()
+    assert [ban.who for ban in BANS.load(home.bans_file)] == [BOB]
+    assert PEERS.load(home.peers_file) == []
+
+
+def test_a_change_that_is_taken_back_while_it_is_written_is_not_kept(
+    networks: Networks, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = networks(home=home.folder)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def save_slowly(path: Path, content: dict[str, Any]) -> None:
+        begun.set()
+        assert go_on.wait(scaled(5))
+        files.save(path, content)
+
+    monkeypatch.setattr("peernet.state.stores.save", save_slowly)
+    trusting = gevent.spawn(network.trust, ALICE)
+    wait_until(begun.is_set)
+    untrusting = gevent.spawn(network.untrust, ALICE)
+    wait_until(lambda: network.policy == NOBODY)
+    go_on.set()
+    gevent.joinall([trusting, untrusting], timeout=scaled(5), raise_error=True)
+    assert kept(home) == NOBODY
+
+
+def test_a_damaged_file_is_set_aside(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    home.create()
+    home.trust_file.write_text("{")
+    assert PeerNetwork(home=home.folder).policy == NOBODY
+    assert [path.name.partition("damaged")[0] for path in home.folder.glob("trust.json*")] == ["trust.json."]
+    assert "is damaged" in caplog.text
+
+
+def test_a_key_that_others_can_read_is_told(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    PeerNetwork(home=home.folder)
+    assert "read the key" not in caplog.text
+    (home.folder / "key.pem").chmod(0o644)
+    PeerNetwork(home=home.folder)
+    assert "others can read the key" in caplog.text
+
+
+def test_durable_packets_wait_in_the_home(networks: Networks, home: Home) -> None:
+    peer = networks()
+    heard = handle(peer)
+    first = networks(home=home.folder)
+    first.send(peer.identifier, PureMessagePacket(message="later"), durable=True)
+    first.stop()
+    again = networks(home=home.folder)
+    assert again.durable_outbox is not None
+    assert (again.durable_outbox.path, again.durable_outbox.peers) == (home.outbox_file, [peer.identifier])
+    again.connect(peer.addresses[0])
+    ((_, packet),) = heard.wait_for(1)
+    assert packet.pure_message.message == "later"
+
+
+def test_a_durable_outbox_elsewhere_goes_before_that_of_the_home(tmp_path: Path, home: Home) -> None:
+    elsewhere = tmp_path / "elsewhere.db"
+    with PeerNetwork(home=home.folder, durable_outbox=elsewhere):
+        assert elsewhere.exists()
+    assert not home.outbox_file.exists()
+
+
 def test_a_policy_that_changes_no_list_writes_nothing(networks: Networks, home: Home) -> None:
     network = networks(home=home.folder)
     network.policy = IncomingPeerTrustPolicy(allow_default_communication=False)
@@ -173,8 +267,9 @@ def test_a_change_while_the_network_ends_is_kept(networks: Networks, home: Home)
         ({"identity": Identity.generate()}, "give PeerNetwork an identity or a home, not both"),
         ({"policy": NOBODY.blocking(ALICE)}, "the lists of the policy are kept in the home"),
         ({"listen": ["nowhere"]}, "port"),
+        ({"handlers": {"pure_message": print}}, "must be a PacketHandleProtocol"),
     ],
-    ids=["identity", "lists", "address"],
+    ids=["identity", "lists", "address", "callbacks"],
 )
 def test_what_does_not_go_with_a_home_is_refused_before_there_is_one(
     home: Home, options: dict[str, Any], message: str
