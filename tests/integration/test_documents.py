@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import gevent.subprocess
 import pytest
 
+import peernet
 from peernet.reasons import Reason
 from tests.integration.meetings import Networks
 from tests.support import handle, scaled
@@ -17,6 +19,8 @@ from tools.documents import ROOT, name_of, pages, program
 
 DOCS = ROOT / "docs"
 PAGES = pages()
+# Described with all other errors.
+IN_PEERNET_ERRORS = ["PeerNetError"]
 WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")]
 
 
@@ -35,6 +39,12 @@ def test_the_code_of_a_page_is_a_program(page: Path) -> None:
 def test_every_page_with_python_code_is_found() -> None:
     with_code = [page for page in DOCS.glob("*.rst") if "code-block:: python" in page.read_text(encoding="utf-8")]
     assert [ROOT / "README.rst", *sorted({*with_code, *WITH_EXAMPLES})] == PAGES
+
+
+def test_every_public_name_has_a_reference() -> None:
+    page = (DOCS / "api.rst").read_text(encoding="utf-8")
+    found = set(re.findall(r"^\.\. auto(?:class|function):: peernet\.(\w+)", page, re.MULTILINE))
+    assert {name for name in peernet.__all__ if not name.startswith("_")} - found == set(IN_PEERNET_ERRORS)
 
 
 def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
