@@ -66,7 +66,7 @@ class NetworkRoutines:
         self._started = False
 
     def __repr__(self) -> str:
-        return f"<NetworkRoutines: {list(self)}>"
+        return f"<NetworkRoutines: {', '.join(self._routines)}>"
 
     def __iter__(self) -> Iterator[Routine]:
         return iter(list(self._routines.values()))

@@ -15,6 +15,10 @@ import pytest
 
 from peernet import Identity, IncomingPeerTrustPolicy, PeerNetwork
 from peernet.errors import ConfigurationError, HomeError, HomeInUseError, ListenError
+from peernet.node.ban_lists import unban_home
+from peernet.node.node import make_network
+from peernet.node.settings import load_settings
+from peernet.node.trust_lists import change_home
 from peernet.state import files
 from peernet.state.home import Home
 from peernet.switch.stores import BANS, PEERS, TRUST
@@ -136,6 +140,23 @@ def test_what_others_have_changed_meanwhile_is_adopted(networks: Networks, home:
     TRUST.save(home.trust_file, expected.adding(trusted_identifiers=BOB))
     network.start()
     assert network.policy == expected.adding(trusted_identifiers=BOB)
+
+
+def test_a_node_and_a_program_share_a_home_one_after_the_other(networks: Networks, home: Home) -> None:
+    program = networks(home=home.folder)
+    program.trust(ALICE)
+    program.bans.ban(BOB, seconds=3600)
+    program.stop()
+    with home.locked():
+        node = make_network(home, load_settings(home.config_file))
+        change_home(home, "trust", CAROL)
+        unban_home(home, BOB)
+    assert node.identifier == program.identifier
+    assert node.policy.trusted_identifiers == {ALICE}
+    assert BOB in node.bans
+    again = PeerNetwork(home=home.folder)
+    assert again.policy.trusted_identifiers == {ALICE, CAROL}
+    assert list(again.bans) == []
 
 
 def test_bans_and_peers_that_others_have_changed_meanwhile_are_adopted(networks: Networks, home: Home) -> None:

@@ -398,7 +398,8 @@ def test_the_representations_of_a_network_and_its_parts_say_what_there_is(networ
     assert repr(alice.peer_added) == "<Event peer_added(channel), listeners: 0>"
     assert repr(Event("something")) == "<Event something(...), listeners: 0>"
     assert repr(alice.inbound_connecting_peers) == "<InboundConnectingPeersQueue: []>"
-    assert "name='liveness'" in repr(alice.routines)
+    assert repr(alice.routines) == "<NetworkRoutines: liveness>"
+    assert repr(alice.services) == "<Services: running>"
     alice.stop()
     assert repr(alice) == f"<PeerNetwork 'demo' {alice.identifier[:12]} not running>"
 
