@@ -20,6 +20,8 @@ nitpicky = False
 
 # What names no language is a file, an output, or a line for a shell, and never Python.
 highlight_language = "text"
+# Two hyphens in the help of a command are an option, and no dash.
+smartquotes_action = "q"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
