@@ -48,6 +48,10 @@ class Event(Generic[Parameters]):
         self.listeners: tuple[Callable[Parameters, object], ...] = ()
         self._home = home
 
+    def __repr__(self) -> str:
+        parameters = "..." if self.parameters is None else ", ".join(self.parameters)
+        return f"<Event {self.name}({parameters}), listeners: {len(self.listeners)}>"
+
     @at_home
     def add(self, listener: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
         """Add a listener; usable as a decorator. Returns the listener.

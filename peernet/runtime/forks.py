@@ -18,7 +18,7 @@ _held: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
 class HasDescriptor(Protocol):
-    """A socket."""
+    """A socket, or a file."""
 
     def fileno(self) -> int: ...
 
@@ -33,16 +33,19 @@ def let_go_in_children(thing: Thing, let_go: Callable[[Thing], None]) -> None:
 
 
 def close_in_children(sock: HasDescriptor) -> None:
-    """In every child process, have the descriptor of a socket lead nowhere.
+    """In every child process, have the descriptor of a socket or a file lead nowhere.
 
-    What is bound to the socket is free as soon as the parent closes it, and nothing is written to it, or read.
+    What is bound to it or locked by it is free as soon as the parent closes it, and nothing is written to it, or read.
     """
     let_go_in_children(sock, _lead_nowhere)
 
 
 def _lead_nowhere(sock: HasDescriptor) -> None:
-    number = sock.fileno()
-    if number < 0:
+    try:
+        number = sock.fileno()
+    except ValueError:  # of a file that is closed
+        return
+    if number < 0:  # of a socket that is
         return
     with suppress(OSError):  # somebody has closed it by its number
         os.close(number)  # first, because there may be no descriptor to spare

@@ -110,6 +110,9 @@ class Services:
         self._stops = 0  # how often stop() was called
         self._settled, self._stopped = Flag(), Flag()  # for those who wait; at the start nobody does
 
+    def __repr__(self) -> str:
+        return f"<Services: {self.state.value}>"
+
     @property
     def running(self) -> bool:
         """Whether all were started and not all are stopped again. In a forked child nothing runs."""

@@ -39,3 +39,6 @@ class NetworkEvents:
         self.channel_reconnecting: Event[[PeerChannel]] = Event("channel_reconnecting", ["channel"], home)
         self.channel_resumed: Event[[PeerChannel]] = Event("channel_resumed", ["channel"], home)
         self.peer_banned: Event[[Ban]] = Event("peer_banned", ["ban"], home)
+        self.packet_set_aside: Event[[str, bytes, int]] = Event(
+            "packet_set_aside", ["peer", "packet_id", "attempts"], home
+        )

@@ -35,7 +35,7 @@ from peernet import (
 from peernet.errors import ConfigurationError, ForkedError, WrongThreadError
 from peernet.runtime.routines import Routine
 from peernet.runtime.services import Services
-from peernet.v1.packet_pb2 import PureMessagePacket
+from peernet.v1.packet_pb2 import Packet, PureMessagePacket
 from tests.integration.forking import in_child
 from tests.integration.meetings import Networks, meet, text
 from tests.support import AssemblyOf, Recorder, handle, scaled, wait_until
@@ -65,6 +65,16 @@ FREE: dict[type, set[str]] = {
 REFUSED_IN_CHILDREN = frozenset({(PeerNetwork, "call_soon"), (PeerNetwork, "channel_to")})
 # In a child nobody listens to what happens to the parent's network, and nobody who fires has to know that.
 SILENT_IN_CHILDREN = frozenset({(Event, "fire")})
+
+# What methods that look at their arguments first are called with.
+VALUES: dict[str, list[Any]] = {
+    "send": [PureMessagePacket()],
+    "try_send": [PureMessagePacket()],
+    "send_text": ["x"],
+    "send_data": [b"x"],
+    "reply": [Packet(), "x"],
+    "call_soon": [print],
+}
 
 Names = frozenset[tuple[Any, str]]
 
@@ -96,9 +106,9 @@ def set_again(thing: object, name: str) -> None:
 
 def call(method: Callable[..., Any]) -> object:
     """Call a method with one value or another; what guards it comes before anybody looks at them."""
-    if method.__name__ in ("send", "try_send"):
-        values = ["x" * 52, PureMessagePacket()] if "to" in inspect.signature(method).parameters else [text("x")]
-        return method(*values)
+    if method.__name__ in VALUES:
+        values = ["x" * 52] if "to" in inspect.signature(method).parameters else []
+        return method(*values, *VALUES[method.__name__])
     try:
         needed = [
             one
@@ -301,7 +311,7 @@ def test_handlers_that_networks_share_belong_to_each_that_runs() -> None:
 
 
 def test_handlers_that_could_not_be_guarded_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="write PacketHandleProtocol"):
+    with pytest.raises(ConfigurationError, match="must be a PacketHandleProtocol"):
         PeerNetwork(network_name="test", handlers={"pure_message": print})  # type: ignore[arg-type]
 
 
