@@ -45,9 +45,8 @@ class Parent:
     def __init__(self, way: str, address: str, folder: Path) -> None:
         self.way, self.address = way, address
         self.begun, self.over = folder / "begun", folder / "over"
-        self.network = PeerNetwork(
-            listen=["127.0.0.1:0"], network_name="test", config=CONFIG, durable_outbox=folder / "outbox"
-        )
+        self.home = folder / "home"
+        self.network = PeerNetwork(listen=["127.0.0.1:0"], network_name="test", config=CONFIG, home=self.home)
         self.told: list[str] = []
         self.network.peer_removed.add(lambda channel, reason: self.told.append(f"{os.getpid()} removed {reason}"))
         self.network.channel_reconnecting.add(lambda channel: self.told.append(f"{os.getpid()} reconnecting"))
@@ -64,7 +63,8 @@ class Parent:
             self.say(channel, "beside")
             assert self.network.send(channel.peer.identifier, text("durable"), durable=True).wait(PATIENCE)
             port = self.network.addresses[0].rpartition(":")[2]
-        with PeerNetwork(listen=[f"127.0.0.1:{port}"], network_name="test", config=CONFIG) as again:
+        again = PeerNetwork(listen=[f"127.0.0.1:{port}"], network_name="test", config=CONFIG, home=self.home)
+        with again:  # though a child of this process lives
             self.say(again.connect(self.address), "after")
         assert [one for one in self.told if not one.startswith(str(os.getpid()))] == []
         self.over.touch()
