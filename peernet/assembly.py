@@ -28,6 +28,7 @@ from peernet.switch.shutdown import Shutdown
 from peernet.switch.switch import Switch
 from peernet.switch.ticker import Ticker
 from peernet.transport.backend import Backend, Listeners, TcpBackend
+from peernet.transport.base import Transport
 from peernet.trust.policy import IncomingPeerTrustPolicy
 
 if TYPE_CHECKING:
@@ -56,27 +57,28 @@ class Assembly:
         home: Home | None,
     ) -> None:
         self.backend: Backend = TcpBackend(config.descriptor_reserve) if backend is None else backend
-        self.events = NetworkEvents()
-        self.switch = Switch(identity.identifier, config, policy, handlers, self.events)
+        self.home = HomeThread()
+        handlers.belong_to(self.home)
+        self.events = NetworkEvents(self.home)
+        self.switch = Switch(identity.identifier, config, policy, handlers, self.events, self.home)
         self.handshaker = Handshaker(
             config, self.switch, network_name, agent, insecure=insecure, listening=self._listening
         )
         self.handshaker.security = None if insecure else self.backend.secure(identity)
         self.acceptor = Acceptor(config, self.switch, self.handshaker.inbound, self.switch.counters)
         self.listeners = Listeners(self.backend, listen, self.acceptor.accepted, self.acceptor.not_accepted)
-        self.dialler = Dialler(config, self.backend.dial, self.handshaker.dialled)
+        self.dialler = Dialler(config, self._dial, self.handshaker.dialled)
         self.connector = Connector(config, self.dialler, self.switch, insecure=insecure)
         self.redial_turns = BoundedSemaphore(config.max_redials)
         self.redialler = Redialler(config, self.connector.redial, self.redial_turns)
         self.shutdown = Shutdown(self.switch, self.acceptor.greenlets)
         self.ticker = Ticker(config, self.switch.memory, self.switch.controls)
-        self.routines = NetworkRoutines()
+        self.routines = NetworkRoutines(self.home)
         self.routines.add("liveness", self.ticker.interval, self.ticker.tick)
-        self.home = HomeThread(self.switch.greenlets)
         self.home_keeper = None if home is None else HomeKeeper(home, self.switch, self.routines)
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox, config)
         self._listen_to_events()
-        self.services = Services(self._in_order())
+        self.services = Services(self._in_order(), self.home)
 
     def _in_order(self) -> list[Service]:
         """The parts that start and stop, in the order in which they start.
@@ -88,9 +90,9 @@ class Assembly:
         outbox = self.durable_outbox
         return [
             Part("the check of protobuf", require_fast_protobuf),
-            Part("the home thread", self.home.start, self.home.stop),
             *([] if self.home_keeper is None else [self.home_keeper]),
             *([] if outbox is None else [outbox]),
+            Part("the acknowledgements", self.switch.acknowledge_timer.start),
             Part("the callback threads", stop=self.switch.threads.stop),
             self.shutdown,
             Part("liveness", self.ticker.start),
@@ -113,6 +115,10 @@ class Assembly:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
         return DurableOutbox(path, config, self.switch, self.connector.connect_to, self.redial_turns)
+
+    def _dial(self, address: PeerAddress) -> Transport:
+        self.home.check()  # whoever dials may have been copied into a forked child
+        return self.backend.dial(address)
 
     def _listening(self) -> list[str]:
         """The addresses that peers are told."""

@@ -33,6 +33,7 @@
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
         ├── WrongThreadError          a native thread other than the network's
+        ├── ForkedError               a child process of the network's
         ├── DeliveryFailed            a packet was not delivered, and why
         └── PacketRefusedError        raised by a callback that does not want a packet
 
@@ -214,7 +215,17 @@ class SelfWaitError(ChannelError):
 
 
 class WrongThreadError(ChannelError):
-    """A channel was used in another native thread than the one its network was started in."""
+    """A network that runs, or something of it, was used in another native thread than the one it was started in.
+
+    There, use :meth:`PeerNetwork.call_soon`.
+    """
+
+
+class ForkedError(ChannelError):
+    """A network that ran when the process forked, or something of it, was used in the child process.
+
+    It goes on in the parent, and in the parent alone. The child makes a network of its own.
+    """
 
 
 class DeliveryFailed(ChannelError):

@@ -25,6 +25,7 @@ from peernet.peers.identity import Identity
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
 from peernet.runtime.text import short
+from peernet.runtime.threads import at_home
 from peernet.state.home import Home
 from peernet.switch.home_keeper import open_home
 from peernet.switch.pending import InboundConnectingPeersQueue
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 
 class PeerNetwork:
     """One node in a network of peers. Many may live in one process.
+
+    Any native thread may configure a network. Once it is started, it belongs to the thread that called :meth:`start`,
+    with its channels, events and whatever else it consists of, until it is stopped: in another thread all that acts
+    raises ``WrongThreadError``. Free are :meth:`call_soon`, :meth:`channel_to` and the properties that only show
+    something. In a child process that is forked meanwhile every method raises ``ForkedError``, :meth:`stop` too;
+    leaving ``with network:`` does nothing there.
 
     Args:
         identity: who this node is; a new, unsaved identity if not given.
@@ -134,6 +141,7 @@ class PeerNetwork:
             durable_outbox=durable_outbox,
             home=folder,
         )
+        self._home = parts.home
         self.routines = parts.routines
         self.services = parts.services
         self.durable_outbox = parts.durable_outbox
@@ -159,7 +167,8 @@ class PeerNetwork:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        if not self._home.forked:  # else it is the parent's, which stops it
+            self.stop()
 
     # What there is.
 
@@ -210,7 +219,13 @@ class PeerNetwork:
         return [channel for channel in self.active_peer_channels if channel.trusted]
 
     def channel_to(self, identifier: str) -> PeerChannel | None:
-        """The open channel to a peer, if there is one."""
+        """The open channel to a peer, if there is one. Any native thread may ask.
+
+        Raises:
+            ForkedError: this is a child of the network's process.
+        """
+        if self._home.forked:
+            self._home.check()
         return self._parts.switch.channels.channel_to(identifier)
 
     @property
@@ -219,10 +234,13 @@ class PeerNetwork:
         return self._parts.switch.handlers
 
     @handlers.setter
+    @at_home
     def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
         check_handlers(handlers)
+        handlers.belong_to(self._home)
         self._parts.switch.handlers = handlers
 
+    @at_home
     def on(
         self, kind: PacketKind, *, threadpool: bool = False
     ) -> Callable[[Callable[[PeerChannel, Packet], Returned]], Callable[[PeerChannel, Packet], Returned]]:
@@ -239,6 +257,7 @@ class PeerNetwork:
 
     # Life.
 
+    @at_home
     def start(self) -> None:
         """Listen, and start the routines and what :attr:`services` has besides. Idempotent.
 
@@ -251,15 +270,17 @@ class PeerNetwork:
             StorageError: the file of the durable outbox cannot be used.
             ConfigurationError: protobuf has only its runtime in pure Python, or somebody has called :meth:`stop`
                 meanwhile.
+            WrongThreadError: it runs in another native thread.
         """
         self.services.start()
 
+    @at_home
     def stop(self, timeout: float = 5.0) -> None:
         """Say goodbye to everybody, write what is queued, and end. Idempotent.
 
-        May be called anywhere, a signal handler included; from there, from a callback
-        and from what a channel has spawned it goes on in the background: :meth:`wait`
-        waits for it.
+        May be called anywhere in the network's native thread, a signal handler included; from
+        there, from a callback and from what a channel has spawned it goes on in the
+        background: :meth:`wait` waits for it.
 
         Args:
             timeout: seconds; what has not ended by then is cut off. A part that cannot be cut off, such as a disk that
@@ -278,14 +299,17 @@ class PeerNetwork:
 
         Raises:
             ConfigurationError: the network is not started, or it is a coroutine or generator function.
+            ForkedError: this is a child of the network's process.
         """
         check_callable(function, None, "what call_soon runs")
-        self._parts.home.call_soon(function, *args)
+        self._home.call_soon(function, *args)
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the network is stopped. Returns whether it is."""
         return self.services.wait(timeout)
 
+    @at_home
     def set_identity(self, identity: Identity, origin: IdentifierOrigin = IdentifierOrigin.LOCAL) -> None:
         """Give this node another identity, before it is started.
 
@@ -303,6 +327,7 @@ class PeerNetwork:
 
     # Peers.
 
+    @at_home
     def connect(self, address: str, *, timeout: float | None = None, attempts: int | None = None) -> PeerChannel:
         """Connect to a peer. If there is a channel to it already, that one is returned.
 
@@ -322,11 +347,13 @@ class PeerNetwork:
         self.services.check_running()
         return self._parts.connector.connect(PeerAddress.parse(address), timeout, attempts)
 
+    @at_home
     def connect_unasked(self, address: str, *, timeout: float | None = None) -> PeerChannel:
         """One attempt to connect, made only while fewer than ``config.max_outbound`` channels were dialled."""
         self.services.check_running()
         return self._parts.connector.connect_unasked(PeerAddress.parse(address), timeout)
 
+    @at_home
     def disconnect(self, identifier: str, reason: Reason = Reason.CLOSED) -> bool:
         """End the channel to a peer. Returns whether there was one."""
         channel = self.channel_to(identifier)
@@ -345,6 +372,7 @@ class PeerNetwork:
         self, to: str, message: Message, *, durable: Literal[True], timeout: float | None = None
     ) -> DurableReceipt: ...
 
+    @at_home
     def send(
         self, to: str, message: Message, *, durable: bool = False, timeout: float | None = None
     ) -> Receipt | DurableReceipt:
@@ -382,6 +410,7 @@ class PeerNetwork:
             raise ConnectError(f"{to[:8]} is not connected; connect first, or send with durable=True")
         return channel.send(message, timeout=timeout)
 
+    @at_home
     def broadcast(self, message: Message, channels: Iterable[PeerChannel] | None = None) -> dict[str, Outcome]:
         """Queue a message on many channels at once, never waiting for any of them.
 
@@ -410,6 +439,7 @@ class PeerNetwork:
         return self._parts.switch.policy
 
     @policy.setter
+    @at_home
     def policy(self, policy: IncomingPeerTrustPolicy) -> None:
         self._parts.switch.policy = policy
         if self._parts.home_keeper is not None:
@@ -429,11 +459,13 @@ class PeerNetwork:
         return self._parts.switch.trust_protocol
 
     @default_trust_protocol.setter
+    @at_home
     def default_trust_protocol(self, protocol: Callable[[PeerChannel], object] | None) -> None:
         if protocol is not None:
             check_callable(protocol, ("channel",), "the default trust protocol")
         self._parts.switch.trust_protocol = protocol
 
+    @at_home
     def trust(self, identifier: str) -> None:
         """Trust a peer, now and whenever it connects while this network lives, or the home keeps it.
 
@@ -442,6 +474,7 @@ class PeerNetwork:
         """
         self.policy = self.policy.adding(trusted_identifiers=identifier)
 
+    @at_home
     def untrust(self, identifier: str) -> None:
         """Trust a peer no longer.
 

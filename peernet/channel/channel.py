@@ -28,6 +28,7 @@ from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock
 from peernet.runtime.callables import check_callable
+from peernet.runtime.threads import at_home
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import encode_body, encode_reply
 from peernet.wire.session import Session
@@ -54,6 +55,7 @@ class PeerChannel:
         "_attachment",
         "_callbacks",
         "_closing",
+        "_home",
         "_lifecycle",
         "_liveness",
         "_ownership",
@@ -85,6 +87,7 @@ class PeerChannel:
         self.peer: GenericPeer = lifecycle.peer
         self.dialled = dialled
         self.session = session
+        self._home = ownership.home
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._attachment = attachment
@@ -193,11 +196,14 @@ class PeerChannel:
         """Callbacks of this channel only; they go before the network's."""
         if self._callbacks.handlers is None:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)
+            self._callbacks.handlers.belong_to(self._home)
         return self._callbacks.handlers
 
     @handlers.setter
+    @at_home
     def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
         check_handlers(handlers)
+        handlers.belong_to(self._home)
         self._callbacks.handlers = handlers
 
     # What a program can do.
@@ -266,6 +272,7 @@ class PeerChannel:
         body = pb.PureMessagePacket(message=answer) if isinstance(answer, str) else answer
         return self._sender.send(encode_reply(body, packet.request_id), timeout)
 
+    @at_home
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
 
@@ -278,10 +285,12 @@ class PeerChannel:
             )
         self._permissions.trust(True)
 
+    @at_home
     def untrust(self) -> None:
         """Treat this peer as an untrusted one again."""
         self._permissions.trust(False)
 
+    @at_home
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
         """Run ``function(*args)`` in a greenlet of its own, where it may wait on this channel.
 
@@ -292,12 +301,12 @@ class PeerChannel:
             ConfigurationError: it is a coroutine or generator function.
             WrongThreadError: called in another native thread than the network's.
         """
-        self._ownership.check_thread()
         check_callable(function, None, "what spawn runs")
         if self._lifecycle.state is ChannelState.CLOSED:
             raise self._lifecycle.closed_error()
         return self._ownership.spawn(function, *args)
 
+    @at_home
     def ping(self, timeout: float = 5.0) -> float:
         """The seconds that a heartbeat and its answer take.
 
@@ -322,6 +331,7 @@ class PeerChannel:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
         return clock.monotonic() - began
 
+    @at_home
     def close(
         self,
         reason: Reason = Reason.CLOSED,
@@ -343,11 +353,11 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
-        self._ownership.check_thread()
         self._closing.begin(reason, message, retry_after, timeout)
         if not self._ownership.in_own_greenlet() and not _in_hub():
             self._closing.wait_until_ended(reason, timeout)
 
+    @at_home
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended. Returns whether it has.
 

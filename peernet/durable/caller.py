@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -49,7 +48,7 @@ class Caller:
         self._wanted = wanted
         self._turns = turns
         self.peers: set[str] = set()
-        self._greenlets = Group()
+        self._greenlets = OwnedGroup()
         self._stopped = True
 
     def start(self) -> None:

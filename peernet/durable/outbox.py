@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
@@ -28,8 +27,9 @@ from peernet.errors import ConfigurationError, StorageError
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
 from peernet.runtime import clock
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import at_home
 from peernet.wire.packets import Encoded
 
 logger = get_logger(__name__)
@@ -61,6 +61,7 @@ class DurableOutbox:
         self.path = Path(path)
         self._config = config
         self._owner = owner
+        self._home = owner.home
         self._dial = dial
         self._reporter = DurableReporter(owner)
         self._committer: Committer | None = None
@@ -70,7 +71,7 @@ class DurableOutbox:
         self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
-        self._pumps = Group()
+        self._pumps = OwnedGroup()
         self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns)
 
     def __repr__(self) -> str:
@@ -103,6 +104,7 @@ class DurableOutbox:
 
     # What the network calls.
 
+    @at_home
     def start(self) -> None:
         """Open the file, before there is any channel.
 
@@ -119,16 +121,19 @@ class DurableOutbox:
         self._retries.restore(failing, clock.wall())
         self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
 
+    @at_home
     def start_calling(self) -> None:
         """Dial those for whom something is stored."""
         self._calling.start()
         for peer in self._quota.peers:
             self._calling.call(peer)
 
+    @at_home
     def stop_calling(self) -> None:
         """Dial nobody any more."""
         self._calling.stop()
 
+    @at_home
     def stop(self, timeout: float) -> None:
         """Note what the channels, which have ended, still brought about, and close the file. Idempotent.
 
@@ -151,10 +156,12 @@ class DurableOutbox:
             for receipt in receipts.values():
                 receipt.settle(Reason.SHUTDOWN)
 
+    @at_home
     def on_peer_added(self, channel: PeerChannel) -> None:
         """There is a channel to a peer."""
         self._deliver(channel.peer.identifier)
 
+    @at_home
     def on_peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
         """A channel has ended."""
         self._deliver(channel.peer.identifier)
@@ -162,6 +169,7 @@ class DurableOutbox:
 
     # What the application calls.
 
+    @at_home
     def send(self, to: str, encoded: Encoded) -> DurableReceipt:
         """Store a packet; see :meth:`PeerNetwork.send`."""
         packet = new_packet(to, encoded, self._config)
@@ -169,10 +177,11 @@ class DurableOutbox:
             raise ConfigurationError("a node cannot send packets to itself")
         self._open_committer()
         self._quota.take(packet.peer, len(packet.body))
-        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait)
+        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait, self._home)
         self._store(packet, receipt)
         return receipt
 
+    @at_home
     def describe(self, *, each: bool = False) -> list[dict[str, Any]]:
         """What is stored as plain values: a row for each peer, or for ``each`` packet.
 
@@ -186,6 +195,7 @@ class DurableOutbox:
         """
         return self._run(lambda store: describe(store, each=each))
 
+    @at_home
     def drop(self, peers: Iterable[str]) -> int:
         """Remove all packets for some peers. What was sent already may arrive all the same.
 
@@ -197,6 +207,7 @@ class DurableOutbox:
         """
         return sum(self._drop(peer) for peer in peers)
 
+    @at_home
     def retry(self, identifier: str | None = None) -> int:
         """Send packets again that are set aside. Their attempts begin anew; they keep their ids.
 

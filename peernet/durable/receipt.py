@@ -10,6 +10,7 @@ from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
 logger = get_logger(__name__)
 
@@ -38,9 +39,12 @@ class DurableReceipt:
         reason: why it failed; ``None`` while pending or if acknowledged.
     """
 
-    __slots__ = ("_callbacks", "_check_may_wait", "done", "number", "packet_id", "peer", "reason")
+    __slots__ = ("_callbacks", "_check_may_wait", "_home", "done", "number", "packet_id", "peer", "reason")
 
-    def __init__(self, peer: str, packet_id: bytes, check_may_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self, peer: str, packet_id: bytes, check_may_wait: Callable[[str], None], home: HomeThread = NO_HOME
+    ) -> None:
+        self._home = home
         self.peer = peer
         self.packet_id = packet_id
         self.number = 0
@@ -68,12 +72,14 @@ class DurableReceipt:
         """Whether the packet waits to be delivered, now or by the next network, or is set aside."""
         return not self.done or self.reason in STORED
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the packet is acknowledged. Returns ``False`` if ``timeout`` seconds pass first.
 
         Raises:
             DeliveryFailed: it failed.
             SelfWaitError: called in one of the callbacks of the channel to that peer, which must return first.
+            WrongThreadError: called in another native thread than the network's.
         """
         if not self.done:
             self._check_may_wait(self.peer)
@@ -82,6 +88,7 @@ class DurableReceipt:
             raise DeliveryFailed(f"packet {self.packet_id.hex()} {self._fate()}: {self.reason.sentence}", self.reason)
         return self.done
 
+    @at_home
     def add_done_callback(self, callback: Callable[[DurableReceipt], object]) -> None:
         """Call ``callback(receipt)`` when it is done; at once if it is. What it raises is logged. It must not wait.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from peernet.durable.database import open_database, unusable
 from peernet.durable.packet import Backlog, NewPacket, Setback, StoredPacket
+from peernet.errors import ForkedError
 from peernet.reasons import Reason
 from peernet.runtime import clock
 
@@ -46,8 +47,11 @@ class DurableStore:
 
         Raises:
             StorageError: the file cannot be written or read.
+            ForkedError: this is a child of the process that has opened it.
         """
         database = self._database
+        if database.forked:
+            raise ForkedError(f"the durable outbox {self.path} belongs to the parent of this process")
         try:
             database.execute("BEGIN IMMEDIATE")
             yield

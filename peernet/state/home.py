@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from peernet.errors import HomeError, HomeInUseError
+from peernet.runtime.forks import close_in_children
 
 try:
     import fcntl
@@ -149,12 +151,10 @@ class Home:
             HomeError: the folder cannot be written.
         """
         self.create()
-        descriptor = self._open_lock()
-        try:
-            self._wait_for_lock(descriptor, patience)
+        with FileIO(self._open_lock(), "r+") as lock:  # whose end unlocks it; so does that of the process
+            close_in_children(lock)  # or they would hold it too
+            self._wait_for_lock(lock.fileno(), patience)
             yield
-        finally:
-            os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
 
     def holder(self) -> int | None:
         """The process that uses this home folder now; 0 if it is not known which.

@@ -322,3 +322,43 @@ def test_a_full_disk_is_an_error_and_the_store_can_be_used_afterwards(
     database.execute("PRAGMA max_page_count = 1000000")
     assert len(add(store, packet())) == 1
     assert len(store.numbers(ALICE)) == 1
+
+
+FORKING = """
+import gc, os, sys
+from peernet.durable.store import DurableStore, NewPacket
+from peernet.errors import ForkedError
+
+def add(number):
+    with store.transaction():
+        store.add(NewPacket("peer", "", bytes([number]), "pure_message", b"body", 0.0))
+
+store = DurableStore(sys.argv[1])
+add(1)
+child = os.fork()
+if not child:
+    try:
+        add(2)
+    except ForkedError:
+        if sys.argv[2] == "close":
+            store.close()
+        elif sys.argv[2] == "drop":
+            del store
+            gc.collect()
+        sys.exit(0)  # when Python ends, it frees what there is
+    os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+assert os.path.getsize(sys.argv[1] + "-wal")
+add(3)
+os._exit(0)  # as if the parent were killed: what it has stored is in its log
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "exit"])
+def test_a_forked_child_neither_uses_the_file_nor_closes_it(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "outbox"
+    ran = subprocess.run([sys.executable, "-c", FORKING, str(path), end], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    store = DurableStore(path)
+    assert [one.packet_id for one in store.load("peer", 0, 10, 1000)] == [b"\x01", b"\x03"]
+    store.close()

@@ -135,7 +135,7 @@ def test_dialling_a_name_that_does_not_exist_says_so(monkeypatch: pytest.MonkeyP
     def unknown(*args: object, **options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "create_connection", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ConnectError, match=r"cannot reach nowhere\.invalid:1: Name or service not known"):
         dial(PeerAddress("nowhere.invalid", 1))
 
