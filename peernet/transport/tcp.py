@@ -121,10 +121,20 @@ class TcpTransport:
             return True
 
     def wait_readable(self) -> None:
-        """Wait until the socket has bytes, or its end."""
+        """Wait until the socket has bytes, or its end. Only the greenlet that reads may.
+
+        :func:`gevent.socket.wait` would check who waits already, and what ended the wait. Here nobody else does, and
+        who is woken too early finds nothing to read, and waits again.
+        """
+        hub = gevent.get_hub()
         if self._readable is None:
-            self._readable = gevent.get_hub().loop.io(self.socket.fileno(), 1)
-        socket.wait(self._readable)
+            self._readable = hub.loop.io(self.socket.fileno(), 1)
+        watcher = self._readable
+        watcher.start(gevent.getcurrent().switch)
+        try:
+            hub.switch()
+        finally:
+            watcher.stop()
 
     def wait_writable(self) -> None:
         """Wait until the socket takes bytes."""
