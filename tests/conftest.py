@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sqlite3
 import traceback
 import weakref
@@ -57,6 +58,12 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 def _give_up(test: greenlet) -> None:
     stacks = [f"{one!r}\n{''.join(traceback.format_stack(one.gr_frame))}" for one in _started if one.gr_frame]
     test.throw(pytest.fail.Exception("\n".join(["the test hangs; meanwhile there are:", *stacks])))
+
+
+# What runs in the background may ignore these, and so would every process that a test starts and interrupts.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,6 +65,13 @@ def make_network(
     network.known_peers.restore(PEERS.load(home.peers_file))
     for ban in BANS.load(home.bans_file):
         network.bans.restore(ban)
+    logger.debug(
+        "%s remembers %d peers and %d bans, and trusts %d",
+        home,
+        len(network.known_peers),
+        len(network.bans),
+        len(network.policy.trusted_identifiers),
+    )
     return network
 
 

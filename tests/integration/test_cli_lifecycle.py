@@ -325,6 +325,14 @@ def test_lines_for_people(tmp_path: Path) -> None:
     assert "peer://" in line
 
 
+def test_more_is_logged_if_that_is_asked_for_behind_run(start: Start) -> None:
+    alice, bob = start("alice", "-vv"), start("bob", "-q")
+    assert alice.command("connect", bob.address).code == 0
+    assert "DEBUG peernet.node.node: " in alice.log
+    assert "DEBUG peernet.node.requests: asked for connect" in alice.log
+    assert bob.log == ""
+
+
 def test_states_of_channels_are_shown(start: Start) -> None:
     alice, bob = start("alice"), start("bob", "--placement", "queue")
     carol = start("carol", "--connect", alice.address, "--connect", bob.address)

@@ -84,6 +84,8 @@ class Scenario:
         with ExitStack() as stack:
             bob = stack.enter_context(PeerNetwork(listen=["127.0.0.1:0"], **self._options))
             alice = stack.enter_context(PeerNetwork(**self._options))
+            for network in (alice, bob):
+                network.handlers["pure_message"] = lambda channel, packet: None  # the ledger looks at it before
             self.proxy = stack.enter_context(FaultProxy(bob.addresses[0], seed=self.seed))
             for network in (alice, bob):
                 self.ledger.watch(network)

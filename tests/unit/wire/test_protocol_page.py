@@ -151,7 +151,7 @@ def test_the_worked_connection_is_one_that_both_sides_would_have() -> None:
                 sender.session.keep(shown.data)
             assert receiver.session.receive()
             receiver.session.handled = receiver.session.received
-    assert again == {"alice": [lost], "bob": []}
+    assert again == {"alice": [WITHDRAWN_FRAME], "bob": []}
     assert [side.connection.state for side in sides.values()] == [ConnectionState.LEAVING, ConnectionState.LEFT]
     for side in sides.values():
         assert side.session is not None
