@@ -65,8 +65,8 @@ def judge_all(median: Medians) -> list[dict[str, Any]]:
 
 
 # What peernet may take in instructions on both sides, in parts of the bare echo's (instructions.py). A ratchet: what
-# the code reaches today, and what other versions of the libraries may add; whoever makes it faster lowers it.
-INSTRUCTION_LIMITS = {"small": 1.95, "rtt": 1.9}
+# the code reaches today plus 2 %, while runs differ by half a percent; whoever makes it faster lowers it.
+INSTRUCTION_LIMITS = {"small": 1.86, "rtt": 1.23}
 
 
 def judge_instructions(ratios: Mapping[str, float]) -> list[str]:
