@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +44,16 @@ def command(
         check=False,
     )
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextmanager
+def running(arguments: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process without the settings of the user. It does not outlive its context, whatever happens in there."""
+    with subprocess.Popen(arguments, env=clean_environment(), **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def clean_environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, connect, dial, serving
 from tests.support import wait_until
 from tests.unit.hostile import SENDABLE, assert_harmless
-from tools.node_process import COMMAND, FACTOR, NodeProcess, clean_environment, command
+from tools.node_process import COMMAND, FACTOR, NodeProcess, command, running
 
 # What a pipe holds on Linux; a full one holds not much less.
 PIPE = 65536
@@ -37,15 +37,10 @@ def waiting_in(pipe: IO[bytes]) -> int:
 def unread_node(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A node of which only the first line is read; yields it and its address."""
     arguments = [*COMMAND, "--home", str(home), "-vv", "run", "-n", "test", "-o", "jsonl"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()) as node:
-        try:
-            assert node.stdout is not None
-            first = b""
-            while not first.endswith(b"\n"):  # not readline(), which takes more than the line
-                first += node.stdout.read1(1)  # type: ignore[attr-defined]
-            yield node, first.decode().partition('"addresses":["')[2].partition('"')[0]
-        finally:
-            node.kill()
+    with running(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as node:
+        assert node.stdout is not None
+        first = node.stdout.readline()
+        yield node, first.decode().partition('"addresses":["')[2].partition('"')[0]
 
 
 def flood(address: str, act: Callable[[Attacker], None]) -> gevent.Greenlet[..., Any]:
@@ -118,9 +113,9 @@ def test_a_peer_that_is_refused_for_ever_causes_few_lines_and_all_its_packets_ar
 
 def test_what_peers_write_acts_neither_on_the_terminal_nor_on_the_log(tmp_path: Path) -> None:
     arguments = [*COMMAND, "--home", str(tmp_path / "home"), "-vv", "run", "-n", "test"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment()) as node:
+    with running(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as node:
         assert node.stdout is not None
-        address = node.stdout.readline().decode().split()[-1]
+        address = next(line for line in node.stdout if b"peer://" in line).decode().split()[-1]
         for text in SENDABLE:
             attacker = dial(address)
             attacker.greet(agent=text[:200], listen_addresses=[text[:200]])

@@ -11,14 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from peernet.node.failures import ExitCode
 from tests.support import wait_until
-from tools.node_process import COMMAND, NodeProcess, clean_environment, command
+from tools.node_process import COMMAND, NodeProcess, command, running
 
 FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
 Start = Callable[..., NodeProcess]
@@ -67,9 +67,7 @@ def test_under_nohup_the_end_of_the_terminal_is_no_reason_to_end(tmp_path: Path)
         "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
     arguments = [*COMMAND, "--home", str(tmp_path / "home"), "run", "-o", "jsonl"]
-    with subprocess.Popen(
-        [sys.executable, "-c", ignoring, *arguments], stdout=subprocess.PIPE, env=clean_environment()
-    ) as node:
+    with running([sys.executable, "-c", ignoring, *arguments], stdout=subprocess.PIPE) as node:
         assert node.stdout is not None
         assert b"ready" in node.stdout.readline()
         node.send_signal(signal.SIGHUP)
@@ -106,7 +104,7 @@ def test_whoever_is_turned_away_is_told_in_the_log(tmp_path: Path) -> None:
     arguments = [*COMMAND, "--home", str(home), "-v", "run", "-o", "jsonl"]
     with (
         log.open("wb") as stderr,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=stderr, env=clean_environment()) as node,
+        running(arguments, stdout=subprocess.PIPE, stderr=stderr) as node,
     ):
         assert node.stdout is not None
         ready = json.loads(node.stdout.readline())
@@ -214,11 +212,8 @@ def test_a_message_to_somebody_who_has_not_accepted_us_is_not_called_delivered(s
 
 def test_a_rejected_message_is_told_to_its_sender(start: Start, tmp_path: Path) -> None:
     alice = start("alice", "--placement", "queue")
-    with subprocess.Popen(
-        [*COMMAND, "--home", str(tmp_path / "carol"), "send", alice.address, "hi"],
-        stderr=subprocess.PIPE,
-        env=clean_environment(),
-    ) as sending:
+    arguments = [*COMMAND, "--home", str(tmp_path / "carol"), "send", alice.address, "hi"]
+    with running(arguments, stderr=subprocess.PIPE) as sending:
         peer = alice.wait_for("pending")["peer"]
         alice.command("reject", peer, "--message", "not today")
         _, err = sending.communicate(timeout=10)
@@ -313,9 +308,7 @@ def test_a_reader_who_goes_away_or_sleeps_does_not_hurt_the_node(start: Start, t
 
 
 def test_lines_for_people(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "--home", str(tmp_path), "run"], stdout=subprocess.PIPE, env=clean_environment()
-    ) as node:
+    with running([*COMMAND, "--home", str(tmp_path), "run"], stdout=subprocess.PIPE) as node:
         assert node.stdout is not None
         line = node.stdout.readline().decode()
         node.terminate()
@@ -374,7 +367,7 @@ def test_events_are_written_into_no_file_that_took_the_place_of_stdout(tmp_path:
     closing = "import os, sys; [os.close(int(number)) for number in sys.argv[1]]; os.execv(sys.argv[2], sys.argv[2:])"
     numbers = "".join(map(str, closed))
     arguments = [sys.executable, "-c", closing, numbers, *COMMAND, "--home", str(home), "run"]
-    with ended(subprocess.Popen(arguments, stderr=subprocess.PIPE, env=clean_environment())) as node:
+    with running(arguments, stderr=subprocess.PIPE) as node:
         wait_until(lambda: command(home, "status").code == 0, 30, "the node to run")
         address = command(home, "status", "-o", "json").json["addresses"][0]
         assert command(tmp_path / "bob", "send", address, "words of a stranger").code == 0
@@ -388,7 +381,7 @@ def test_a_full_disk_under_stdout_tears_no_line_and_loses_none_when_there_is_roo
     arguments = [*COMMAND, "--home", str(home), "run", "-o", "jsonl"]
     with (
         output.open("wb") as stdout,
-        ended(subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, env=clean_environment())) as node,
+        running(arguments, stdout=stdout, stderr=subprocess.PIPE) as node,
     ):
         wait_until(lambda: output.stat().st_size, 10, "the node to be ready")
         address = json.loads(output.read_bytes())["addresses"][0]
@@ -409,7 +402,7 @@ def test_ctrl_c_ends_a_momentary_node_quietly(tmp_path: Path, arguments: tuple[s
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         words = [address if word == "ADDRESS" else word for word in arguments]
-        with ended(popen(tmp_path / "home", *words)) as waiting:
+        with watched(tmp_path / "home", *words) as waiting:
             visitor, _ = silent.accept()
             waiting.send_signal(signal.SIGINT)
             assert waiting.communicate(timeout=10) == (b"", b"")
@@ -419,7 +412,7 @@ def test_ctrl_c_ends_a_momentary_node_quietly(tmp_path: Path, arguments: tuple[s
 
 def test_ctrl_c_ends_listen_quietly(start: Start, tmp_path: Path) -> None:
     alice = start("alice")
-    with ended(popen(tmp_path / "alice", "listen", "-o", "jsonl")) as listening:
+    with watched(tmp_path / "alice", "listen", "-o", "jsonl") as listening:
         assert listening.stdout is not None
         while not select.select([listening.stdout], [], [], 0)[0]:
             assert command(tmp_path / "bob", "send", alice.address, "hi").code == 0
@@ -428,21 +421,5 @@ def test_ctrl_c_ends_listen_quietly(start: Start, tmp_path: Path) -> None:
     assert listening.returncode == ExitCode.INTERRUPTED
 
 
-@contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive a test that fails."""
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def popen(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "--home", str(home), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=clean_environment(),
-    )
+def watched(home: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return running([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

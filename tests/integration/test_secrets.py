@@ -20,7 +20,7 @@ from peernet.errors import DeliveryFailed, PeerNetError
 from tests.integration.attackers import dial
 from tests.integration.meetings import Networks, meet, text
 from tests.support import PartsOf, wait_until
-from tools.node_process import COMMAND, FACTOR, clean_environment, command
+from tools.node_process import COMMAND, FACTOR, command, running
 
 
 def forms(identity: Identity) -> dict[str, str]:
@@ -77,7 +77,7 @@ def test_a_whole_session_at_the_level_debug_logs_no_key(
 def test_a_node_and_its_commands_show_no_key(tmp_path: Path) -> None:
     home = tmp_path / "home"
     arguments = [*COMMAND, "--home", str(home), "-vv", "run", "-o", "jsonl"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment()) as node:
+    with running(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as node:
         assert node.stdout is not None
         shown = node.stdout.readline()
         for arguments in (["id"], ["status"], ["doctor"], ["config", "show"], ["send", "127.0.0.1:1", "x"], ["stop"]):
