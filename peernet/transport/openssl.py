@@ -6,11 +6,21 @@ Everything here says what happens where a version of pyOpenSSL has not got the p
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from OpenSSL import SSL, _util
+from OpenSSL import SSL
 
 from peernet.transport.base import RECORD_SIZE
+
+try:
+    from OpenSSL import _util
+except ImportError:  # a version that has moved it: nothing private is used then
+    _util = None  # type: ignore[assignment]
+
+# cffi, and the OpenSSL that pyOpenSSL itself calls. There is no second one whose version could differ.
+_ffi: Any = getattr(_util, "ffi", None)
+_lib: Any = getattr(_util, "lib", None)
 
 # SSL_OP_NO_TX_CERTIFICATE_COMPRESSION and SSL_OP_NO_RX_CERTIFICATE_COMPRESSION (openssl/ssl.h, since OpenSSL 3.2).
 # Older versions have no compression of certificates, and ignore bits that they do not know.
@@ -27,24 +37,13 @@ def accept_only(context: SSL.Context, signatures: tuple[str, ...]) -> bool:
     Returns:
         Whether it could be said. Where it cannot, OpenSSL goes on offering all that it knows.
     """
-    library: Any = _util.lib
-    set_list = getattr(library, "SSL_CTX_set1_sigalgs_list", None)
+    set_list = getattr(_lib, "SSL_CTX_set1_sigalgs_list", None)
     handle = getattr(context, "_context", None)
-    return bool(set_list and handle and set_list(handle, ":".join(signatures).encode()) == 1)
-
-
-class ReadBuffer:
-    """Where OpenSSL puts what it has read, until it is copied from there.
-
-    One is enough for all connections of a thread. It must not be shared between threads: OpenSSL runs without the
-    interpreter's lock.
-    """
-
-    __slots__ = ("content", "pointer")
-
-    def __init__(self) -> None:
-        self.pointer = _util.ffi.new("char[]", RECORD_SIZE)
-        self.content = _util.ffi.buffer(self.pointer)
+    if not set_list or not handle:
+        return False
+    done: bool = set_list(handle, ":".join(signatures).encode()) == 1
+    _lib.ERR_clear_error()  # what is left in this thread's queue could pass for the failure of a later call
+    return done
 
 
 class Calls(Protocol):
@@ -54,21 +53,21 @@ class Calls(Protocol):
         """The next bytes, from one record."""
 
     def recv_into(self, buffer: memoryview) -> int:
-        """The same, into a buffer. Returns how many bytes."""
+        """The same, into a buffer. Returns how many bytes. ``TypeError`` or ``BufferError`` if it is read-only."""
 
     def send(self, data: bytes | memoryview) -> int:
-        """Write some of the bytes, one at least. Returns how many."""
+        """Write some of the bytes; there must be some. Returns how many were written, one at least."""
 
 
-MakesCalls = Callable[[SSL.Connection, ReadBuffer], Calls]
+MakesCalls = Callable[[SSL.Connection], Calls]
 
 
 class MethodCalls:
-    """Calls of pyOpenSSL's methods, for versions of it that :class:`DirectCalls` does not know."""
+    """Calls of pyOpenSSL's methods, for versions of it with which :class:`DirectCalls` does not work."""
 
     __slots__ = ("_connection", "send")
 
-    def __init__(self, connection: SSL.Connection, buffer: ReadBuffer) -> None:
+    def __init__(self, connection: SSL.Connection) -> None:
         self._connection = connection
         self.send = connection.send
 
@@ -80,28 +79,46 @@ class MethodCalls:
         return self._connection.recv_into(buffer, RECORD_SIZE)
 
 
+# Where OpenSSL puts what it has read, until it is copied from there. Each read takes one out of the list and puts it
+# back: so none is ever used twice at a time, neither by another thread, as OpenSSL runs without the interpreter's
+# lock, nor by a signal handler. There are as many as threads have been reading at the same moment.
+_spare: list[tuple[Any, Any]] = []
+
+
+def _new_buffer() -> tuple[Any, Any]:
+    """A buffer for a record: the pointer for OpenSSL, and its content."""
+    pointer = _ffi.new("char[]", RECORD_SIZE)
+    return pointer, _ffi.buffer(pointer)
+
+
 class DirectCalls:
     """Calls of OpenSSL's functions, for a third of the instructions that pyOpenSSL's methods take.
 
-    Those make a new buffer for each read, and look for errors where none can be.
+    Those make a new buffer for each read, and look for errors where none can be. What went wrong is still asked by
+    pyOpenSSL's own function, at once: any call of OpenSSL in between could change the answer (SSL_get_error(3)).
     """
 
-    __slots__ = ("_buffer", "_connection", "_content", "_ssl")
+    __slots__ = ("_connection", "_ssl")
 
-    def __init__(self, connection: SSL.Connection, buffer: ReadBuffer) -> None:
-        self._connection: Any = connection
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection: Any = connection  # pyOpenSSL frees the handle when nobody has it
         self._ssl = self._connection._ssl
-        self._buffer = buffer.pointer
-        self._content = buffer.content
 
     def recv(self) -> bytes:
-        count = _read(self._ssl, self._buffer, RECORD_SIZE)
+        try:
+            buffer = _take()
+        except IndexError:
+            buffer = _new_buffer()
+        count = _read(self._ssl, buffer[0], RECORD_SIZE)
         if count <= 0:
+            _give_back(buffer)
             self._fail(count)
-        return self._content[:count]  # type: ignore[no-any-return]
+        data: bytes = buffer[1][:count]
+        _give_back(buffer)
+        return data
 
     def recv_into(self, buffer: memoryview) -> int:
-        count: int = _read(self._ssl, _from_buffer(buffer), len(buffer))
+        count: int = _read(self._ssl, _from_buffer(buffer, require_writable=True), len(buffer))
         if count <= 0:
             self._fail(count)
         return count
@@ -117,15 +134,32 @@ class DirectCalls:
         raise SSL.Error([])  # it has not said why
 
 
+_take, _give_back = _spare.pop, _spare.append
+_from_buffer: Any = getattr(_ffi, "from_buffer", None)
+_read: Any = getattr(_lib, "SSL_read", None)
+_write: Any = getattr(_lib, "SSL_write", None)
+
+
 def can_call_directly() -> bool:
-    """Whether this version of pyOpenSSL has all the names that :class:`DirectCalls` uses."""
+    """Whether :class:`DirectCalls` works with this version of pyOpenSSL: each of its calls is tried."""
     connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
-    return all(hasattr(connection, name) for name in ("_ssl", "_raise_ssl_error")) and None not in (_read, _write)
+    connection.set_accept_state()
+    try:
+        calls = DirectCalls(connection)
+        tries = (calls.recv, partial(calls.recv_into, memoryview(bytearray(1))), partial(calls.send, b"1"))
+        return all(_wants_to_read(call) for call in tries)
+    except (AttributeError, TypeError, SSL.Error):
+        return False
 
 
-_from_buffer: Any = _util.ffi.from_buffer
-_read: Any = getattr(_util.lib, "SSL_read", None)
-_write: Any = getattr(_util.lib, "SSL_write", None)
+def _wants_to_read(call: Callable[[], object]) -> bool:
+    """Whether a call says that there is nothing to read, as all must while nobody has begun a handshake."""
+    try:
+        call()
+    except SSL.WantReadError:
+        return True
+    return False
+
 
 CALLS: MakesCalls = DirectCalls if can_call_directly() else MethodCalls
 """How connections are read and written in this process."""

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import gevent.event
 from gevent import socket
+from gevent.exceptions import ConcurrentObjectUseError
 
 from peernet.errors import ConnectError, ListenError, TransportError
 from peernet.peers.address import PeerAddress
@@ -121,15 +122,20 @@ class TcpTransport:
             return True
 
     def wait_readable(self) -> None:
-        """Wait until the socket has bytes, or its end. Only the greenlet that reads may.
+        """Wait until the socket has bytes, or its end.
 
-        :func:`gevent.socket.wait` would check who waits already, and what ended the wait. Here nobody else does, and
-        who is woken too early finds nothing to read, and waits again.
+        :func:`gevent.socket.wait` would check also what ended the wait. Here whoever is woken too early finds nothing
+        to read, and waits again.
+
+        Raises:
+            ConcurrentObjectUseError: another greenlet waits already.
         """
         hub = gevent.get_hub()
         if self._readable is None:
             self._readable = hub.loop.io(self.socket.fileno(), 1)
         watcher = self._readable
+        if watcher.callback is not None:
+            raise ConcurrentObjectUseError("another greenlet waits for this connection")
         watcher.start(gevent.getcurrent().switch)
         try:
             hub.switch()

@@ -21,7 +21,7 @@ SIGNATURES = ("ed25519", "ecdsa_secp256r1_sha256")
 
 
 class TlsContext:
-    """What all TLS connections of one identity share. Only one thread may use them.
+    """What all TLS connections of one identity share.
 
     Args:
         identity: whom the other ends see.
@@ -43,7 +43,6 @@ class TlsContext:
         openssl.accept_only(context, SIGNATURES)
         self._context = context
         self._calls = calls
-        self._buffer = openssl.ReadBuffer()
 
     def wrap(self, transport: Transport, *, dialled: bool) -> TlsTransport | BioTlsTransport:
         """Do the handshake over a connected transport; waits, so bound it from outside.
@@ -61,9 +60,9 @@ class TlsContext:
     def _over(self, transport: Transport) -> TlsTransport | BioTlsTransport:
         if isinstance(transport, TcpTransport):  # OpenSSL reads and writes the socket itself, without a copy
             connection = SSL.Connection(self._context, transport.socket)
-            return TlsTransport(connection, self._calls(connection, self._buffer), transport)
+            return TlsTransport(connection, self._calls(connection), transport)
         connection = SSL.Connection(self._context, None)
-        return BioTlsTransport(connection, self._calls(connection, self._buffer), transport)
+        return BioTlsTransport(connection, self._calls(connection), transport)
 
 
 def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
