@@ -67,6 +67,8 @@ class PeerNetwork:
         channel_reconnecting: event, ``listener(channel)``: the connection is lost, the channel waits for another one.
         channel_resumed: event, ``listener(channel)``: it has got one; nothing is lost.
         peer_banned: event, ``listener(ban)``: somebody is kept out for a while.
+        packet_set_aside: event, ``listener(peer, packet_id, attempts)``: the callback of a peer, by its identifier,
+            has failed so often for a durable packet that it is not sent any more.
 
     Every event has ``add`` and ``remove``; ``@network.peer_added.add`` works as a decorator.
 
@@ -125,6 +127,7 @@ class PeerNetwork:
         self.channel_reconnecting = parts.events.channel_reconnecting
         self.channel_resumed = parts.events.channel_resumed
         self.peer_banned = parts.events.peer_banned
+        self.packet_set_aside = parts.events.packet_set_aside
 
     def __enter__(self) -> PeerNetwork:
         self.start()

@@ -92,7 +92,15 @@ def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
     Random up to a limit that doubles each time (full jitter), never less than ``backoff_base``, and never less than
     the peer has ``asked`` for.
     """
-    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1)))
+    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1, config.backoff_cap)))
+
+
+def backoff_of_packet(config: NetworkConfig, failures: int) -> float:
+    """The same for a packet whose callback has failed so often before the failure just seen.
+
+    The limit is ``durable_backoff_cap``.
+    """
+    return rng.uniform(config.backoff_base, _doubled(config, failures + 1, config.durable_backoff_cap))
 
 
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
@@ -101,9 +109,9 @@ def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> flo
     It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
     absence must not become a long one.
     """
-    return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
+    return rng.uniform(0, min(_doubled(config, failures, config.backoff_cap), max(config.backoff_base, away)))
 
 
-def _doubled(config: NetworkConfig, times: int) -> float:
-    # From 2 ** 32 on every cap is reached; larger powers would overflow.
-    return min(config.backoff_cap, config.backoff_base * 2.0 ** min(times, 32))
+def _doubled(config: NetworkConfig, times: int, cap: float) -> float:
+    # Larger powers would overflow. With the least base this one is 500 days, which is as good as any cap.
+    return min(cap, config.backoff_base * 2.0 ** min(times, 32))

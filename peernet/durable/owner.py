@@ -24,3 +24,6 @@ class DurableOwner(Protocol):
 
     def control_to(self, identifier: str) -> ChannelControl | None:
         """The control of the channel to a peer, if there is one."""
+
+    def on_set_aside(self, peer: str, packet_id: bytes, attempts: int) -> None:
+        """A packet for a peer is not sent any more, because its callback has failed so often."""

@@ -12,6 +12,12 @@ from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 
+# With these reasons the packet is still stored, and what has become of it.
+STORED: dict[Reason | None, str] = {
+    Reason.SHUTDOWN: "is not delivered yet and stays stored",
+    Reason.HANDLER_FAILED: "is set aside after too many attempts; `peernet-node outbox retry` sends it again",
+}
+
 
 class DurableReceipt:
     """Stands for one packet that is on the disk.
@@ -19,7 +25,9 @@ class DurableReceipt:
     It is not done when a connection, a session or the peer's process ends, because then the packet is
     sent again. It has failed when the peer has refused the packet, or somebody has dropped it; then the
     packet is not stored any more. When this network stops it has failed with ``Reason.SHUTDOWN``, and the
-    packet is still stored: the next network with the same file sends it.
+    packet is still stored: the next network with the same file sends it. When the peer's callback has failed
+    ``durable_attempts`` times it has failed with ``Reason.HANDLER_FAILED``, and the packet is still stored,
+    but set aside: :meth:`DurableOutbox.retry` sends it again, of which this receipt tells no more.
 
     Attributes:
         peer: identifier of who gets the packet.
@@ -51,13 +59,13 @@ class DurableReceipt:
 
     @property
     def failed(self) -> bool:
-        """Whether the packet was refused or dropped, or the network has stopped before it was delivered."""
+        """Whether the packet was refused, dropped or set aside, or the network has stopped before it was delivered."""
         return self.done and self.reason is not None
 
     @property
     def stored(self) -> bool:
-        """Whether the packet waits to be delivered, now or by the next network."""
-        return not self.done or self.reason is Reason.SHUTDOWN
+        """Whether the packet waits to be delivered, now or by the next network, or is set aside."""
+        return not self.done or self.reason in STORED
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the packet is acknowledged. Returns ``False`` if ``timeout`` seconds pass first.
@@ -91,7 +99,7 @@ class DurableReceipt:
                 logger.exception("a callback of %r failed", self)
 
     def _fate(self) -> str:
-        return "is not delivered yet and stays stored" if self.stored else "was not delivered"
+        return STORED.get(self.reason, "was not delivered")
 
     def _wait(self, timeout: float | None) -> None:
         settled = Flag()

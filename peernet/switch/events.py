@@ -35,3 +35,4 @@ class NetworkEvents:
         self.channel_reconnecting: Event[[PeerChannel]] = Event("channel_reconnecting", ["channel"])
         self.channel_resumed: Event[[PeerChannel]] = Event("channel_resumed", ["channel"])
         self.peer_banned: Event[[Ban]] = Event("peer_banned", ["ban"])
+        self.packet_set_aside: Event[[str, bytes, int]] = Event("packet_set_aside", ["peer", "packet_id", "attempts"])

@@ -282,6 +282,10 @@ class Switch:
         """Those of all channels, the pending ones included."""
         return [*self.channels, *(attempt.control for attempt in self.queue)]
 
+    def on_set_aside(self, peer: str, packet_id: bytes, attempts: int) -> None:
+        """A durable packet is set aside; see :attr:`PeerNetwork.packet_set_aside`."""
+        self.events.packet_set_aside.fire(peer, packet_id, attempts)
+
     # What channels ask and tell their network (ChannelOwner).
 
     def may_hold(self, size: int, contents: Sequence[bytes]) -> bool:

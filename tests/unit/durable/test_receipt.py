@@ -47,6 +47,15 @@ def test_a_packet_is_still_stored_when_the_network_stops() -> None:
         receipt.wait()
 
 
+def test_a_packet_is_still_stored_when_it_is_set_aside() -> None:
+    receipt = make_receipt()
+    receipt.settle(Reason.HANDLER_FAILED)
+    assert state(receipt) == (True, False, True, True)
+    with pytest.raises(DeliveryFailed, match="is set aside") as caught:
+        receipt.wait()
+    assert caught.value.reason is Reason.HANDLER_FAILED
+
+
 def test_waiting_ends_with_the_time_or_with_the_verdict() -> None:
     receipt = make_receipt()
     assert not receipt.wait(0.01)
