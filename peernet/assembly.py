@@ -19,8 +19,10 @@ from peernet.peers.identity import Identity
 from peernet.runtime.routines import NetworkRoutines
 from peernet.runtime.services import Part, Service, Services
 from peernet.runtime.threads import HomeThread
+from peernet.state.home import Home
 from peernet.switch.connector import Connector
 from peernet.switch.events import NetworkEvents
+from peernet.switch.home_keeper import HomeKeeper
 from peernet.switch.redialler import Redialler
 from peernet.switch.shutdown import Shutdown
 from peernet.switch.switch import Switch
@@ -51,6 +53,7 @@ class Assembly:
         agent: str,
         backend: Backend | None,
         durable_outbox: str | Path | None,
+        home: Home | None,
     ) -> None:
         self.backend: Backend = TcpBackend(config.descriptor_reserve) if backend is None else backend
         self.events = NetworkEvents()
@@ -70,6 +73,7 @@ class Assembly:
         self.routines = NetworkRoutines()
         self.routines.add("liveness", self.ticker.interval, self.ticker.tick)
         self.home = HomeThread(self.switch.greenlets)
+        self.home_keeper = None if home is None else HomeKeeper(home, self.switch, self.routines)
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox, config)
         self._listen_to_events()
         self.services = Services(self._in_order())
@@ -85,6 +89,7 @@ class Assembly:
         return [
             Part("the check of protobuf", require_fast_protobuf),
             Part("the home thread", self.home.start, self.home.stop),
+            *([] if self.home_keeper is None else [self.home_keeper]),
             *([] if outbox is None else [outbox]),
             Part("the callback threads", stop=self.switch.threads.stop),
             self.shutdown,

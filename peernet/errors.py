@@ -11,7 +11,7 @@
     │   ├── IdentityLockedError       the policy forbids changing the identifier
     │   └── UnprovenPeerError         trust asked for an identity nobody proved
     ├── HomeError                     a home folder that cannot be used
-    │   └── HomeInUseError            another node runs on it
+    │   └── HomeInUseError            another program uses it
     ├── StorageError                  the file of the durable outbox cannot be used
     ├── ListenError                   an address cannot be listened on
     ├── ConnectError                  a connection could not be made
@@ -93,7 +93,7 @@ class HomeError(PeerNetError):
 
 
 class HomeInUseError(HomeError):
-    """Another node runs on this home folder."""
+    """Another program uses this home folder."""
 
 
 class StorageError(PeerNetError):

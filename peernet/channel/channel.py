@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from peernet.channel.attachment import Attachment
 from peernet.channel.callbacks import Callbacks
 from peernet.channel.closing import Closing
-from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.handlers import PacketHandleProtocol, check_handlers
 from peernet.channel.lifecycle import Lifecycle
 from peernet.channel.liveness import Liveness
 from peernet.channel.ownership import Ownership
@@ -27,7 +27,9 @@ from peernet.errors import PingTimeout, UnprovenPeerError
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock
-from peernet.wire.packets import encode_body
+from peernet.runtime.callables import check_callable
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.packets import encode_body, encode_reply
 from peernet.wire.session import Session
 
 
@@ -98,6 +100,11 @@ class PeerChannel:
         return self._lifecycle.label
 
     # What there is to see.
+
+    @property
+    def identifier(self) -> str:
+        """Who is at the other end; ``peer`` says more."""
+        return self.peer.identifier
 
     @property
     def state(self) -> ChannelState:
@@ -188,6 +195,11 @@ class PeerChannel:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)
         return self._callbacks.handlers
 
+    @handlers.setter
+    def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
+        check_handlers(handlers)
+        self._callbacks.handlers = handlers
+
     # What a program can do.
 
     def send(self, message: Message, *, timeout: float | None = None) -> Receipt:
@@ -223,6 +235,37 @@ class PeerChannel:
         """
         return self._sender.send(encode_body(message), 0)
 
+    def send_text(self, text: str, *, timeout: float | None = None) -> Receipt:
+        """Send a text, as :meth:`send` sends ``PureMessagePacket(message=text)``."""
+        return self.send(pb.PureMessagePacket(message=text), timeout=timeout)
+
+    def send_data(self, data: bytes, name: str = "", *, timeout: float | None = None) -> Receipt:
+        """Send bytes, as :meth:`send` sends a ``DataTransmissionPacket`` whose format is ``MISC_DATA``.
+
+        They have to fit into one frame (1 MiB by default), and an untrusted peer is usually not permitted to send any.
+
+        Args:
+            data: what to send.
+            name: text that is shown for it; never a path.
+            timeout: as of :meth:`send`.
+        """
+        body = pb.DataTransmissionPacket(format=pb.DATA_PAYLOAD_FORMAT_MISC_DATA, data=data, name=name)
+        return self.send(body, timeout=timeout)
+
+    def reply(self, packet: pb.Packet, answer: Message | str, *, timeout: float | None = None) -> Receipt:
+        """Answer a packet that this channel has received.
+
+        If the packet has a ``request_id``, the answer carries that number in ``reply_to``, by which whoever has asked
+        finds out what is answered. An answer to any other packet is a message like those of :meth:`send`.
+
+        Args:
+            packet: what the callback was given.
+            answer: the body of a packet; a text is sent as by :meth:`send_text`.
+            timeout: as of :meth:`send`.
+        """
+        body = pb.PureMessagePacket(message=answer) if isinstance(answer, str) else answer
+        return self._sender.send(encode_reply(body, packet.request_id), timeout)
+
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
 
@@ -246,9 +289,11 @@ class PeerChannel:
 
         Raises:
             ChannelClosedError: the channel has ended.
+            ConfigurationError: it is a coroutine or generator function.
             WrongThreadError: called in another native thread than the network's.
         """
         self._ownership.check_thread()
+        check_callable(function, None, "what spawn runs")
         if self._lifecycle.state is ChannelState.CLOSED:
             raise self._lifecycle.closed_error()
         return self._ownership.spawn(function, *args)

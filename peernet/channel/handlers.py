@@ -129,8 +129,11 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
         """Another one with the same callbacks."""
         return PacketHandleProtocol(self, defaults=False)
 
+    # For the operators the kinds are looked at only when they run: pyright takes the keys of a dict on the right of
+    # `|=` for mere texts.
+
     def __or__(  # type: ignore[override]  # a dict's takes other types of keys
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -139,14 +142,14 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
         return joined
 
     def __ror__(  # type: ignore[override]
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         if not isinstance(other, Mapping):
             return NotImplemented
         return PacketHandleProtocol(other, defaults=False) | self
 
     def __ior__(  # type: ignore[override]
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         self.update(other)
         return self
@@ -180,6 +183,17 @@ def check_callback(kind: str, callback: object) -> None:
     if kind not in KINDS:
         raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
     check_callable(callback, PARAMETERS, f"the callback for {kind}")
+
+
+def check_handlers(handlers: object) -> None:
+    """Check that something holds callbacks by kind, and checks those that are set later.
+
+    Raises:
+        ConfigurationError: it is something else, such as a dict.
+    """
+    if not isinstance(handlers, PacketHandleProtocol):
+        name = type(handlers).__name__
+        raise ConfigurationError(f"handlers must be a PacketHandleProtocol, which can be made of a dict, not {name}")
 
 
 class HasPeer(Protocol):

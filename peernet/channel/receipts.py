@@ -8,6 +8,7 @@ from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
+from peernet.runtime.callables import check_callable
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -77,7 +78,11 @@ class Receipt:
 
         It runs in the greenlet that settles the receipt, usually the channel's own, and
         what it raises is logged. It must not wait.
+
+        Raises:
+            ConfigurationError: it cannot be called, or is a coroutine or generator function.
         """
+        check_callable(callback, None, "a done callback")
         if self.done:
             callback(self)
         else:

@@ -55,7 +55,7 @@ class Dialler:
         for one in self._dialling:
             gevent.get_hub().loop.run_callback(self._give_up, one)
 
-    def dial(self, address: PeerAddress, timeout: float, attempts: int) -> HandshakeResult:
+    def dial(self, address: PeerAddress, timeout: float, attempts: int | None) -> HandshakeResult:
         """Connect to a peer and do the handshake.
 
         Between attempts it waits a random time (full jitter) that may double each time.
@@ -63,7 +63,9 @@ class Dialler:
         Args:
             address: where.
             timeout: seconds for all attempts and the pauses between them.
-            attempts: how often to try, if the failures are of a kind that may pass.
+            attempts: how often to try, if the failures are of a kind that may pass. ``None`` means
+                ``config.connect_attempts``, and that an address at which nobody listens is tried once: a wrong port
+                is more likely than a peer that begins to listen a moment later.
 
         Raises:
             ConnectError: or one of its subclasses; of several attempts, the last one's.
@@ -81,14 +83,16 @@ class Dialler:
         if one in self._dialling:
             one.throw(_GivenUp)
 
-    def _dial(self, address: PeerAddress, deadline: Deadline, attempts: int) -> HandshakeResult:
+    def _dial(self, address: PeerAddress, deadline: Deadline, asked: int | None) -> HandshakeResult:
+        attempts = self._config.connect_attempts if asked is None else asked
         for attempt in range(attempts):
             try:
                 return self._attempt(address, deadline)
             except ConnectError as error:
                 judgement = judge(error)
                 pause = backoff(self._config, attempt, judgement.retry_after)
-                if attempt + 1 == attempts or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
+                last = attempt + 1 == attempts or (asked is None and judgement.nobody_listens)
+                if last or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
                     raise
             gevent.sleep(pause)
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")

@@ -26,12 +26,14 @@ class Judgement:
         ends_session: with which reason a session that waits for a connection ends; ``None`` if it goes on waiting.
         hopeless: whether no dial to this address makes sense, until somebody asks for it again.
         retry_after: the seconds that the peer asks to be left alone.
+        nobody_listens: whether the system there says that nobody listens at this address.
     """
 
     passes_soon: bool = False
     ends_session: Reason | None = None
     hopeless: bool = False
     retry_after: float = 0.0
+    nobody_listens: bool = False
 
 
 def judge(error: PeerNetError) -> Judgement:
@@ -49,7 +51,8 @@ def judge(error: PeerNetError) -> Judgement:
         return Judgement(ends_session=Reason.BLOCKED if blocked else Reason.NOT_ALLOWED)
     if not isinstance(error, ConnectError):  # not a failed dial at all: the address, or this program, is wrong
         return Judgement(ends_session=Reason.SESSION_LOST, hopeless=True)
-    return Judgement(passes_soon=type(error) is ConnectError)
+    nobody_listens = isinstance(error.__cause__, ConnectionRefusedError)
+    return Judgement(passes_soon=type(error) is ConnectError, nobody_listens=nobody_listens)
 
 
 def _judge_refusal(error: RefusedByPeerError) -> Judgement:

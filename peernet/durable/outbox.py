@@ -73,6 +73,9 @@ class DurableOutbox:
         self._pumps = Group()
         self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns)
 
+    def __repr__(self) -> str:
+        return f"<DurableOutbox {str(self.path)!r}, packets: {self.packets}>"
+
     @property
     def packets(self) -> int:
         """How many packets are stored, those that are set aside included."""

@@ -8,6 +8,7 @@ from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
+from peernet.runtime.callables import check_callable
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -82,7 +83,12 @@ class DurableReceipt:
         return self.done
 
     def add_done_callback(self, callback: Callable[[DurableReceipt], object]) -> None:
-        """Call ``callback(receipt)`` when it is done; at once if it is. What it raises is logged. It must not wait."""
+        """Call ``callback(receipt)`` when it is done; at once if it is. What it raises is logged. It must not wait.
+
+        Raises:
+            ConfigurationError: it cannot be called, or is a coroutine or generator function.
+        """
+        check_callable(callback, None, "a done callback")
         if self.done:
             callback(self)
         else:

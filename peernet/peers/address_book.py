@@ -91,6 +91,9 @@ class KnownPeers:
         self.revision = 0
         self._share = max(1, config.max_known_peers // SOURCES)
 
+    def __repr__(self) -> str:
+        return f"<KnownPeers: {len(self)}, of which {len(self._visitors)} cannot be dialled>"
+
     def __len__(self) -> int:
         return len(self._peers)
 

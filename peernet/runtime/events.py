@@ -45,6 +45,10 @@ class Event(Generic[Parameters]):
         self.parameters = None if parameters is None else tuple(parameters)
         self.listeners: tuple[Callable[Parameters, object], ...] = ()
 
+    def __repr__(self) -> str:
+        parameters = "..." if self.parameters is None else ", ".join(self.parameters)
+        return f"<Event {self.name}({parameters}), listeners: {len(self.listeners)}>"
+
     def add(self, listener: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
         """Add a listener; usable as a decorator. Returns the listener.
 

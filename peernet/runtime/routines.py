@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 
 from peernet.errors import ConfigurationError
+from peernet.runtime.callables import check_callable
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
 
@@ -64,6 +65,9 @@ class NetworkRoutines:
         self._routines: dict[str, Routine] = {}
         self._started = False
 
+    def __repr__(self) -> str:
+        return f"<NetworkRoutines: {', '.join(self._routines)}>"
+
     def __iter__(self) -> Iterator[Routine]:
         return iter(list(self._routines.values()))
 
@@ -77,8 +81,10 @@ class NetworkRoutines:
         """Add a routine; it starts at once if the network runs.
 
         Raises:
-            ConfigurationError: the name is taken.
+            ConfigurationError: the name is taken, or the job cannot be called without arguments, or is a coroutine
+                or generator function.
         """
+        check_callable(job, (), f"the job of the routine {name!r}")
         if name in self._routines:
             raise ConfigurationError(f"there is a routine {name!r} already")
         routine = self._routines[name] = Routine(name, interval, job)

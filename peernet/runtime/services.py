@@ -107,6 +107,9 @@ class Services:
         self._settled.set()
         self._stopped.set()
 
+    def __repr__(self) -> str:
+        return f"<Services: {self.state.value}>"
+
     @property
     def running(self) -> bool:
         """Whether all were started and not all are stopped again."""

@@ -34,8 +34,8 @@ class HeldError(HomeInUseError):
     def __init__(self, home: Home, note: bytes) -> None:
         self.process = int(note) if note.isdigit() else 0
         super().__init__(
-            f"another peernet-node (process {self.process or 'unknown'}) uses the home folder {home}; "
-            f"stop it with `peernet-node --home {home} stop`, or choose another with --home"
+            f"another program (process {self.process or 'unknown'}) uses the home folder {home}; stop it, which "
+            f"`peernet-node --home {home} stop` does if it is a node, or choose another folder"
         )
 
 

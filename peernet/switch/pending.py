@@ -40,6 +40,10 @@ class IncomingPeerConnectionAttempt:
         self.message = ""
         self._decided = Event()
 
+    def __repr__(self) -> str:
+        verdict = {None: "undecided", True: "accepted", False: f"refused: {self.reason}"}[self.verdict]
+        return f"<IncomingPeerConnectionAttempt of {self.channel!r}, {verdict}>"
+
     @property
     def peer(self) -> GenericPeer:
         """Who it is."""
@@ -91,6 +95,9 @@ class InboundConnectingPeersQueue:
 
     def __init__(self) -> None:
         self._attempts: dict[str, IncomingPeerConnectionAttempt] = {}
+
+    def __repr__(self) -> str:
+        return f"<InboundConnectingPeersQueue: {list(self)}>"
 
     def __len__(self) -> int:
         return len(self._attempts)

@@ -119,6 +119,10 @@ class Bans:
         self.exempt_networks = IpNetworks(LOOPBACK)
         self.revision = 0
 
+    def __repr__(self) -> str:
+        manual = sum(ban.manual for ban in self)
+        return f"<Bans: {len(self)}, of which {manual} by the operator>"
+
     def __iter__(self) -> Iterator[Ban]:
         """The bans in force, the one met with least recently first, the operator's at the end."""
         now = self._clock()

@@ -126,6 +126,16 @@ def encode_body(body: Message) -> Encoded:
     return kind, tag + (SHORT_VARINTS[size] if size < 0x80 else encode_varint(size)), content
 
 
+def encode_reply(body: Message, request_id: int) -> Encoded:
+    """Serialise a body that answers a packet, by the number of that; 0 if it has none.
+
+    Raises:
+        LocalProtocolError: as of :func:`encode_body`.
+    """
+    kind, prefix, content = encode_body(body)
+    return kind, encode_envelope(reply_to=request_id) + prefix, content
+
+
 def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
     """What stands before the content in a frame: length, envelope fields, tag and length of the body."""
     _, prefix, content = encoded

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import gevent
+import pytest
+from google.protobuf.message import Message
 
+from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
-from peernet.errors import ChannelClosedError, PingTimeout
+from peernet.errors import ChannelClosedError, LocalProtocolError, PingTimeout
 from peernet.reasons import Reason
+from peernet.v1 import packet_pb2 as pb
 from tests.support import scaled
-from tests.unit.channels import Setup
+from tests.unit.channels import Setup, frame, text
 
 OPEN, RECONNECTING, CLOSED = ChannelState.OPEN, ChannelState.RECONNECTING, ChannelState.CLOSED
 
@@ -31,3 +35,54 @@ def test_a_ping_ends_with_the_connection(setup: Setup) -> None:
     gevent.sleep(0)
     setup.control.end(Reason.SHUTDOWN)
     assert isinstance(asking.get(timeout=scaled(5)), ChannelClosedError)
+
+
+def test_a_channel_has_the_identifier_of_its_peer(setup: Setup) -> None:
+    assert setup.channel.identifier == setup.channel.peer.identifier != ""
+
+
+def test_a_text_is_sent_as_a_message(setup: Setup) -> None:
+    receipt = setup.channel.send_text("Grüße")
+    (packet,) = setup.far.wait_for("pure_message")
+    assert packet.pure_message == pb.PureMessagePacket(message="Grüße")
+    assert receipt.sequence == 1
+
+
+def test_data_is_sent_with_a_format_and_its_name(setup: Setup) -> None:
+    setup.channel.send_data(b"\x00\xff", name="two bytes")
+    setup.channel.send_data(b"nameless")
+    named, nameless = (packet.data_transmission for packet in setup.far.wait_for("data_transmission", 2))
+    assert (named.data, named.name, named.format) == (b"\x00\xff", "two bytes", pb.DATA_PAYLOAD_FORMAT_MISC_DATA)
+    assert (nameless.data, nameless.name, nameless.format) == (b"nameless", "", pb.DATA_PAYLOAD_FORMAT_MISC_DATA)
+
+
+@pytest.mark.parametrize("asked", [text("?", request_id=7), frame(pb.PureMessagePacket(message="?"), request_id=7)])
+@pytest.mark.parametrize("answer", ["!", pb.PureMessagePacket(message="!")], ids=["text", "message"])
+def test_an_answer_carries_the_number_of_what_it_answers(setup: Setup, asked: bytes, answer: Message | str) -> None:
+    setup.owner.handlers["pure_message"] = lambda channel, packet: channel.reply(packet, answer)
+    setup.far.send(asked)
+    (packet,) = setup.far.wait_for("pure_message")
+    assert (packet.pure_message.message, packet.reply_to, packet.request_id) == ("!", 7, 0)
+
+
+def test_an_answer_to_a_packet_that_asks_for_none_is_a_message_like_any_other(setup: Setup) -> None:
+    setup.channel.reply(pb.Packet(pure_message=pb.PureMessagePacket()), "!")
+    (packet,) = setup.far.wait_for("pure_message")
+    assert packet == pb.Packet(pure_message=pb.PureMessagePacket(message="!"))
+
+
+def test_an_answer_keeps_its_number_when_it_is_sent_again(setup: Setup) -> None:
+    setup.lose()
+    setup.channel.reply(pb.Packet(request_id=7), "!")
+    setup.reconnect()
+    (packet,) = setup.far.wait_for("pure_message")
+    assert (packet.pure_message.message, packet.reply_to) == ("!", 7)
+
+
+def test_only_the_body_of_a_packet_can_be_an_answer(setup: Setup) -> None:
+    with pytest.raises(LocalProtocolError, match="Packet is not the body of a packet"):
+        setup.channel.reply(pb.Packet(request_id=7), pb.Packet())
+
+
+def test_what_programs_see_of_a_channel_stays_little() -> None:
+    assert len([name for name in dir(PeerChannel) if not name.startswith("_")]) <= 36

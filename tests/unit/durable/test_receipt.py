@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
 
 from peernet.durable.receipt import DurableReceipt
-from peernet.errors import DeliveryFailed, SelfWaitError
+from peernet.errors import ConfigurationError, DeliveryFailed, SelfWaitError
 from peernet.reasons import Reason
 from tests.support import Recorder
 
@@ -84,3 +86,12 @@ def test_callbacks_are_told_once_and_none_hurts_another(caplog: pytest.LogCaptur
     receipt.add_done_callback(late)
     assert early.calls == late.calls == [(receipt,)]
     assert "ZeroDivisionError" in caplog.text
+
+
+async def coroutine(receipt: DurableReceipt) -> None: ...
+
+
+@pytest.mark.parametrize("callback", [coroutine, None])
+def test_a_callback_that_would_run_nothing_is_refused(callback: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a done callback must be "):
+        make_receipt().add_done_callback(callback)
