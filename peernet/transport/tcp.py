@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import gevent.event
 from gevent import socket
+from gevent.exceptions import ConcurrentObjectUseError
 
 from peernet.errors import ConnectError, ListenError, TransportError
 from peernet.peers.address import PeerAddress
@@ -123,10 +124,25 @@ class TcpTransport:
             return True
 
     def wait_readable(self) -> None:
-        """Wait until the socket has bytes, or its end."""
+        """Wait until the socket has bytes, or its end.
+
+        :func:`gevent.socket.wait` would check also what ended the wait. Here whoever is woken too early finds nothing
+        to read, and waits again.
+
+        Raises:
+            ConcurrentObjectUseError: another greenlet waits already.
+        """
+        hub = gevent.get_hub()
         if self._readable is None:
-            self._readable = gevent.get_hub().loop.io(self.socket.fileno(), 1)
-        socket.wait(self._readable)
+            self._readable = hub.loop.io(self.socket.fileno(), 1)
+        watcher = self._readable
+        if watcher.callback is not None:
+            raise ConcurrentObjectUseError("another greenlet waits for this connection")
+        watcher.start(gevent.getcurrent().switch)
+        try:
+            hub.switch()
+        finally:
+            watcher.stop()
 
     def wait_writable(self) -> None:
         """Wait until the socket takes bytes."""

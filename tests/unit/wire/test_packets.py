@@ -331,6 +331,13 @@ def test_the_short_cuts_of_peek_find_what_reading_field_by_field_finds(frame: by
         assert peek_numbers(frame) == (0, 0)
 
 
+@pytest.mark.parametrize("number_size", range(1, 13))
+@pytest.mark.parametrize("body", [TEXT, bytes(20), b"\x82\x02" + bytes(20), TEXT[:-1], TEXT + TEXT])
+def test_an_acknowledgement_of_any_length_is_read_as_field_by_field(number_size: int, body: bytes) -> None:
+    frame = b"\x10" + b"\x80" * (number_size - 1) + b"\x01" + body
+    assert kind_or_none(peek, frame) is kind_or_none(peek_any, frame)
+
+
 @given(st.one_of(frames, packets().map(pb.Packet.SerializeToString)))
 def test_peek_finds_the_fields_that_protobufs_parser_finds_and_fails_where_it_fails(frame: bytes) -> None:
     kind = kind_or_none(peek_any, frame)
