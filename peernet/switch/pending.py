@@ -24,7 +24,6 @@ class IncomingPeerConnectionAttempt:
 
     Attributes:
         channel: the channel, pending; nothing can be sent on it yet.
-        control: what the network moves it with.
         deferred: whether somebody asked for time to decide.
         verdict: ``None`` while undecided, then whether the peer is accepted.
         reason: what a rejected peer is told.
@@ -32,7 +31,7 @@ class IncomingPeerConnectionAttempt:
     """
 
     def __init__(self, control: ChannelControl) -> None:
-        self.control = control
+        self.control = control  # for the network alone
         self.channel = control.channel
         self.deferred = False
         self.verdict: bool | None = None
