@@ -364,7 +364,7 @@ class PeerChannel:
         Raises:
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
         """
-        if not self._lifecycle.closed.is_set():
+        if self._lifecycle.state is not ChannelState.CLOSED:
             self._ownership.check_not_own_greenlet("wait_closed")
         return bool(self._lifecycle.closed.wait(timeout))
 

@@ -29,7 +29,6 @@ class IncomingPeerConnectionAttempt:
 
     Attributes:
         channel: the channel, pending; nothing can be sent on it yet.
-        control: what the network moves it with.
         deferred: whether somebody asked for time to decide.
         verdict: ``None`` while undecided, then whether the peer is accepted.
         reason: what a rejected peer is told.
@@ -38,7 +37,7 @@ class IncomingPeerConnectionAttempt:
 
     def __init__(self, control: ChannelControl, home: HomeThread = NO_HOME) -> None:
         self._home = home
-        self.control = control
+        self.control = control  # for the network alone
         self.channel = control.channel
         self.deferred = False
         self.verdict: bool | None = None

@@ -19,6 +19,39 @@ from tests.unit.channels import Setup, frame, text
 OPEN, RECONNECTING, CLOSED = ChannelState.OPEN, ChannelState.RECONNECTING, ChannelState.CLOSED
 
 
+# More members than this are more than a programmer wants to choose from.
+MOST_MEMBERS = 40
+ATTRIBUTES = {"peer", "dialled", "session"}
+
+
+def test_programs_see_few_members_and_the_reference_describes_each() -> None:
+    members = {name for name in dir(PeerChannel) if not name.startswith("_")}
+    assert len(members) <= MOST_MEMBERS
+    undescribed = {name for name in members if not (getattr(PeerChannel, name).__doc__ or "").strip()}
+    assert undescribed == ATTRIBUTES
+    assert all(f"    {name}: " in (PeerChannel.__doc__ or "") for name in ATTRIBUTES)
+
+
+def test_what_belongs_to_the_program_is_kept(setup: Setup) -> None:
+    setup.channel.data["mine"] = 1
+    assert setup.channel.data == {"mine": 1}
+    assert setup.channel.handlers is setup.channel.handlers
+    assert setup.channel.counters is setup.channel.counters
+
+
+def test_who_waits_for_the_end_is_told_whenever_he_begins_to_wait(setup: Setup) -> None:
+    early = gevent.spawn(setup.channel.wait_closed, scaled(5))
+    assert setup.channel.wait_closed(0.001) is False
+    setup.control.end(Reason.SHUTDOWN)
+    assert early.get(timeout=scaled(5)) is True
+    assert setup.channel.wait_closed(0) is True
+
+
+def test_one_that_nobody_has_waited_for_says_that_it_has_ended(setup: Setup) -> None:
+    setup.control.end(Reason.SHUTDOWN)
+    assert setup.channel.wait_closed(0) is True
+
+
 def test_a_ping_ends_with_the_connection(setup: Setup) -> None:
     def ping() -> Any:
         try:
