@@ -11,7 +11,7 @@ from peernet.channel.reporter import ChannelOwner, Reporter
 from peernet.errors import PacketRefusedError
 from peernet.reasons import Reason
 from peernet.runtime import clock
-from peernet.runtime.greenlets import is_addressed_here, raise_in_main
+from peernet.runtime.interruptions import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 from peernet.v1 import packet_pb2 as pb
 

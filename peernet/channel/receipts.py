@@ -9,10 +9,8 @@ from gevent.event import Event as Flag
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
-from peernet.runtime.logs import get_logger
+from peernet.runtime.greenlets import call_back
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
-
-logger = get_logger(__name__)
 
 # How many receipts share a page, and the bits of a number that are 0 where a page begins.
 PAGE = 64
@@ -92,7 +90,7 @@ class Receipt:
         """
         check_callable(callback, None, "a done callback")
         if self.done:
-            callback(self)
+            call_back(callback, self)
         else:
             self.page.book.watch(self, callback)
 
@@ -207,7 +205,4 @@ class ReceiptBook:
         """Tell those who watch a receipt. None of them can hurt another, or the channel."""
         receipt, callbacks = (self._watched or {}).pop(sequence, (None, []))
         for callback in callbacks:
-            try:
-                callback(receipt)  # type: ignore[arg-type]  # there is one if there are callbacks
-            except Exception:
-                logger.exception("a callback of %r failed", receipt)
+            call_back(callback, receipt)

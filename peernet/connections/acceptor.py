@@ -25,7 +25,8 @@ from peernet.peers.address import endpoint
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.greenlets import OwnedGroup, is_addressed_here, spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
+from peernet.runtime.interruptions import is_addressed_here
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport

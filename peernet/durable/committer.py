@@ -12,7 +12,8 @@ from gevent.event import Event as Flag
 
 from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
-from peernet.runtime.greenlets import OwnedGreenlet, spawn
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.interruptions import OwnedGreenlet
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)

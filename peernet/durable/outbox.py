@@ -37,6 +37,8 @@ logger = get_logger(__name__)
 Result = TypeVar("Result")
 Settled = tuple[tuple[int, int], dict[int, bytes]]
 """How many packets were removed, and their bytes; and the ids of those that were set back, by their numbers."""
+Dropped = tuple[list[int], int, int]
+"""The numbers of packets that were removed, their bytes, and how many of them were set aside."""
 
 
 class DurableOutbox:
@@ -204,7 +206,10 @@ class DurableOutbox:
 
         Raises:
             StorageError: the file cannot be written.
+            ConfigurationError: one identifier instead of a list, or the network is not started.
         """
+        if isinstance(peers, str):
+            raise ConfigurationError(f"drop takes a list of identifiers; write [{peers!r}]")
         return sum(self._drop(peer) for peer in peers)
 
     @at_home
@@ -221,14 +226,10 @@ class DurableOutbox:
             StorageError: the file cannot be written.
             ConfigurationError: the network is not started.
         """
-        found = self._run(lambda store: store.retry(identifier, clock.wall()))
-        for peer, numbers in found.items():
-            self._quota.set_aside(peer, -len(numbers))
-            for number in numbers:
-                self._retries.add(peer, number, attempts=0, pause=0.0)
-            self._deliver(peer)
-            self._calling.call(peer)
-        return sum(map(len, found.values()))
+        result = self._open_committer().submit(lambda store: store.retry(identifier, clock.wall()))
+        # In the hub, whatever has become of the caller.
+        result.rawlink(self._put_back)
+        return sum(map(len, cast(dict[str, list[int]], result.get()).values()))
 
     # Storing.
 
@@ -260,16 +261,31 @@ class DurableOutbox:
         return self._committer
 
     def _drop(self, peer: str) -> int:
-        def drop(store: DurableStore) -> tuple[list[int], int, int]:
+        def drop(store: DurableStore) -> Dropped:
             numbers, aside = store.numbers(peer), store.count_aside(peer)
             return numbers, store.remove(numbers)[1], aside
 
-        numbers, size, aside = self._run(drop)
-        self._quota.set_aside(peer, -aside)
-        self._retries.discard(peer, numbers)
-        self._forget(peer, len(numbers), size)
-        self._settle_receipts((number, Reason.DROPPED) for number in numbers)
-        return len(numbers)
+        result = self._open_committer().submit(drop)
+        # In the hub, whatever has become of the caller.
+        result.rawlink(lambda done: self._dropped(peer, done))
+        return len(cast(Dropped, result.get())[0])
+
+    def _dropped(self, peer: str, done: AsyncResult[Dropped]) -> None:
+        if done.successful():
+            numbers, size, aside = cast(Dropped, done.get())
+            self._quota.set_aside(peer, -aside)
+            self._retries.discard(peer, numbers)
+            self._forget(peer, len(numbers), size)
+            self._settle_receipts((number, Reason.DROPPED) for number in numbers)
+
+    def _put_back(self, done: AsyncResult[dict[str, list[int]]]) -> None:
+        """Packets are not set aside any more."""
+        for peer, numbers in (cast(dict[str, list[int]], done.get()) if done.successful() else {}).items():
+            self._quota.set_aside(peer, -len(numbers))
+            for number in numbers:
+                self._retries.add(peer, number, attempts=0, pause=0.0)
+            self._deliver(peer)
+            self._calling.call(peer)
 
     def _forget(self, peer: str, packets: int, size: int) -> None:
         self._quota.give_back(peer, packets, size)

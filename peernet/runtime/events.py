@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import get_ident, is_addressed_here, raise_in_main
+from peernet.runtime.greenlets import get_ident
+from peernet.runtime.interruptions import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -27,7 +28,7 @@ class Event(Generic[Parameters]):
     """A named event. Listeners run in the order they were added, in the greenlet that fires.
 
     A listener that raises is logged and the next one runs, whatever it raises. Only what is addressed to the
-    greenlet passes through; see :func:`~peernet.runtime.greenlets.is_addressed_here`.
+    greenlet passes through; see :func:`~peernet.runtime.interruptions.is_addressed_here`.
 
     For type checkers an event is generic in what its listeners are called with:
     ``Event[[PeerChannel, Reason]]`` has listeners ``(channel, reason)``.

@@ -11,6 +11,7 @@ import gevent
 from peernet.errors import ConfigurationError
 from peernet.runtime.callables import check_callable
 from peernet.runtime.greenlets import spawn
+from peernet.runtime.interruptions import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -57,8 +58,11 @@ class Routine:
         while self._greenlet is me:  # else it was stopped, and perhaps started again
             try:
                 self.job()
-            except (Exception, gevent.Timeout):
+            except BaseException as error:
+                if is_addressed_here(error):
+                    raise
                 logger.exception("the routine %s failed; it runs again in %s s", self.name, self.interval)
+                raise_in_main(error)
             gevent.sleep(self.interval)
 
 

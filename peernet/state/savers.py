@@ -8,10 +8,9 @@ from typing import Generic, TypeVar
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.errors import HomeError
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.routines import NetworkRoutines
 
@@ -40,7 +39,7 @@ class KeptFile(Generic[Content]):
         self._write = write
         self._read = read
         self._lock = BoundedSemaphore(1)
-        self._saves = Group()
+        self._saves = OwnedGroup()
 
     def save(self) -> None:
         """Save what is true now.

@@ -29,7 +29,7 @@ from peernet.errors import (
 )
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
 from tests.integration.meetings import Networks, config, text
-from tests.support import Recorder, known, wait_until
+from tests.support import Recorder, known, scaled, wait_until
 
 SOMEBODY = "s" * 52
 TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -289,6 +289,37 @@ def test_what_is_set_aside_counts_for_the_limits_and_can_be_dropped(pair: Pair) 
     assert outbox.drop([pair.bob.identifier]) == 1
     assert (outbox.packets, outbox.bytes, outbox.aside, outbox.retry()) == (0, 0, 0, 0)
     assert pair.send("more").wait(5)
+
+
+@pytest.mark.parametrize("act", ["retry", "drop"])
+def test_what_is_done_to_packets_is_done_though_whoever_asked_for_it_waits_no_longer(pair: Pair, act: str) -> None:
+    pair.renew_alice(durable_attempts=1)
+    callback = Poisoned(pair)
+    pair.bring_bob(callback=callback)
+    wait_until_aside(pair, pair.send("poison"))
+    callback.failures = 0
+    outbox = outbox_of(pair.alice)
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0):
+        outbox.retry() if act == "retry" else outbox.drop([pair.bob.identifier])
+    wait_until(lambda: outbox.packets == outbox.aside == pair.stored == 0)
+    assert outbox.bytes == 0
+    assert len(callback.ids) == (2 if act == "retry" else 1)
+
+
+def test_a_receipt_of_a_dropped_packet_is_settled_though_nobody_waits_for_the_dropping(pair: Pair) -> None:
+    receipt = pair.send("hello")
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0):
+        outbox_of(pair.alice).drop([pair.bob.identifier])
+    with pytest.raises(DeliveryFailed) as caught:
+        receipt.wait(scaled(5))
+    assert caught.value.reason is Reason.DROPPED
+
+
+def test_one_identifier_is_no_list_of_identifiers(pair: Pair) -> None:
+    pair.send("hello")
+    with pytest.raises(ConfigurationError, match="drop takes a list of identifiers"):
+        outbox_of(pair.alice).drop(pair.bob.identifier)
+    assert pair.stored == 1
 
 
 def test_a_packet_that_is_dropped_while_it_fails_is_not_set_aside(pair: Pair) -> None:

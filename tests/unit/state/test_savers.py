@@ -178,3 +178,28 @@ def test_what_changes_during_a_save_is_written_by_the_next_one(
     (tmp_path / "peers.json").unlink()
     book.save()
     assert PEERS.load(tmp_path / "peers.json")
+
+
+def test_a_file_can_be_saved_in_one_native_thread_after_the_other(tmp_path: Path) -> None:
+    written: list[str] = []
+    file = KeptFile(tmp_path / "file", lambda path, content: written.append(content), lambda: "content")
+
+    def save() -> None:
+        saving = gevent.spawn(file.save)
+        gevent.sleep(0)
+        file.settle()  # waits
+        saving.get()
+
+    def save_and_leave() -> None:
+        try:
+            save()
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    for _ in range(2):
+        thread = threading.Thread(target=save_and_leave)
+        thread.start()
+        gevent.get_hub().threadpool.apply(thread.join, (10,))
+        assert not thread.is_alive()
+        save()
+    assert written == ["content"] * 4
