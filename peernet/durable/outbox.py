@@ -34,6 +34,9 @@ from peernet.wire.packets import Encoded
 
 logger = get_logger(__name__)
 
+# When a file is tried again that could not be used. Seconds.
+FILE_PAUSE = 5.0
+
 Result = TypeVar("Result")
 Settled = tuple[tuple[int, int], dict[int, bytes]]
 """How many packets were removed, and their bytes; and the ids of those that were set back, by their numbers."""
@@ -309,13 +312,28 @@ class DurableOutbox:
         try:
             while (control := self._open_control_to(peer)) is not None:
                 self._deliveries[peer] = delivery = self._make_delivery(peer, control)
-                delivery.run()
+                self._run_delivery(peer, delivery, control.channel)
                 if control.channel.state in SENDABLE:
                     break  # all of it is delivered
         except StorageError as error:
             logger.error("what is stored for %s stays so until it connects again: %s", peer[:8], error)
         finally:
             del self._deliveries[peer]
+
+    def _run_delivery(self, peer: str, delivery: Delivery, channel: PeerChannel) -> None:
+        """However often the file fails, nothing is sent twice through one channel.
+
+        Raises:
+            StorageError: the channel has ended, and the file still fails.
+        """
+        while True:  # ends with the channel
+            try:
+                return delivery.run()
+            except StorageError as error:
+                if channel.state not in SENDABLE:
+                    raise
+                logger.error("what is stored for %s stays so; it goes on in %s s: %s", peer[:8], FILE_PAUSE, error)
+            delivery.pause(FILE_PAUSE)
 
     def _make_delivery(self, peer: str, control: ChannelControl) -> Delivery:
         return Delivery(
@@ -333,12 +351,13 @@ class DurableOutbox:
         failed = [number for number, reason in verdicts if reason is Reason.HANDLER_FAILED]
         setbacks = [self._retries.judge(peer, number) for number in failed]
         final = [verdict for verdict in verdicts if verdict[1] is not Reason.HANDLER_FAILED]
-        self._reporter.tell_refused(peer, final)
         numbers, now = [number for number, _ in final], clock.wall()
         result = self._open_committer().submit(lambda store: (store.remove(numbers), store.set_back(setbacks, now)))
         # In the hub, whatever has become of the pump.
         result.rawlink(lambda done: self._settled(peer, final, setbacks, done))
-        self._reporter.tell_set_back(peer, setbacks, cast(Settled, result.get())[1])
+        found = cast(Settled, result.get())[1]
+        self._reporter.tell_refused(peer, final)
+        self._reporter.tell_set_back(peer, setbacks, found)
 
     def _settled(
         self, peer: str, final: Sequence[Verdict], setbacks: Sequence[Setback], done: AsyncResult[Settled]

@@ -13,6 +13,7 @@ from gevent.event import Event as Flag
 from gevent.pool import Pool
 
 from peernet import DurableOutbox, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
+from peernet.durable import outbox as outbox_module
 from peernet.durable.receipt import DurableReceipt
 from peernet.durable.store import DurableStore
 from peernet.errors import (
@@ -353,15 +354,38 @@ def test_what_is_acknowledged_but_cannot_be_removed_stays_stored_and_is_settled_
     monkeypatch.setattr(DurableStore, "remove", fail)
     first = pair.bring_bob()
     receipt = pair.send("hello")
-    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    wait_until(lambda: "stays so; it goes on in 5.0 s: the durable outbox" in caplog.text)
     outbox = pair.alice.durable_outbox
     assert outbox is not None
     assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
-    monkeypatch.undo()
     first.stop()
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
+    monkeypatch.undo()
     pair.bring_bob()
     assert receipt.wait(5)
     assert outbox.packets == 0
+
+
+@pytest.mark.parametrize("method", ["remove", "load"])
+@pytest.mark.parametrize("woken", [True, False])
+def test_when_the_file_works_again_delivery_goes_on_and_nothing_comes_twice_through_one_channel(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str, woken: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(outbox_module, "FILE_PAUSE", scaled(60) if woken else 0.01)
+    with monkeypatch.context() as patched:
+        patched.setattr(DurableStore, method, fail)
+        pair.bring_bob()
+        receipts = [pair.send("one"), pair.send("two")]
+        wait_until(lambda: "stays so; it goes on in" in caplog.text)
+    if woken:
+        receipts.append(pair.send("three"))
+    assert all(receipt.wait(5) for receipt in receipts)
+    assert pair.messages == ["one", "two", "three"][: len(receipts)]
+    pair.is_empty()
 
 
 def test_packets_wait_for_a_peer_that_is_away_and_arrive_in_order(pair: Pair) -> None:
@@ -651,9 +675,9 @@ def test_when_the_file_cannot_be_read_the_next_channel_gets_what_is_in_it(
     monkeypatch.setattr(DurableStore, "load", fail)
     first = pair.bring_bob()
     receipt = pair.send("hello")
-    wait_until(lambda: "stays so until it connects again" in caplog.text)
-    monkeypatch.undo()
+    wait_until(lambda: "stays so; it goes on in 5.0 s: the durable outbox" in caplog.text)
     first.stop()
+    monkeypatch.undo()
     pair.bring_bob()
     assert receipt.wait(5)
 
