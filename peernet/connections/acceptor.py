@@ -151,7 +151,7 @@ class Acceptor:
             elif is_addressed_here(error):
                 raise
             else:  # whatever a policy of the program lets escape
-                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {printable(error)}")
                 logger.exception("it could not be decided about %s", endpoint(*transport.remote))
         finally:
             timer.close()

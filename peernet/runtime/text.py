@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from peernet.runtime.interruptions import is_addressed_here
+
 MAX_TEXT = 128
 # Of an error that came of others, and of the calls that led to it, those that tell most.
 MAX_CHAIN = 4
@@ -63,5 +65,7 @@ def _escape(char: str) -> str:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # of a class that somebody else wrote
+    except BaseException as error:  # of a class that somebody else wrote
+        if is_addressed_here(error):
+            raise
         return f"<{type(value).__name__} without a text>"

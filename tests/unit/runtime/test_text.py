@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peernet.runtime.greenlets import spawn
 from peernet.runtime.text import MAX_CALLS, MAX_TEXT, duration, printable, printable_traceback, size
+from tests.support import FAILURES, scaled
 from tests.unit.hostile import HOSTILE, assert_harmless
 
 
@@ -55,6 +59,15 @@ def test_an_object_that_has_no_text_is_no_error() -> None:
             raise ValueError("no text")
 
     assert printable(Broken()) == "<Broken without a text>"
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_in_a_greenlet_of_ours_an_object_may_raise_anything_for_a_text(failure: Callable[[], BaseException]) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise failure()
+
+    assert spawn("text", printable, Broken()).get(timeout=scaled(5)) == "<Broken without a text>"
 
 
 def fail_after(calls: int, text: str) -> None:
