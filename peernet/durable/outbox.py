@@ -119,8 +119,14 @@ class DurableOutbox:
         if self._closing is not None:
             self._closing.join()
             self._closing = None
-        self._committer = Committer(self.path)
-        backlogs, failing = self._committer.run(lambda store: (store.backlogs(), store.failing()))
+        committer = Committer(self.path)
+        try:
+            backlogs, failing = committer.run(lambda store: (store.backlogs(), store.failing()))
+        except BaseException:
+            committer.close()
+            self._closing = committer
+            raise
+        self._committer = committer  # only now: what somebody stored meanwhile would not be counted
         self._quota = Quota(self._config, backlogs)
         self._retries = Retries(self._config)
         self._retries.restore(failing, clock.wall())
@@ -154,7 +160,8 @@ class DurableOutbox:
             if committer is not None:
                 committer.close()
                 self._closing = committer
-                committer.join()
+            if self._closing is not None:
+                self._closing.join()
                 self._closing = None
         finally:
             receipts, self._receipts = self._receipts, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -640,6 +641,30 @@ def test_without_a_file_or_before_the_start_nothing_is_durable(networks: Network
     stopped = PeerNetwork(durable_outbox=tmp_path / "outbox.db")
     with pytest.raises(ConfigurationError, match="not started"):
         stopped.send(SOMEBODY, text("hello"), durable=True)
+
+
+def test_while_the_network_starts_nothing_is_stored_that_would_not_be_counted(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.alice.stop()
+    reading, go, backlogs = threading.Event(), threading.Event(), DurableStore.backlogs
+
+    def read(store: DurableStore) -> Any:
+        found = backlogs(store)
+        reading.set()
+        assert go.wait(scaled(10))
+        return found
+
+    monkeypatch.setattr(DurableStore, "backlogs", read)
+    starting = gevent.spawn(pair.alice.start)
+    wait_until(reading.is_set)
+    with pytest.raises(ConfigurationError, match="not started"):
+        pair.send("too early")
+    go.set()
+    starting.get(timeout=scaled(5))
+    pair.bring_bob()
+    assert pair.send("hello").wait(5)
+    pair.is_empty()
 
 
 def test_a_network_whose_file_cannot_be_used_is_not_started(tmp_path: Path) -> None:
