@@ -15,6 +15,7 @@ from gevent.lock import BoundedSemaphore
 
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.retry import FINAL
 from peernet.errors import (
     ConnectError,
@@ -46,6 +47,14 @@ class LostChannel:
     dialled: bool = True
     state: ChannelState = ChannelState.RECONNECTING
     ended: tuple[Reason, str] | None = None
+    reason: Reason | None = None
+    ended_by_peer: bool = False
+    progressed: bool = False
+    lived: float = 0.0  # how long the last connection has worked, at least
+
+    @property
+    def last_received(self) -> float:
+        return max(clock.monotonic(), self.connected_at + self.lived)
 
     def close(self, reason: Reason, text: str) -> None:
         self.state, self.ended = ChannelState.CLOSED, (reason, text)
@@ -60,13 +69,15 @@ class World:
         self.dials: list[float] = []
         self.addresses: list[PeerAddress] = []
         self.channels: list[LostChannel] = []
-        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials))
+        self.history = DialHistory(self.config)
+        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials), self.history)
         self.redialler.start()
 
     def dial(self, address: PeerAddress, timeout: float) -> None:
         assert timeout == self.config.connect_timeout
         self.dials.append(time.monotonic())
         self.addresses.append(address)
+        self.history.note_dial((address.host, address.port), clock.monotonic())
         outcome = self.outcomes.pop(0) if self.outcomes else self.succeed
         if isinstance(outcome, Exception):
             raise outcome
@@ -83,6 +94,7 @@ class World:
         return channel
 
     def restore(self, channel: LostChannel) -> None:
+        self.history.note_end(channel)  # type: ignore[arg-type]
         self.redialler.restore(channel)  # type: ignore[arg-type]
 
     def forget(self, channel: LostChannel) -> None:
@@ -209,11 +221,54 @@ class TestPauses:
         world.outcomes = [ConnectError("nobody is there")] * 2
         channel = world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 59
+        channel.state, channel.connected_at, channel.lived = ChannelState.RECONNECTING, clock.monotonic(), 59
         world.outcomes = [ConnectError("nobody is there")]
         world.restore(channel)
         wait_until(lambda: len(world.dials) == 5)
-        assert long_absences[-2:] == [(0, 1), (0, 8)]
+        assert long_absences[-2:] == [(0, 4), (0, 8)]
+
+    def test_connections_that_are_made_and_do_not_hold_count_as_failures(
+        self, worlds: Worlds, long_absences: Pauses
+    ) -> None:
+        """A peer that always claims to resume, and leaves at once."""
+        world = worlds(backoff_base=1.0, backoff_cap=60.0)
+        channel = world.lose(connected_for=1)
+        for _ in range(4):
+            wait_until(lambda: not world.busy)
+            channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic()
+            world.restore(channel)
+        wait_until(lambda: len(world.dials) == 5)
+        assert long_absences == [(0, 1), (0, 1), (0, 2), (0, 4), (0, 8)]
+
+    def test_failures_outlive_the_channel(self, worlds: Worlds, long_absences: Pauses) -> None:
+        world = worlds(backoff_base=1.0, backoff_cap=60.0)
+        world.outcomes = [ConnectError("nobody is there")] * 2
+        channel = world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 3)
+        channel.state = ChannelState.CLOSED
+        world.forget(channel)
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 4)
+        assert long_absences[-1] == (0, 4)
+
+    def test_a_connection_on_which_packets_got_through_makes_up_for_them(
+        self, worlds: Worlds, long_absences: Pauses
+    ) -> None:
+        world = worlds(backoff_base=1.0, backoff_cap=60.0)
+        world.outcomes = [ConnectError("nobody is there")] * 2
+        channel = world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 3 and not world.busy)
+        channel.state, channel.connected_at, channel.progressed = ChannelState.RECONNECTING, clock.monotonic(), True
+        world.restore(channel)
+        wait_until(lambda: len(world.dials) == 4)
+        assert long_absences[-1] == (0, 1)
+
+    def test_an_address_that_somebody_else_has_dialled_in_vain_has_its_turn_later(self, worlds: Worlds) -> None:
+        world = worlds(redial_interval=0.2)
+        world.history.note_dial(("192.0.2.1", 4000), began := clock.monotonic())
+        world.lose(connected_for=60)
+        wait_until(lambda: world.dials)
+        assert world.dials[0] - began >= 0.2
 
     def test_they_are_forgotten_when_the_connection_was_healthy_for_a_while(
         self, worlds: Worlds, long_absences: Pauses
@@ -222,7 +277,7 @@ class TestPauses:
         world.outcomes = [ConnectError("nobody is there")] * 2
         channel = world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 60
+        channel.state, channel.connected_at, channel.lived = ChannelState.RECONNECTING, clock.monotonic(), 60
         world.outcomes = [ConnectError("nobody is there")]
         world.restore(channel)
         wait_until(lambda: len(world.dials) == 5)
