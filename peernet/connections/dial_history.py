@@ -11,10 +11,11 @@ from peernet.connections.retry import EndedConnection, has_held
 # The time from one dial to the next, unless `redial_interval` is shorter; a longer one binds only those who dial on
 # their own. Seconds.
 INTERVAL = 1.0
-# An address is dialled no more than MOST times in WINDOW intervals. Thirty are promised; one more makes up for dials of
-# which the other side learns a little late.
+# An address is dialled no more than MOST times in WINDOW intervals, and each time GAP after the last. Thirty and one
+# are promised; the rest makes up for dials of which the other side learns a little late.
 MOST = 10
 WINDOW = 31
+GAP = 1.1
 # As many addresses are remembered, those dialled last: a program may dial as many as it likes.
 REMEMBERED = 4096
 
@@ -59,7 +60,7 @@ class DialHistory:
         record = self._records.get(where)
         if record is None or not record.dials:
             return 0.0
-        ends = record.dials[-1] + self._interval
+        ends = record.dials[-1] + GAP * self._interval
         if len(record.dials) == MOST:
             ends = max(ends, record.dials[0] + WINDOW * self._interval)
         return max(0.0, ends - now)

@@ -21,6 +21,9 @@ OWN_WISHES = frozenset({Reason.CLOSED, Reason.SHUTDOWN})
 # What a peer is told whose admission was decided about, and who was not let in.
 NOT_LET_IN = frozenset({Reason.REJECTED, Reason.DECISION_TIMEOUT})
 
+# Of those who lose a hub for some seconds, less than a quarter are back within the same second; with 4, a half.
+SPREAD = 10.0
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -136,10 +139,15 @@ def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
     """The same for a peer that was connected ``away`` seconds ago.
 
-    It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
-    absence must not become a long one.
+    It may be 0. The first one is short, because it may have been the connection alone; those after a failure are drawn
+    from :data:`SPREAD` times ``backoff_base`` or more, so that those who lose the same peer do not all find it back
+    in the same second. None is longer than that and than the peer has been away: a short absence must not become a
+    long one.
     """
-    return rng.uniform(0, min(_doubled(config, failures), max(config.backoff_base, away)))
+    if not failures:
+        return rng.uniform(0, min(config.backoff_base, config.backoff_cap))
+    longest = min(_doubled(config, failures), max(config.backoff_base, away))
+    return rng.uniform(0, min(config.backoff_cap, max(SPREAD * config.backoff_base, longest)))
 
 
 def _doubled(config: NetworkConfig, times: int) -> float:
