@@ -178,6 +178,15 @@ class ChannelControl:
         elif reason is not None:
             self._closing.spawn(self._closing.cut, link, reason)
 
+    @property
+    def expires_at(self) -> float:
+        """Monotonic seconds when the channel ends unless it gets another connection; while reconnecting."""
+        return self._lifecycle.expires_at
+
+    def expire(self) -> None:
+        """End now instead of waiting for another connection; does nothing while there is one."""
+        self._closing.expire()
+
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""
         link = self._attachment.link

@@ -25,15 +25,14 @@ Endpoint = tuple[str, int]
 
 @dataclass
 class _Record:
-    """The dials to one address since a connection has held there, and when the first of them was."""
+    """The dials to one address since a connection has held there: when the last ones were, and how many in all."""
 
     dials: deque[float] = field(default_factory=lambda: deque(maxlen=MOST))
     failures: int = 0
-    since: float = float("inf")
 
     def clear(self) -> None:
         self.dials.clear()
-        self.failures, self.since = 0, float("inf")
+        self.failures = 0
 
 
 class DialHistory:
@@ -70,11 +69,6 @@ class DialHistory:
         record = self._records.get(where)
         return 0 if record is None else record.failures
 
-    def failing_since(self, where: Endpoint) -> float:
-        """When the first of the :meth:`failures` was; infinite if there are none."""
-        record = self._records.get(where)
-        return float("inf") if record is None else record.since
-
     def note_dial(self, where: Endpoint, now: float) -> None:
         """An address is dialled now."""
         record = self._records.setdefault(where, _Record())
@@ -83,7 +77,6 @@ class DialHistory:
             self._records.popitem(last=False)
         record.dials.append(now)
         record.failures += 1
-        record.since = min(record.since, now)
 
     def note_name(self, where: Endpoint, found: Endpoint) -> None:
         """A dial to an address has led to another one, because its host is a name: what is known of both is the same.
@@ -97,7 +90,6 @@ class DialHistory:
         if other is not None and other is not record:
             record.dials = deque(sorted([*other.dials, *record.dials]), MOST)
             record.failures += other.failures
-            record.since = min(record.since, other.since)
         self._records[found] = record
 
     def note_end(self, connection: EndedConnection) -> None:

@@ -132,7 +132,7 @@ class Redialler:
 
     def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
         where = (channel.peer.address, channel.peer.port)
-        lost_at = min(clock.monotonic(), self._history.failing_since(where))
+        lost_at = clock.monotonic()
         counted = min(1, self._history.failures(where))  # the dial of the connection that is lost, if that has not held
 
         def next_pause() -> float:

@@ -93,7 +93,6 @@ def test_only_a_connection_that_has_held_makes_up_for_failures(
     history.note_end(connection(**changes))
     assert (history.failures(WHERE) == 0) == held
     assert (history.time_left(WHERE, 0.2) == 0) == held
-    assert history.failing_since(WHERE) == (float("inf") if held else 0.0)
 
 
 def test_an_end_that_is_told_again_after_dials_in_vain_makes_up_for_none(history: DialHistory) -> None:
@@ -123,7 +122,6 @@ def test_a_name_and_what_it_stands_for_are_one_address(history: DialHistory) -> 
     history.note_dial(name, 5.0)
     history.note_name(name, WHERE)
     assert [history.failures(name), history.failures(WHERE)] == [2, 2]
-    assert history.failing_since(WHERE) == 0.0
     assert history.time_left(WHERE, 5.0) == history.time_left(name, 5.0) == pytest.approx(1.1)
     history.note_name(name, WHERE)
     assert history.failures(name) == 2
