@@ -134,7 +134,7 @@ class ChannelControl:
 
     def _go_on_over(self, link: Link, hello: pb.HelloPacket, again: list[tuple[bytes, bytes]]) -> None:
         self._attachment.replace(link)
-        self._permissions.throttle(link)
+        self._permissions.apply(link)
         if self._acknowledger is not None:
             self._acknowledger.take_over(link)
         self.take_hello(hello)

@@ -15,7 +15,7 @@ INTERVAL = 1.0
 # are promised; the rest makes up for dials of which the other side learns a little late.
 MOST = 10
 WINDOW = 31
-GAP = 1.1
+GAP = 1.2
 # As many addresses are remembered, those dialled last: a program may dial as many as it likes.
 REMEMBERED = 4096
 

@@ -48,7 +48,7 @@ def test_no_two_dials_are_closer_than_a_second_and_no_eleven_within_thirty(histo
 def test_the_interval_is_that_of_redials_if_it_is_shorter(redial_interval: float, interval: float) -> None:
     history = DialHistory(NetworkConfig(redial_interval=redial_interval))
     history.note_dial(WHERE, 0.0)
-    assert history.time_left(WHERE, 0.0) == pytest.approx(1.1 * interval)
+    assert history.time_left(WHERE, 0.0) == pytest.approx(1.2 * interval)
 
 
 def test_addresses_are_counted_apart(history: DialHistory) -> None:
@@ -122,7 +122,7 @@ def test_a_name_and_what_it_stands_for_are_one_address(history: DialHistory) -> 
     history.note_dial(name, 5.0)
     history.note_name(name, WHERE)
     assert [history.failures(name), history.failures(WHERE)] == [2, 2]
-    assert history.time_left(WHERE, 5.0) == history.time_left(name, 5.0) == pytest.approx(1.1)
+    assert history.time_left(WHERE, 5.0) == history.time_left(name, 5.0) == pytest.approx(1.2)
     history.note_name(name, WHERE)
     assert history.failures(name) == 2
     history.note_end(connection(progressed=True, connected_at=5.1))

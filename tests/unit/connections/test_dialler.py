@@ -254,20 +254,20 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
 
 def test_whoever_dials_in_a_loop_waits_for_his_turn_each_time_but_the_first(turns: Turns) -> None:
     turns.refuse(12)
-    assert turns.dials == pytest.approx([1.1 * number for number in range(10)] + [31, 32.1])
+    assert turns.dials == pytest.approx([1.2 * number for number in range(10)] + [31, 32.2])
 
 
 def test_what_was_reached_but_has_not_held_yet_waits_too(turns: Turns) -> None:
     for _ in range(3):
         assert turns.dial("introduced") == "introduced"
-    assert turns.dials == pytest.approx([0, 1.1, 2.2])
+    assert turns.dials == pytest.approx([0, 1.2, 2.4])
 
 
 def test_a_turn_that_comes_too_late_is_a_timeout_when_the_time_is_up_and_no_dial(turns: Turns) -> None:
     turns.refuse(10)
-    with pytest.raises(ConnectTimeout, match=r"192\.0\.2\.1:4000 is dialled again in 12 s at the earliest"):
-        turns.dial(timeout=9.1)
-    assert turns.dials[-1] == pytest.approx(19)
+    with pytest.raises(ConnectTimeout, match=r"192\.0\.2\.1:4000 is dialled again in 11 s at the earliest"):
+        turns.dial(timeout=9.0)
+    assert turns.dials[-1] == pytest.approx(19.8)
     assert len(turns.world.connections) == 10
 
 
@@ -285,7 +285,7 @@ def test_who_waits_for_a_turn_may_be_told_that_there_is_no_need(turns: Turns) ->
     turns.refuse(1)
 
     def rest(seconds: float) -> None:
-        assert seconds == pytest.approx(1.1)
+        assert seconds == pytest.approx(1.2)
         raise KeyError
 
     dialler = Dialler(turns.world.config, turns.world.dial, turns.world.introduce, turns.world.history)  # type: ignore[arg-type]
