@@ -14,9 +14,16 @@ author = "The peernet authors"
 copyright = "2026, The peernet authors"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "peernet_tables"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton", "peernet_tables"]
 exclude_patterns = ["_build"]
 nitpicky = False
+
+# What names no language is a file, an output, or a line for a shell, and never Python.
+highlight_language = "text"
+# Two hyphens in the help of a command are an option, and no dash.
+smartquotes_action = "q"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"peernet {__version__}"

@@ -270,7 +270,7 @@ class PeerNetwork:
         return self._parts.connector.connect(PeerAddress.parse(address), timeout, attempts)
 
     def connect_unasked(self, address: str, *, timeout: float | None = None) -> PeerChannel:
-        """:meth:`connect` as a node does it by itself: once, and to no more than ``config.max_outbound`` peers."""
+        """One attempt to connect, made only while fewer than ``config.max_outbound`` channels were dialled."""
         self.services.check_running()
         return self._parts.connector.connect_unasked(PeerAddress.parse(address), timeout)
 

@@ -17,8 +17,12 @@ from peernet.v1 import packet_pb2 as pb
 
 logger = get_logger(__name__)
 
-# A failing or a blocking callback is logged at most this often per channel. Seconds.
+# A failing or a blocking callback is logged at most this often per channel, a failing one for each kind of packet
+# and each type of exception. Seconds.
 LOG_EVERY = 60.0
+# So many of these pairs are told apart on a channel. Those that follow share one, so a peer that finds ever new
+# exceptions in a callback fills neither the log nor the memory.
+FAILURES_APART = 16
 # So many failures of a callback in a row on a channel are no accident.
 FAILING = 20
 # A callback that let nobody else run for this long is named in the log. Seconds.
@@ -44,7 +48,7 @@ class Callbacks:
     __slots__ = (
         "_callback",
         "_failing",
-        "_failures_logged_at",
+        "_failures_logged",
         "_owner",
         "_packet_received",
         "_reporter",
@@ -60,7 +64,8 @@ class Callbacks:
         self._reporter = reporter
         self._callback: Callback | None = None  # the one called last
         self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
-        self._failures_logged_at = self._slowness_logged_at = float("-inf")
+        self._failures_logged: dict[tuple[str, type] | None, float] | None = None  # when, by packet and exception
+        self._slowness_logged_at = float("-inf")
         self.handlers: PacketHandleProtocol | None = None
         self.received = 0
         self.ends_program = False
@@ -118,9 +123,11 @@ class Callbacks:
         """Count it, and log it now and then: a million failures must not fill a disk."""
         self._reporter.count("callback_failed")
         self._count_in_a_row(kind, error)
+        self._failures_logged = logged = self._failures_logged or {}
         now = clock.monotonic()
-        if now - self._failures_logged_at >= LOG_EVERY:
-            self._failures_logged_at = now
+        which = (kind, type(error)) if (kind, type(error)) in logged or len(logged) < FAILURES_APART else None
+        if now - logged.get(which, float("-inf")) >= LOG_EVERY:
+            logged[which] = now
             failures, channel = self._reporter.counters["callback_failed"], self._reporter.channel
             logger.error("the callback for %s failed (%d so far on %r)", kind, failures, channel, exc_info=error)
 

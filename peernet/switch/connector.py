@@ -69,7 +69,7 @@ class Connector:
         return existing
 
     def connect_unasked(self, where: PeerAddress, timeout: float | None) -> PeerChannel:
-        """The same, once, as a node does it by itself: there may be ``max_outbound`` such channels."""
+        """One attempt, made only while fewer than ``max_outbound`` channels were dialled."""
         deadline = self._deadline(timeout)
         existing = self._find(where, deadline)
         if existing is not None and existing.state is ChannelState.OPEN:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from peernet.node.failures import ExitCode
 from peernet.switch.stores import BANS
 from peernet.trust.bans import Ban
@@ -12,6 +14,8 @@ from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
 from tests.support import known
 from tools.node_process import NodeProcess, command
+
+pytestmark = pytest.mark.processes
 
 STRANGER = "203.0.113.7"
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import gevent
 import gevent.subprocess
+import pytest
 
 from peernet import PeerNetwork
 from peernet.node.failures import ExitCode
@@ -21,6 +22,8 @@ from tests.integration.attackers import Attacker, connect, dial, serving
 from tests.support import wait_until
 from tests.unit.hostile import SENDABLE, assert_harmless
 from tools.node_process import COMMAND, FACTOR, NodeProcess, command, running
+
+pytestmark = pytest.mark.processes
 
 # What a pipe holds on Linux; a full one holds not much less.
 PIPE = 65536

@@ -20,6 +20,8 @@ from peernet.node.failures import ExitCode
 from tests.support import wait_until
 from tools.node_process import COMMAND, NodeProcess, command, running
 
+pytestmark = pytest.mark.processes
+
 FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
 Start = Callable[..., NodeProcess]
 

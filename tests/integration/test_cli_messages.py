@@ -16,6 +16,8 @@ from peernet.node.failures import ExitCode, NodeFailure
 from peernet.state.home import Home
 from tools.node_process import NodeProcess, command
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess, NodeProcess]]:

@@ -19,6 +19,8 @@ from tests.integration.meetings import Networks, config
 from tests.support import Recorder, stay, wait_until
 from tools.node_process import NodeProcess, clean_environment, command
 
+pytestmark = pytest.mark.processes
+
 COUNT = 2000
 FAST = "[limits]\nbackoff_base = 0.05\nbackoff_cap = 0.1\n"
 

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet.channel.callbacks import FAILING
+from peernet.channel.callbacks import FAILING, FAILURES_APART
 from peernet.channel.channel import PeerChannel
 from peernet.channel.handlers import InThreadpool
 from peernet.channel.state import ChannelState
@@ -56,6 +56,34 @@ def test_one_that_raises_has_not_handled_its_packet_and_hurts_nobody(
     assert caplog.text.count("the callback for pure_message failed") == 1
     assert setup.refused() == [(1, Reason.HANDLER_FAILED.refusal_number), (2, Reason.HANDLER_FAILED.refusal_number)]
     assert setup.is_served()
+
+
+def test_the_first_failure_of_each_kind_is_logged_whatever_others_come_between(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = iter([ValueError("oops"), KeyError("what?")] * 12)
+
+    def fail(channel: PeerChannel, packet: pb.Packet) -> None:
+        raise next(errors)
+
+    setup.owner.handlers["pure_message"] = fail
+    with caplog.at_level(logging.ERROR):
+        setup.far.send(*[text()] * 24)
+        wait_until(lambda: setup.acknowledged() == 24)
+    assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [ValueError, KeyError]
+
+
+def test_ever_new_failures_are_not_all_logged(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    many = FAILURES_APART + 8
+
+    def fail(channel: PeerChannel, packet: pb.Packet) -> None:
+        raise type("AnotherError", (Exception,), {})("oops")
+
+    setup.owner.handlers["pure_message"] = fail
+    with caplog.at_level(logging.ERROR):
+        setup.far.send(*[text()] * many)
+        wait_until(lambda: setup.acknowledged() == many)
+    assert caplog.text.count("the callback for pure_message failed") == FAILURES_APART + 1
 
 
 def test_one_that_does_not_want_a_packet_says_why(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
