@@ -30,7 +30,8 @@ html_title = f"peernet {__version__}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+# Of parameters, those that the text describes; what is returned, always.
+autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 # As fields of the class, not as members beside those that autodoc finds.
 napoleon_use_ivar = True

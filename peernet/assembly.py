@@ -20,13 +20,16 @@ from peernet.peers.identity import Identity
 from peernet.runtime.routines import NetworkRoutines
 from peernet.runtime.services import Part, Service, Services
 from peernet.runtime.threads import HomeThread
+from peernet.state.home import Home
 from peernet.switch.connector import Connector
 from peernet.switch.events import NetworkEvents
+from peernet.switch.home_keeper import HomeKeeper
 from peernet.switch.redialler import Redialler
 from peernet.switch.shutdown import Shutdown
 from peernet.switch.switch import Switch
 from peernet.switch.ticker import Ticker
 from peernet.transport.backend import Backend, Listeners, TcpBackend
+from peernet.transport.base import Transport
 from peernet.trust.policy import IncomingPeerTrustPolicy
 
 if TYPE_CHECKING:
@@ -52,10 +55,13 @@ class Assembly:
         agent: str,
         backend: Backend | None,
         durable_outbox: str | Path | None,
+        home: Home | None,
     ) -> None:
         self.backend: Backend = TcpBackend(config.descriptor_reserve) if backend is None else backend
-        self.events = NetworkEvents()
-        self.switch = Switch(identity.identifier, config, policy, handlers, self.events)
+        self.home = HomeThread()
+        handlers.belong_to(self.home)
+        self.events = NetworkEvents(self.home)
+        self.switch = Switch(identity.identifier, config, policy, handlers, self.events, self.home)
         self.handshaker = Handshaker(
             config, self.switch, network_name, agent, insecure=insecure, listening=self._listening
         )
@@ -63,18 +69,18 @@ class Assembly:
         self.acceptor = Acceptor(config, self.switch, self.handshaker.inbound, self.switch.counters)
         self.listeners = Listeners(self.backend, listen, self.acceptor.accepted, self.acceptor.not_accepted)
         self.dial_history = DialHistory(config)
-        self.dialler = Dialler(config, self.backend.dial, self.handshaker.dialled, self.dial_history)
+        self.dialler = Dialler(config, self._dial, self.handshaker.dialled, self.dial_history)
         self.connector = Connector(config, self.dialler, self.switch, self.dial_history, insecure=insecure)
         self.redial_turns = BoundedSemaphore(config.max_redials)
         self.redialler = Redialler(config, self.connector.redial, self.redial_turns, self.dial_history)
         self.shutdown = Shutdown(self.switch, self.acceptor.greenlets)
         self.ticker = Ticker(config, self.switch.memory, self.switch.controls)
-        self.routines = NetworkRoutines()
+        self.routines = NetworkRoutines(self.home)
         self.routines.add("liveness", self.ticker.interval, self.ticker.tick)
-        self.home = HomeThread(self.switch.greenlets)
+        self.home_keeper = None if home is None else HomeKeeper(home, self.switch, self.routines)
         self.durable_outbox = None if durable_outbox is None else self._make_durable_outbox(durable_outbox, config)
         self._listen_to_events()
-        self.services = Services(self._in_order())
+        self.services = Services(self._in_order(), self.home)
 
     def _in_order(self) -> list[Service]:
         """The parts that start and stop, in the order in which they start.
@@ -86,8 +92,9 @@ class Assembly:
         outbox = self.durable_outbox
         return [
             Part("the check of protobuf", require_fast_protobuf),
-            Part("the home thread", self.home.start, self.home.stop),
+            *([] if self.home_keeper is None else [self.home_keeper]),
             *([] if outbox is None else [outbox]),
+            Part("the acknowledgements", self.switch.acknowledge_timer.start),
             Part("the callback threads", stop=self.switch.threads.stop),
             self.shutdown,
             Part("liveness", self.ticker.start),
@@ -114,6 +121,10 @@ class Assembly:
 
         dial, turns = self.connector.connect_to, self.redial_turns
         return DurableOutbox(path, config, self.switch, dial, turns, self.dial_history)
+
+    def _dial(self, address: PeerAddress) -> Transport:
+        self.home.check()  # whoever dials may have been copied into a forked child
+        return self.backend.dial(address)
 
     def _listening(self) -> list[str]:
         """The addresses that peers are told."""

@@ -132,6 +132,13 @@ class NetworkConfig:
     durable_bytes_per_peer: int = _limit(64 * MIB, "bytes", "send(durable=True) raises OutboxFullError", least=64 * KIB)
     durable_window: int = _limit(256, "packets not acknowledged", "stored packets wait", least=1, most=4096)
 
+    # A packet whose callback fails. The pauses double from backoff_base on, so that ten attempts take some nine
+    # minutes: time enough for a database to come back, and little enough to tell somebody of a packet that never works.
+    durable_attempts: int = _limit(10, "failed calls of the peer's callback", "the packet is set aside", least=1)
+    durable_backoff_cap: float = _limit(
+        600.0, "seconds", "longest wait before a packet is sent again whose callback failed", least=0.01
+    )
+
     # Liveness: three missed half-intervals would be noise, thirty silent seconds are death.
     # A hello tells the interval in 32 bits of milliseconds.
     heartbeat_interval: float = _limit(15.0, "seconds", "a heartbeat is sent", least=0.05, most=30 * 86_400)
@@ -188,6 +195,7 @@ class NetworkConfig:
         _check_order(self, "max_handshake_frame", "max_control_packet", "max_frame")
         _check_order(self, "heartbeat_interval", "dead_after")
         _check_order(self, "backoff_base", "backoff_cap")
+        _check_order(self, "backoff_base", "durable_backoff_cap")
         if self.outbox_bytes + self.outbox_reserve_bytes < self.max_frame:
             raise ConfigurationError("outbox_bytes + outbox_reserve_bytes must hold a frame of max_frame bytes")
         if self.session_bytes + self.session_reserve_bytes < self.max_frame:

@@ -11,7 +11,7 @@
     │   ├── IdentityLockedError       the policy forbids changing the identifier
     │   └── UnprovenPeerError         trust asked for an identity nobody proved
     ├── HomeError                     a home folder that cannot be used
-    │   └── HomeInUseError            another node runs on it
+    │   └── HomeInUseError            another program uses it
     ├── StorageError                  the file of the durable outbox cannot be used
     ├── ListenError                   an address cannot be listened on
     ├── ConnectError                  a connection could not be made
@@ -33,6 +33,7 @@
         ├── PingTimeout               the peer did not answer in time
         ├── SelfWaitError             a callback would wait for itself
         ├── WrongThreadError          a native thread other than the network's
+        ├── ForkedError               a child process of the network's
         ├── DeliveryFailed            a packet was not delivered, and why
         └── PacketRefusedError        raised by a callback that does not want a packet
 
@@ -93,7 +94,7 @@ class HomeError(PeerNetError):
 
 
 class HomeInUseError(HomeError):
-    """Another node runs on this home folder."""
+    """Another program uses this home folder."""
 
 
 class StorageError(PeerNetError):
@@ -214,7 +215,17 @@ class SelfWaitError(ChannelError):
 
 
 class WrongThreadError(ChannelError):
-    """A channel was used in another native thread than the one its network was started in."""
+    """A network that runs, or something of it, was used in another native thread than the one it was started in.
+
+    There, use :meth:`PeerNetwork.call_soon`.
+    """
+
+
+class ForkedError(ChannelError):
+    """A network that ran when the process forked, or something of it, was used in the child process.
+
+    It goes on in the parent, and in the parent alone. The child makes a network of its own.
+    """
 
 
 class DeliveryFailed(ChannelError):

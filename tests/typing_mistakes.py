@@ -44,8 +44,13 @@ def callbacks(network: PeerNetwork, channel: PeerChannel) -> None:
     network.handlers["pure_message"] = InThreadpool(right)
     network.handlers["pure_message"] = lambda channel, packet: print(channel.peer, packet.pure_message.message)
     network.handlers.on("data_transmission", threadpool=True)(right)
+    network.on("data_transmission", threadpool=True)(right)
     network.handlers.update({"identifier": right}, disconnect=right)
     channel.handlers["pure_message"] = right
+    channel.handlers |= {"identifier": right}
+    network.handlers |= {"identifier": right}
+    network.handlers = PacketHandleProtocol({"pure_message": right}) | {"disconnect": right}
+    PeerNetwork(home="folder").on("pure_message")(right)
     PeerNetwork(handlers=PacketHandleProtocol({"pure_message": right}))
 
     network.handlers["pure_mesage"] = right  # type: ignore[index]  # pyright: ignore[reportArgumentType]
@@ -56,8 +61,12 @@ def callbacks(network: PeerNetwork, channel: PeerChannel) -> None:
     network.handlers["pure_message"] = InThreadpool(too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.on("pure_mesage")(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.on("pure_message")(wrong_packet)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    network.on("pure_mesage")(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    network.on("pure_message")(too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.setdefault("identifier", too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.handlers.update(identifier=too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    network.handlers |= {"identifier": too_few}  # type: ignore[dict-item]  # pyright: ignore[reportAttributeAccessIssue]
+    network.handlers = {"identifier": right}  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     channel.handlers["pure_message"] = wrong_channel  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
 
 
@@ -117,5 +126,10 @@ def an_event_of_the_program() -> Event:
 def sending(network: PeerNetwork, channel: PeerChannel) -> None:
     durable: str = network.send("alice", PureMessagePacket(message="hello"), durable=True).packet_id.hex()
     print(durable, channel.send(PureMessagePacket(message="hello")).wait(timeout=5))
+    print(channel.send_text("hello").acknowledged, channel.send_data(b"hello", name="a file").reason)
+    channel.reply(Packet(request_id=1), "hello").wait()
+    channel.send_text(b"hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    channel.send_data("hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    channel.reply("hello")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     channel.send("hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     network.send("alice", PureMessagePacket(), durable="yes")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

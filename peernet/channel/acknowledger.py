@@ -88,6 +88,10 @@ class AcknowledgeTimer:
         self._delay = delay
         self._owing: list[Acknowledger] = []
 
+    def start(self) -> None:
+        """Begin anew: the loop of the thread in which a network ran before may be gone, and with it the timer."""
+        self._owing = []
+
     def add(self, acknowledger: Acknowledger) -> None:
         """Let it acknowledge when the time has come. Once until then is enough."""
         if not self._owing:

@@ -45,7 +45,7 @@ class Assembly:
         config, link = owner.config, Link(result.transport, result.connection, owner.config)
         self.reporter = Reporter(owner)
         self.lifecycle = Lifecycle(result.peer)
-        self.ownership = Ownership(self.lifecycle)
+        self.ownership = Ownership(self.lifecycle, owner.home)
         self.attachment = Attachment(link)
         self.session = make_session(result.ours, result.hello, config)
         self.sender = Sender(owner, self.lifecycle, self.ownership, self.session, link.outbox)

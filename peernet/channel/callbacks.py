@@ -29,6 +29,7 @@ FAILING = 20
 BLOCKING = 0.1
 # How far the two clocks that are compared for that may be apart. Seconds.
 CLOCKS_APART = 0.02
+NEVER = float("-inf")
 
 
 class Callbacks:
@@ -65,7 +66,7 @@ class Callbacks:
         self._callback: Callback | None = None  # the one called last
         self._failing: dict[str, int] | None = None  # by kind: how many failures in a row
         self._failures_logged: dict[tuple[str, type] | None, float] | None = None  # when, by packet and exception
-        self._slowness_logged_at = float("-inf")
+        self._slowness_logged_at = NEVER
         self.handlers: PacketHandleProtocol | None = None
         self.received = 0
         self.ends_program = False
@@ -126,7 +127,7 @@ class Callbacks:
         self._failures_logged = logged = self._failures_logged or {}
         now = clock.monotonic()
         which = (kind, type(error)) if (kind, type(error)) in logged or len(logged) < FAILURES_APART else None
-        if now - logged.get(which, float("-inf")) >= LOG_EVERY:
+        if now - logged.get(which, NEVER) >= LOG_EVERY:
             logged[which] = now
             failures, channel = self._reporter.counters["callback_failed"], self._reporter.channel
             logger.error("the callback for %s failed (%d so far on %r)", kind, failures, channel, exc_info=error)

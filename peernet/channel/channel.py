@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from peernet.channel.attachment import Attachment
 from peernet.channel.callbacks import Callbacks
 from peernet.channel.closing import Closing
-from peernet.channel.handlers import PacketHandleProtocol
+from peernet.channel.handlers import PacketHandleProtocol, check_handlers
 from peernet.channel.lifecycle import Lifecycle
 from peernet.channel.liveness import Liveness
 from peernet.channel.ownership import Ownership
@@ -27,7 +27,10 @@ from peernet.errors import PingTimeout, UnprovenPeerError
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock
-from peernet.wire.packets import encode_body
+from peernet.runtime.callables import check_callable
+from peernet.runtime.threads import at_home
+from peernet.v1 import packet_pb2 as pb
+from peernet.wire.packets import encode_body, encode_reply
 from peernet.wire.session import Session
 
 
@@ -52,6 +55,7 @@ class PeerChannel:
         "_attachment",
         "_callbacks",
         "_closing",
+        "_home",
         "_lifecycle",
         "_liveness",
         "_ownership",
@@ -83,6 +87,7 @@ class PeerChannel:
         self.peer: GenericPeer = lifecycle.peer
         self.dialled = dialled
         self.session = session
+        self._home = ownership.home
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._attachment = attachment
@@ -98,6 +103,11 @@ class PeerChannel:
         return self._lifecycle.label
 
     # What there is to see.
+
+    @property
+    def identifier(self) -> str:
+        """Who is at the other end; ``peer`` says more."""
+        return self.peer.identifier
 
     @property
     def state(self) -> ChannelState:
@@ -191,7 +201,15 @@ class PeerChannel:
         """Callbacks of this channel only; they go before the network's."""
         if self._callbacks.handlers is None:
             self._callbacks.handlers = PacketHandleProtocol(defaults=False)
+            self._callbacks.handlers.belong_to(self._home)
         return self._callbacks.handlers
+
+    @handlers.setter
+    @at_home
+    def handlers(self, handlers: PacketHandleProtocol[PeerChannel]) -> None:
+        check_handlers(handlers)
+        handlers.belong_to(self._home)
+        self._callbacks.handlers = handlers
 
     # What a program can do.
 
@@ -228,6 +246,38 @@ class PeerChannel:
         """
         return self._sender.send(encode_body(message), 0)
 
+    def send_text(self, text: str, *, timeout: float | None = None) -> Receipt:
+        """Send a text, as :meth:`send` sends ``PureMessagePacket(message=text)``."""
+        return self.send(pb.PureMessagePacket(message=text), timeout=timeout)
+
+    def send_data(self, data: bytes, name: str = "", *, timeout: float | None = None) -> Receipt:
+        """Send bytes, as :meth:`send` sends a ``DataTransmissionPacket`` whose format is ``MISC_DATA``.
+
+        They have to fit into one frame (1 MiB by default), and an untrusted peer is usually not permitted to send any.
+
+        Args:
+            data: what to send.
+            name: text that is shown for it; never a path.
+            timeout: as of :meth:`send`.
+        """
+        body = pb.DataTransmissionPacket(format=pb.DATA_PAYLOAD_FORMAT_MISC_DATA, data=data, name=name)
+        return self.send(body, timeout=timeout)
+
+    def reply(self, packet: pb.Packet, answer: Message | str, *, timeout: float | None = None) -> Receipt:
+        """Answer a packet that this channel has received.
+
+        If the packet has a ``request_id``, the answer carries that number in ``reply_to``, by which whoever has asked
+        finds out what is answered. An answer to any other packet is a message like those of :meth:`send`.
+
+        Args:
+            packet: what the callback was given.
+            answer: the body of a packet; a text is sent as by :meth:`send_text`.
+            timeout: as of :meth:`send`.
+        """
+        body = pb.PureMessagePacket(message=answer) if isinstance(answer, str) else answer
+        return self._sender.send(encode_reply(body, packet.request_id), timeout)
+
+    @at_home
     def trust(self) -> None:
         """Permit every kind of packet from this peer, until :meth:`untrust` or the end of the channel.
 
@@ -240,10 +290,12 @@ class PeerChannel:
             )
         self._permissions.trust(True)
 
+    @at_home
     def untrust(self) -> None:
         """Treat this peer as an untrusted one again."""
         self._permissions.trust(False)
 
+    @at_home
     def spawn(self, function: Callable[..., Any], *args: Any) -> gevent.Greenlet[..., Any]:
         """Run ``function(*args)`` in a greenlet of its own, where it may wait on this channel.
 
@@ -251,13 +303,15 @@ class PeerChannel:
 
         Raises:
             ChannelClosedError: the channel has ended.
+            ConfigurationError: it is a coroutine or generator function.
             WrongThreadError: called in another native thread than the network's.
         """
-        self._ownership.check_thread()
+        check_callable(function, None, "what spawn runs")
         if self._lifecycle.state is ChannelState.CLOSED:
             raise self._lifecycle.closed_error()
         return self._ownership.spawn(function, *args)
 
+    @at_home
     def ping(self, timeout: float = 5.0) -> float:
         """The seconds that a heartbeat and its answer take.
 
@@ -282,6 +336,7 @@ class PeerChannel:
             raise PingTimeout(f"{self!r} did not answer within {timeout} s")
         return clock.monotonic() - began
 
+    @at_home
     def close(
         self,
         reason: Reason = Reason.CLOSED,
@@ -303,18 +358,18 @@ class PeerChannel:
             timeout: seconds after which it is cut off; ``None`` means ``config.close_timeout``. A callback
                 that still runs ``config.close_timeout`` after that is killed.
         """
-        self._ownership.check_thread()
         self._closing.begin(reason, message, retry_after, timeout)
         if not self._ownership.in_own_greenlet() and not _in_hub():
             self._closing.wait_until_ended(reason, timeout)
 
+    @at_home
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended. Returns whether it has.
 
         Raises:
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
         """
-        if not self._lifecycle.closed.is_set():
+        if self._lifecycle.state is not ChannelState.CLOSED:
             self._ownership.check_not_own_greenlet("wait_closed")
         return bool(self._lifecycle.closed.wait(timeout))
 

@@ -93,6 +93,8 @@ class Closing:
         link.abort()
         if link is not self._attachment.link or self._lifecycle.state is not ChannelState.OPEN:
             return
+        if self._ownership.home.forked:
+            return  # as in conclude()
         if self._session is None:
             self.end(reason, text)
             return
@@ -174,8 +176,11 @@ class Closing:
         closed.wait(None)  # else somebody sees to it: _finish
 
     def conclude(self) -> None:
-        """The channel has ended: tell everybody who waits for something. Idempotent."""
-        if self._lifecycle.state is ChannelState.CLOSED:
+        """The channel has ended: tell everybody who waits for something. Idempotent.
+
+        In a forked child it has not: it goes on in the parent, and nobody hears of the end of its copy.
+        """
+        if self._lifecycle.state is ChannelState.CLOSED or self._ownership.home.forked:
             return
         self._lifecycle.end()
         self._give_up_waiting()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from weakref import ref
 
 from peernet.errors import ConfigurationError
 from peernet.peers.address import listen_hints
 from peernet.runtime.callables import check_callable
+from peernet.runtime.threads import HomeThread
 from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import KINDS
 
@@ -81,6 +83,9 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
     packet, if it cannot be called with two positional arguments, or if it is a coroutine or generator function,
     whose call would run nothing.
 
+    While a network that uses it runs, it is changed in the native thread of that network only, like all that belongs to
+    a network.
+
     For type checkers it is generic in the type of the channel, which is :class:`~peernet.PeerChannel` in
     ``network.handlers`` and ``channel.handlers``.
 
@@ -89,6 +94,8 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
         defaults: install the default callbacks before. Pass ``False`` for the overrides of one channel.
         more: further ones.
     """
+
+    _homes: tuple[ref[HomeThread], ...] = ()  # of the networks that use it: several may
 
     def __init__(
         self,
@@ -101,19 +108,31 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
         super().__init__(DEFAULTS if defaults else {})
         self.update(callbacks, **more)
 
+    def belong_to(self, home: HomeThread) -> None:
+        """Have a network use it, whose thread that is."""
+        self._homes = (*(known for known in self._homes if known() is not None), ref(home))
+
     def __setitem__(self, kind: PacketKind, callback: Callback[ChannelType]) -> None:
         """Handle ``kind`` with ``callback``.
 
         Raises:
             ConfigurationError: there is no such kind, or the callback cannot be called as one.
+            WrongThreadError: called in another native thread than that of a network that uses it.
         """
+        self._check_thread()
         check_callback(kind, callback)
         super().__setitem__(kind, callback)
+
+    def __delitem__(self, kind: PacketKind) -> None:
+        """Handle ``kind`` no more."""
+        self._check_thread()
+        super().__delitem__(kind)
 
     def update(  # type: ignore[override]  # a dict's has an overload for each way of calling it
         self, callbacks: CallbacksByKind[ChannelType] = NO_CALLBACKS, /, **more: Callback[ChannelType]
     ) -> None:
         """As of any dict, with the checks of setting one kind. If one is refused, none is set."""
+        self._check_thread()
         new: dict[Any, Callback[ChannelType]] = dict(callbacks, **more)
         for kind, callback in new.items():
             check_callback(kind, callback)
@@ -121,16 +140,35 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
 
     def setdefault(self, kind: PacketKind, callback: Callback[ChannelType]) -> Callback[ChannelType]:
         """As of any dict, with the checks of setting one kind."""
+        self._check_thread()
         if kind not in self:
             self[kind] = callback
         return self[kind]
+
+    def pop(self, *args: Any) -> Any:
+        """As of any dict."""
+        self._check_thread()
+        return super().pop(*args)
+
+    def popitem(self) -> tuple[PacketKind, Callback[ChannelType]]:
+        """As of any dict."""
+        self._check_thread()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """As of any dict."""
+        self._check_thread()
+        super().clear()
 
     def copy(self) -> PacketHandleProtocol[ChannelType]:
         """Another one with the same callbacks."""
         return PacketHandleProtocol(self, defaults=False)
 
+    # For the operators the kinds are looked at only when they run: pyright takes the keys of a dict on the right of
+    # `|=` for mere texts.
+
     def __or__(  # type: ignore[override]  # a dict's takes other types of keys
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -139,14 +177,14 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
         return joined
 
     def __ror__(  # type: ignore[override]
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         if not isinstance(other, Mapping):
             return NotImplemented
         return PacketHandleProtocol(other, defaults=False) | self
 
     def __ior__(  # type: ignore[override]
-        self, other: CallbacksByKind[ChannelType]
+        self, other: Mapping[Any, Callback[ChannelType]]
     ) -> PacketHandleProtocol[ChannelType]:
         self.update(other)
         return self
@@ -168,7 +206,14 @@ class PacketHandleProtocol(dict[PacketKind, Callback[ChannelType]], Generic[Chan
             self[kind] = InThreadpool(callback) if threadpool else callback
             return callback
 
+        self._check_thread()
         return install
+
+    def _check_thread(self) -> None:
+        for known in self._homes:
+            home = known()
+            if home is not None:
+                home.check("the handlers of this network")
 
 
 def check_callback(kind: str, callback: object) -> None:
@@ -180,6 +225,17 @@ def check_callback(kind: str, callback: object) -> None:
     if kind not in KINDS:
         raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
     check_callable(callback, PARAMETERS, f"the callback for {kind}")
+
+
+def check_handlers(handlers: object) -> None:
+    """Check that something holds callbacks by kind, and checks those that are set later.
+
+    Raises:
+        ConfigurationError: it is something else, such as a dict.
+    """
+    if not isinstance(handlers, PacketHandleProtocol):
+        name = type(handlers).__name__
+        raise ConfigurationError(f"handlers must be a PacketHandleProtocol, which can be made of a dict, not {name}")
 
 
 class HasPeer(Protocol):

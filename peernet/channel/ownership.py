@@ -10,30 +10,31 @@ from gevent.pool import Group
 from greenlet import greenlet
 
 from peernet.channel.lifecycle import Lifecycle
-from peernet.errors import SelfWaitError, WrongThreadError
-from peernet.runtime.greenlets import spawn
-from peernet.runtime.threads import get_ident
+from peernet.errors import SelfWaitError
+from peernet.runtime.greenlets import get_ident, spawn
+from peernet.runtime.threads import HomeThread
 
 
 class Ownership:
-    """The native thread that makes this object, the channel's own greenlet, and those that it has spawned.
+    """The native thread of the network, the channel's own greenlet, and those that it has spawned.
 
     The own greenlet alone reads and calls back. Until one does, it is the greenlet that makes the channel.
 
     Args:
         lifecycle: names the channel in errors.
+        home: the native thread of the network.
 
     Attributes:
-        thread: the identifier of the native thread.
+        home: that thread.
         greenlet: the channel's own.
         runs: whether the own greenlet has begun to read.
     """
 
-    __slots__ = ("_lifecycle", "_tasks", "greenlet", "runs", "thread")
+    __slots__ = ("_lifecycle", "_tasks", "greenlet", "home", "runs")
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, home: HomeThread) -> None:
         self._lifecycle = lifecycle
-        self.thread = get_ident()
+        self.home = home
         self.greenlet: greenlet = gevent.getcurrent()
         self.runs = False
         self._tasks: Group | None = None  # most channels never spawn
@@ -62,18 +63,16 @@ class Ownership:
         """
         Raises:
             WrongThreadError: this is not the native thread of the network.
+            ForkedError: this is a child of the network's process.
         """
-        if get_ident() != self.thread:
-            raise WrongThreadError(
-                f"{self._lifecycle.label} belongs to the native thread of its network; "
-                "use network.call_soon(channel.send, message)"
-            )
+        if get_ident() != self.home.thread:
+            self.home.check(self._lifecycle.label)
 
     def check_not_own_greenlet(self, method: str) -> None:
         """
         Raises:
             SelfWaitError: this is one of the channel's own callbacks.
-            WrongThreadError: this is not the native thread of the network.
+            WrongThreadError, ForkedError: as :meth:`check_thread`.
         """
         self.check_thread()
         if self.in_own_greenlet():

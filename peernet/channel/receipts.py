@@ -8,7 +8,9 @@ from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
+from peernet.runtime.callables import check_callable
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
 logger = get_logger(__name__)
 
@@ -58,12 +60,18 @@ class Receipt:
         """Whether the packet was refused, or its fate will not be known."""
         return self.reason is not None
 
+    @property
+    def _home(self) -> HomeThread:
+        return self.page.book.home
+
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the packet is acknowledged. Returns ``False`` if ``timeout`` seconds pass first.
 
         Raises:
             DeliveryFailed: it failed.
             SelfWaitError: called in one of the channel's own callbacks, which must return first.
+            WrongThreadError: called in another native thread than the network's.
         """
         if not self.done:
             self.page.book.check_may_wait("Receipt.wait")
@@ -72,12 +80,17 @@ class Receipt:
             raise DeliveryFailed(f"packet {self.sequence} was not delivered: {self.reason.sentence}", self.reason)
         return self.done
 
+    @at_home
     def add_done_callback(self, callback: Callable[[Receipt], object]) -> None:
         """Call ``callback(receipt)`` when it is done; at once if it is.
 
         It runs in the greenlet that settles the receipt, usually the channel's own, and
         what it raises is logged. It must not wait.
+
+        Raises:
+            ConfigurationError: it cannot be called, or is a coroutine or generator function.
         """
+        check_callable(callback, None, "a done callback")
         if self.done:
             callback(self)
         else:
@@ -122,6 +135,7 @@ class ReceiptBook:
     Args:
         check_may_wait: raises if waiting for a receipt would wait for the caller itself.
         closed: why no receipt can be acknowledged, if that is so from the start.
+        home: the native thread of the network.
 
     Attributes:
         page: the one on which the next receipt stands.
@@ -130,9 +144,12 @@ class ReceiptBook:
         closed: why the others have failed, if the channel has ended.
     """
 
-    __slots__ = ("_watched", "check_may_wait", "closed", "page", "pages", "settled")
+    __slots__ = ("_watched", "check_may_wait", "closed", "home", "page", "pages", "settled")
 
-    def __init__(self, check_may_wait: Callable[[str], None], closed: Reason | None = None) -> None:
+    def __init__(
+        self, check_may_wait: Callable[[str], None], closed: Reason | None = None, home: HomeThread = NO_HOME
+    ) -> None:
+        self.home = home
         self.check_may_wait = check_may_wait
         self.closed = closed
         self.settled = 0 if closed is None else -1

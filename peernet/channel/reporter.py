@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from gevent.pool import Group
-
 from peernet.channel.acknowledger import AcknowledgeTimer
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.config import NetworkConfig
 from peernet.runtime.events import Event
-from peernet.runtime.threads import CallbackThreads
+from peernet.runtime.greenlets import OwnedGroup
+from peernet.runtime.threads import CallbackThreads, HomeThread
 from peernet.trust.policy import CONTROL, Decision, IncomingPeerTrustPolicy
 from peernet.v1.packet_pb2 import Packet
 
@@ -26,7 +25,8 @@ class ChannelOwner(Protocol):
     packet_received: Event[[Any, Packet]]
     acknowledge_timer: AcknowledgeTimer
     threads: CallbackThreads
-    greenlets: Group
+    greenlets: OwnedGroup
+    home: HomeThread
 
     @property
     def policy(self) -> IncomingPeerTrustPolicy: ...

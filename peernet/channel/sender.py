@@ -14,7 +14,7 @@ from peernet.channel.state import SENDABLE
 from peernet.errors import LocalProtocolError, OutboxFullError, PacketTooBigError, SendTimeout
 from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.threads import get_ident
+from peernet.runtime.greenlets import get_ident
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import DEFAULT_MAX_FRAME, max_frame_of
 from peernet.wire.framing import encode_varint
@@ -52,11 +52,11 @@ class Sender:
 
     __slots__ = (
         "_changed",
+        "_home",
         "_lifecycle",
         "_owner",
         "_ownership",
         "_session",
-        "_thread",
         "book",
         "max_frame",
         "outbox",
@@ -69,9 +69,11 @@ class Sender:
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._session = session
-        self._thread = ownership.thread
+        self._home = ownership.home
         self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
-        self.book = ReceiptBook(ownership.check_not_own_greenlet, Reason.NO_SESSION if session is None else None)
+        self.book = ReceiptBook(
+            ownership.check_not_own_greenlet, Reason.NO_SESSION if session is None else None, ownership.home
+        )
         self.outbox = outbox
         self.max_frame = DEFAULT_MAX_FRAME
         self.ration(more=True)
@@ -102,7 +104,7 @@ class Sender:
 
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.channel.PeerChannel.send`."""
-        if get_ident() != self._thread:
+        if get_ident() != self._home.thread:
             self._ownership.check_thread()
         lifecycle = self._lifecycle
         kind, prefix, content = encoded

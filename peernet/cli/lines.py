@@ -58,6 +58,14 @@ def _handler_failing(event: Fields) -> str:
     return f"the callback for {event['kind']} fails on every packet from {short(event['from'])}: {error}"
 
 
+def _set_aside(event: Fields) -> str:
+    peer = short(event["peer"])
+    return (
+        f"a stored packet for {peer}, whose callback failed {event['attempts']} times: "
+        f"`peernet-node outbox retry {peer}` sends it again"
+    )
+
+
 def _pending(event: Fields) -> str:
     peer = short(event["peer"])
     return (
@@ -102,6 +110,7 @@ LINES: dict[str, Callable[[Fields], str]] = {
     "packet": _packet,
     "refused": _refused,
     "handler_failing": _handler_failing,
+    "set_aside": _set_aside,
     "pending": _pending,
     "trust_changed": _trust_changed,
     "list_changed": _list_changed,

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 
 import gevent
-from gevent.pool import Group
 
 from peernet.config import NetworkConfig
 from peernet.connections.gate import Gate, Runnable
@@ -26,7 +25,7 @@ from peernet.peers.address import endpoint
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.greenlets import is_addressed_here, spawn
+from peernet.runtime.greenlets import OwnedGroup, is_addressed_here, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport
@@ -71,7 +70,7 @@ class Acceptor:
         self.slots = HandshakeSlots(config)
         self._knocks = Knocks()
         self.strangers: dict[Slot, Transport] = {}
-        self.greenlets = Group()
+        self.greenlets = OwnedGroup()
 
     def accepted(self, transport: Transport) -> None:
         """Take over a new connection. Never waits."""

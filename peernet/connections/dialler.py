@@ -61,7 +61,11 @@ class Dialler:
             gevent.get_hub().loop.run_callback(self._give_up, one)
 
     def dial(
-        self, address: PeerAddress, timeout: float, attempts: int, rest: Callable[[float], object] | None = None
+        self,
+        address: PeerAddress,
+        timeout: float,
+        attempts: int | None,
+        rest: Callable[[float], object] | None = None,
     ) -> HandshakeResult:
         """Connect to a peer and do the handshake.
 
@@ -72,7 +76,9 @@ class Dialler:
         Args:
             address: where.
             timeout: seconds for all attempts and the pauses between them.
-            attempts: how often to try, if the failures are of a kind that may pass.
+            attempts: how often to try, if the failures are of a kind that may pass. ``None`` means
+                ``config.connect_attempts``, and that an address at which nobody listens is tried once: a wrong port
+                is more likely than a peer that begins to listen a moment later.
             rest: waits for so many seconds at most while it is not the address's turn; what it raises ends the dial.
 
         Raises:
@@ -92,8 +98,9 @@ class Dialler:
             one.throw(_GivenUp)
 
     def _dial(
-        self, address: PeerAddress, deadline: Deadline, attempts: int, rest: Callable[[float], object]
+        self, address: PeerAddress, deadline: Deadline, asked: int | None, rest: Callable[[float], object]
     ) -> HandshakeResult:
+        attempts = self._config.connect_attempts if asked is None else asked
         for attempt in range(attempts):
             self._wait_for_turn(address, deadline, rest)
             try:
@@ -101,7 +108,8 @@ class Dialler:
             except ConnectError as error:
                 judgement = judge(error)
                 pause = max(backoff(self._config, attempt, judgement.retry_after), self._time_left(address))
-                if attempt + 1 == attempts or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
+                last = attempt + 1 == attempts or (asked is None and judgement.nobody_listens)
+                if last or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
                     raise
             gevent.sleep(pause)
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")

@@ -34,12 +34,14 @@ class Judgement:
         ends_session: with which reason a session that waits for a connection ends; ``None`` if it goes on waiting.
         hopeless: whether no dial to this address makes sense, until somebody asks for it again.
         retry_after: the seconds that the peer asks to be left alone.
+        nobody_listens: whether the system there says that nobody listens at this address.
     """
 
     passes_soon: bool = False
     ends_session: Reason | None = None
     hopeless: bool = False
     retry_after: float = 0.0
+    nobody_listens: bool = False
 
 
 def judge(error: PeerNetError) -> Judgement:
@@ -57,7 +59,8 @@ def judge(error: PeerNetError) -> Judgement:
         return Judgement(ends_session=Reason.BLOCKED if blocked else Reason.NOT_ALLOWED)
     if not isinstance(error, ConnectError):  # not a failed dial at all: the address, or this program, is wrong
         return Judgement(ends_session=Reason.SESSION_LOST, hopeless=True)
-    return Judgement(passes_soon=type(error) is ConnectError)
+    nobody_listens = isinstance(error.__cause__, ConnectionRefusedError)
+    return Judgement(passes_soon=type(error) is ConnectError, nobody_listens=nobody_listens)
 
 
 def _judge_refusal(error: RefusedByPeerError) -> Judgement:
@@ -133,7 +136,15 @@ def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
     Random up to a limit that doubles each time (full jitter), never less than ``backoff_base``, and never less than
     the peer has ``asked`` for.
     """
-    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1)))
+    return max(asked, rng.uniform(config.backoff_base, _doubled(config, failures + 1, config.backoff_cap)))
+
+
+def backoff_of_packet(config: NetworkConfig, failures: int) -> float:
+    """The same for a packet whose callback has failed so often before the failure just seen.
+
+    The limit is ``durable_backoff_cap``.
+    """
+    return rng.uniform(config.backoff_base, _doubled(config, failures + 1, config.durable_backoff_cap))
 
 
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
@@ -146,10 +157,10 @@ def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> flo
     """
     if not failures:
         return rng.uniform(0, min(config.backoff_base, config.backoff_cap))
-    longest = min(_doubled(config, failures), max(config.backoff_base, away))
+    longest = min(_doubled(config, failures, config.backoff_cap), max(config.backoff_base, away))
     return rng.uniform(0, min(config.backoff_cap, max(SPREAD * config.backoff_base, longest)))
 
 
-def _doubled(config: NetworkConfig, times: int) -> float:
-    # From 2 ** 32 on every cap is reached; larger powers would overflow.
-    return min(config.backoff_cap, config.backoff_base * 2.0 ** min(times, 32))
+def _doubled(config: NetworkConfig, times: int, cap: float) -> float:
+    # Larger powers would overflow. With the least base this one is 500 days, which is as good as any cap.
+    return min(cap, config.backoff_base * 2.0 ** min(times, 32))

@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.connections.dial_history import DialHistory
 from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -53,7 +52,7 @@ class Caller:
         self._turns = turns
         self._history = history
         self.peers: set[str] = set()
-        self._greenlets = Group()
+        self._greenlets = OwnedGroup()
         self._stopped = True
 
     def start(self) -> None:

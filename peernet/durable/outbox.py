@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
@@ -22,22 +18,26 @@ from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.owner import DurableOwner
+from peernet.durable.packet import NewPacket, Setback, new_packet
 from peernet.durable.quota import Quota
 from peernet.durable.receipt import DurableReceipt
-from peernet.durable.store import DurableStore, NewPacket, describe
-from peernet.errors import ConfigurationError, LocalProtocolError, PacketTooBigError, StorageError
-from peernet.peers.address import PeerAddress, is_identifier
+from peernet.durable.reporter import DurableReporter
+from peernet.durable.retries import Retries
+from peernet.durable.store import DurableStore, describe
+from peernet.errors import ConfigurationError, StorageError
+from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
-from peernet.runtime.greenlets import spawn
+from peernet.runtime import clock
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
-from peernet.wire.packets import PACKET_ID_SIZE, Encoded
+from peernet.runtime.threads import at_home
+from peernet.wire.packets import Encoded
 
 logger = get_logger(__name__)
 
 Result = TypeVar("Result")
-
-# What the id adds to a packet: tag, length and content. Bytes.
-ID_FIELD_SIZE = 2 + PACKET_ID_SIZE
+Settled = tuple[tuple[int, int], dict[int, bytes]]
+"""How many packets were removed, and their bytes; and the ids of those that were set back, by their numbers."""
 
 
 class DurableOutbox:
@@ -64,20 +64,31 @@ class DurableOutbox:
         self.path = Path(path)
         self._config = config
         self._owner = owner
+        self._home = owner.home
         self._dial = dial
+        self._reporter = DurableReporter(owner)
         self._committer: Committer | None = None
         self._closing: Committer | None = None  # of the last time, if the disk had not done its work by then
         self._quota = Quota(config, {})
+        self._retries = Retries(config)
         self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
-        self._pumps = Group()
+        self._pumps = OwnedGroup()
         self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns, history)
+
+    def __repr__(self) -> str:
+        return f"<DurableOutbox {str(self.path)!r}, packets: {self.packets}>"
 
     @property
     def packets(self) -> int:
-        """How many packets are stored."""
+        """How many packets are stored, those that are set aside included."""
         return self._quota.packets
+
+    @property
+    def aside(self) -> int:
+        """How many packets are set aside, because the peer's callback failed ``durable_attempts`` times."""
+        return self._quota.aside
 
     @property
     def idle(self) -> bool:
@@ -96,6 +107,7 @@ class DurableOutbox:
 
     # What the network calls.
 
+    @at_home
     def start(self) -> None:
         """Open the file, before there is any channel.
 
@@ -106,20 +118,25 @@ class DurableOutbox:
             self._closing.join()
             self._closing = None
         self._committer = Committer(self.path)
-        backlogs = self._committer.run(DurableStore.backlogs)
+        backlogs, failing = self._committer.run(lambda store: (store.backlogs(), store.failing()))
         self._quota = Quota(self._config, backlogs)
+        self._retries = Retries(self._config)
+        self._retries.restore(failing, clock.wall())
         self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
 
+    @at_home
     def start_calling(self) -> None:
         """Dial those for whom something is stored."""
         self._calling.start()
         for peer in self._quota.peers:
             self._calling.call(peer)
 
+    @at_home
     def stop_calling(self) -> None:
         """Dial nobody any more."""
         self._calling.stop()
 
+    @at_home
     def stop(self, timeout: float) -> None:
         """Note what the channels, which have ended, still brought about, and close the file. Idempotent.
 
@@ -142,16 +159,20 @@ class DurableOutbox:
             for receipt in receipts.values():
                 receipt.settle(Reason.SHUTDOWN)
 
+    @at_home
     def on_peer_added(self, channel: PeerChannel) -> None:
         """There is a channel to a peer."""
         self._deliver(channel.peer.identifier)
 
+    @at_home
     def on_peer_removed(self, channel: PeerChannel, reason: Reason) -> None:
         """A channel has ended."""
+        self._deliver(channel.peer.identifier)
         self._calling.call_again(channel)
 
     # What the application calls.
 
+    @at_home
     def send(self, to: str, encoded: Encoded) -> DurableReceipt:
         """Store a packet; see :meth:`PeerNetwork.send`."""
         packet = new_packet(to, encoded, self._config)
@@ -159,18 +180,25 @@ class DurableOutbox:
             raise ConfigurationError("a node cannot send packets to itself")
         self._open_committer()
         self._quota.take(packet.peer, len(packet.body))
-        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait)
+        receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait, self._home)
         self._store(packet, receipt)
         return receipt
 
+    @at_home
     def describe(self, *, each: bool = False) -> list[dict[str, Any]]:
         """What is stored as plain values: a row for each peer, or for ``each`` packet.
+
+        A row of a peer tells under ``aside`` how many of its packets are set aside. A row of a packet has
+        ``attempts``, how often the peer's callback has failed; ``aside``, whether it is set aside; ``reason``, why
+        it was refused the last time, or ``None``; and ``retry_at``, when it is sent again, in Unix seconds, or
+        ``None``.
 
         Raises:
             StorageError: the file cannot be read.
         """
         return self._run(lambda store: describe(store, each=each))
 
+    @at_home
     def drop(self, peers: Iterable[str]) -> int:
         """Remove all packets for some peers. What was sent already may arrive all the same.
 
@@ -181,6 +209,29 @@ class DurableOutbox:
             StorageError: the file cannot be written.
         """
         return sum(self._drop(peer) for peer in peers)
+
+    @at_home
+    def retry(self, identifier: str | None = None) -> int:
+        """Send packets again that are set aside. Their attempts begin anew; they keep their ids.
+
+        Args:
+            identifier: of the peer for whom they are; ``None`` means all peers.
+
+        Returns:
+            How many packets are sent again.
+
+        Raises:
+            StorageError: the file cannot be written.
+            ConfigurationError: the network is not started.
+        """
+        found = self._run(lambda store: store.retry(identifier, clock.wall()))
+        for peer, numbers in found.items():
+            self._quota.set_aside(peer, -len(numbers))
+            for number in numbers:
+                self._retries.add(peer, number, attempts=0, pause=0.0)
+            self._deliver(peer)
+            self._calling.call(peer)
+        return sum(map(len, found.values()))
 
     # Storing.
 
@@ -212,11 +263,13 @@ class DurableOutbox:
         return self._committer
 
     def _drop(self, peer: str) -> int:
-        def drop(store: DurableStore) -> tuple[list[int], int]:
-            numbers = store.numbers(peer)
-            return numbers, store.remove(numbers)[1]
+        def drop(store: DurableStore) -> tuple[list[int], int, int]:
+            numbers, aside = store.numbers(peer), store.count_aside(peer)
+            return numbers, store.remove(numbers)[1], aside
 
-        numbers, size = self._run(drop)
+        numbers, size, aside = self._run(drop)
+        self._quota.set_aside(peer, -aside)
+        self._retries.discard(peer, numbers)
         self._forget(peer, len(numbers), size)
         self._settle_receipts((number, Reason.DROPPED) for number in numbers)
         return len(numbers)
@@ -234,7 +287,7 @@ class DurableOutbox:
             delivery = self._deliveries[peer]
             if delivery is not None:
                 delivery.wake()
-        elif peer in self._quota and self._open_control_to(peer) is not None:
+        elif self._quota.is_waiting(peer) and self._open_control_to(peer) is not None:
             self._deliveries[peer] = None
             self._pumps.add(spawn(f"delivering to {peer[:8]}", self._pump, peer))
 
@@ -256,27 +309,44 @@ class DurableOutbox:
             control,
             self._config.durable_window,
             lambda after, count, size: self._run(lambda store: store.load(peer, after, count, size)),
+            lambda numbers, size: self._run(lambda store: store.load_some(numbers, size)),
             lambda verdicts: self._settle(peer, verdicts),
+            self._retries,
+            peer,
         )
 
     def _settle(self, peer: str, verdicts: Sequence[Verdict]) -> None:
-        """Remove packets that need not be sent again."""
-        refused = Counter(reason for _, reason in verdicts if reason is not None)
-        for reason, count in refused.items():
-            self._owner.counters["durable_refused"] += count
-            logger.warning("%d packets in the durable outbox for %s were refused: %s", count, peer[:8], reason.sentence)
-        numbers = [number for number, _ in verdicts]
-        result = self._open_committer().submit(lambda store: store.remove(numbers))
+        """Remove packets that need not be sent again, and note of the others that their callback has failed."""
+        failed = [number for number, reason in verdicts if reason is Reason.HANDLER_FAILED]
+        setbacks = [self._retries.judge(peer, number) for number in failed]
+        final = [verdict for verdict in verdicts if verdict[1] is not Reason.HANDLER_FAILED]
+        self._reporter.tell_refused(peer, final)
+        numbers, now = [number for number, _ in final], clock.wall()
+        result = self._open_committer().submit(lambda store: (store.remove(numbers), store.set_back(setbacks, now)))
         # In the hub, whatever has become of the pump.
-        result.rawlink(lambda done: self._removed(peer, verdicts, done))
-        result.get()
+        result.rawlink(lambda done: self._settled(peer, final, setbacks, done))
+        self._reporter.tell_set_back(peer, setbacks, cast(Settled, result.get())[1])
 
-    def _removed(self, peer: str, verdicts: Sequence[Verdict], done: AsyncResult[tuple[int, int]]) -> None:
+    def _settled(
+        self, peer: str, final: Sequence[Verdict], setbacks: Sequence[Setback], done: AsyncResult[Settled]
+    ) -> None:
         """Whoever waits for a receipt learns of it now: what he knows to be done is neither stored nor counted."""
-        if done.successful():  # else they stay stored, are sent again, and settled then
-            packets, size = cast(tuple[int, int], done.get())
-            self._forget(peer, packets, size)
-            self._settle_receipts(verdicts)
+        if not done.successful():
+            return  # they stay stored, are sent again, and settled then
+        (packets, size), found = cast(Settled, done.get())
+        self._retries.discard(peer, (number for number, _ in final))
+        for setback in setbacks:
+            if setback.number in found:
+                self._set_back(peer, setback)
+        self._forget(peer, packets, size)
+        self._settle_receipts(final)
+
+    def _set_back(self, peer: str, setback: Setback) -> None:
+        if setback.pause is not None:
+            return self._retries.add(peer, setback.number, setback.attempts, setback.pause)
+        self._quota.set_aside(peer, 1)
+        self._retries.discard(peer, [setback.number])
+        return self._settle_receipts([(setback.number, Reason.HANDLER_FAILED)])
 
     def _settle_receipts(self, verdicts: Iterable[Verdict]) -> None:
         for number, reason in verdicts:
@@ -296,7 +366,7 @@ class DurableOutbox:
     # Dialling.
 
     def _is_wanted(self, peer: str) -> bool:
-        return peer in self._quota and self._owner.control_to(peer) is None
+        return self._quota.is_waiting(peer) and self._owner.control_to(peer) is None
 
     def _addresses_of(self, peer: str) -> list[str]:
         known = self._owner.known_peers.get(peer)
@@ -304,38 +374,3 @@ class DurableOutbox:
 
     def _call(self, peer: str, address: str) -> None:
         self._dial(peer, PeerAddress.parse(address))
-
-
-def new_packet(to: str, encoded: Encoded, config: NetworkConfig) -> NewPacket:
-    """A packet to be stored, with a fresh id.
-
-    Args:
-        to: identifier of a peer, or ``peer://identifier@host:port``.
-        encoded: its body.
-        config: the limits.
-
-    Raises:
-        ConfigurationError: it is not said who shall get it.
-        LocalProtocolError: packets of this kind are sent by channels themselves.
-        PacketTooBigError: it is too big for any peer.
-    """
-    kind, prefix, content = encoded
-    where = None if is_identifier(to) else PeerAddress.parse(to)
-    if where is not None and where.identifier is None:
-        raise ConfigurationError(f"who shall get the packet? write peer://identifier@{where.endpoint}")
-    if kind.control:
-        raise LocalProtocolError(f"channels send {kind.name} packets themselves")
-    size, limit = (
-        ID_FIELD_SIZE + len(prefix) + len(content),
-        config.max_frame if kind.bulk else config.max_control_packet,
-    )
-    if size > limit:
-        raise PacketTooBigError(f"a {kind.name} packet of {size} bytes; {limit} are the most; send it in parts")
-    return NewPacket(
-        peer=to if where is None else str(where.identifier),
-        address="" if where is None else where.endpoint,
-        packet_id=secrets.token_bytes(PACKET_ID_SIZE),
-        kind=kind.name,
-        body=prefix + content,
-        stored_at=time.time(),
-    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from peernet.config import NetworkConfig
-from peernet.durable.store import Backlog, DurableStore, NewPacket
+from peernet.durable.packet import Backlog, NewPacket
+from peernet.durable.store import DurableStore
 from peernet.errors import OutboxFullError
 
 
@@ -17,6 +20,7 @@ class Quota:
 
     def __init__(self, config: NetworkConfig, backlogs: dict[str, Backlog]) -> None:
         self._config = config
+        self._aside = Counter({peer: backlog.aside for peer, backlog in backlogs.items() if backlog.aside})
         self._peers = {peer: [backlog.packets, backlog.bytes] for peer, backlog in backlogs.items()}
         self.packets = sum(packets for packets, _ in self._peers.values())
         self.bytes = sum(size for _, size in self._peers.values())
@@ -28,6 +32,21 @@ class Quota:
     def peers(self) -> list[str]:
         """For whom something is stored."""
         return list(self._peers)
+
+    @property
+    def aside(self) -> int:
+        """How many packets are set aside. They count for the limits as well."""
+        return self._aside.total()
+
+    def is_waiting(self, peer: str) -> bool:
+        """Whether something is stored for a peer that is to be sent."""
+        return peer in self._peers and self._peers[peer][0] > self._aside[peer]
+
+    def set_aside(self, peer: str, packets: int) -> None:
+        """So many packets more are set aside; fewer if negative."""
+        self._aside[peer] += packets
+        if not self._aside[peer]:
+            del self._aside[peer]
 
     def take(self, peer: str, size: int) -> None:
         """Make room for a packet.

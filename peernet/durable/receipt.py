@@ -8,9 +8,17 @@ from gevent.event import Event as Flag
 
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
+from peernet.runtime.callables import check_callable
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
 logger = get_logger(__name__)
+
+# With these reasons the packet is still stored, and what has become of it.
+STORED: dict[Reason | None, str] = {
+    Reason.SHUTDOWN: "is not delivered yet and stays stored",
+    Reason.HANDLER_FAILED: "is set aside after too many attempts; `peernet-node outbox retry` sends it again",
+}
 
 
 class DurableReceipt:
@@ -19,7 +27,9 @@ class DurableReceipt:
     It is not done when a connection, a session or the peer's process ends, because then the packet is
     sent again. It has failed when the peer has refused the packet, or somebody has dropped it; then the
     packet is not stored any more. When this network stops it has failed with ``Reason.SHUTDOWN``, and the
-    packet is still stored: the next network with the same file sends it.
+    packet is still stored: the next network with the same file sends it. When the peer's callback has failed
+    ``durable_attempts`` times it has failed with ``Reason.HANDLER_FAILED``, and the packet is still stored,
+    but set aside: :meth:`DurableOutbox.retry` sends it again, of which this receipt tells no more.
 
     Attributes:
         peer: identifier of who gets the packet.
@@ -29,9 +39,12 @@ class DurableReceipt:
         reason: why it failed; ``None`` while pending or if acknowledged.
     """
 
-    __slots__ = ("_callbacks", "_check_may_wait", "done", "number", "packet_id", "peer", "reason")
+    __slots__ = ("_callbacks", "_check_may_wait", "_home", "done", "number", "packet_id", "peer", "reason")
 
-    def __init__(self, peer: str, packet_id: bytes, check_may_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self, peer: str, packet_id: bytes, check_may_wait: Callable[[str], None], home: HomeThread = NO_HOME
+    ) -> None:
+        self._home = home
         self.peer = peer
         self.packet_id = packet_id
         self.number = 0
@@ -51,20 +64,22 @@ class DurableReceipt:
 
     @property
     def failed(self) -> bool:
-        """Whether the packet was refused or dropped, or the network has stopped before it was delivered."""
+        """Whether the packet was refused, dropped or set aside, or the network has stopped before it was delivered."""
         return self.done and self.reason is not None
 
     @property
     def stored(self) -> bool:
-        """Whether the packet waits to be delivered, now or by the next network."""
-        return not self.done or self.reason is Reason.SHUTDOWN
+        """Whether the packet waits to be delivered, now or by the next network, or is set aside."""
+        return not self.done or self.reason in STORED
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the packet is acknowledged. Returns ``False`` if ``timeout`` seconds pass first.
 
         Raises:
             DeliveryFailed: it failed.
             SelfWaitError: called in one of the callbacks of the channel to that peer, which must return first.
+            WrongThreadError: called in another native thread than the network's.
         """
         if not self.done:
             self._check_may_wait(self.peer)
@@ -73,8 +88,14 @@ class DurableReceipt:
             raise DeliveryFailed(f"packet {self.packet_id.hex()} {self._fate()}: {self.reason.sentence}", self.reason)
         return self.done
 
+    @at_home
     def add_done_callback(self, callback: Callable[[DurableReceipt], object]) -> None:
-        """Call ``callback(receipt)`` when it is done; at once if it is. What it raises is logged. It must not wait."""
+        """Call ``callback(receipt)`` when it is done; at once if it is. What it raises is logged. It must not wait.
+
+        Raises:
+            ConfigurationError: it cannot be called, or is a coroutine or generator function.
+        """
+        check_callable(callback, None, "a done callback")
         if self.done:
             callback(self)
         else:
@@ -91,7 +112,7 @@ class DurableReceipt:
                 logger.exception("a callback of %r failed", self)
 
     def _fate(self) -> str:
-        return "is not delivered yet and stays stored" if self.stored else "was not delivered"
+        return STORED.get(self.reason, "was not delivered")
 
     def _wait(self, timeout: float | None) -> None:
         settled = Flag()

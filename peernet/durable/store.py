@@ -2,103 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peernet.errors import StorageError
-from peernet.runtime.logs import get_logger
+from peernet.durable.database import open_database, unusable
+from peernet.durable.packet import Backlog, NewPacket, Setback, StoredPacket
+from peernet.errors import ForkedError
+from peernet.reasons import Reason
+from peernet.runtime import clock
 
-logger = get_logger(__name__)
-
-VERSION = 1
-# Tells our files from those of other programs (PRAGMA application_id): "peer" in ASCII.
-APPLICATION_ID = 0x70656572
-# How long to wait for another process that has the file. Seconds.
-PATIENCE = 1.0
 # SQLite takes at most 999 parameters (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
 PARAMETERS = 500
-
-# EXCLUSIVE: one process at a time, and no shared memory beside the file. WAL with FULL: what is
-# committed is in the log and synced to the disk (https://www.sqlite.org/pragma.html#pragma_synchronous),
-# so that it survives a power cut; NORMAL would only survive the end of the process.
-PREPARE = """
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-"""
-
-# AUTOINCREMENT: a number is never used again, so that an old receipt never means a new packet.
-CREATE = f"""
-BEGIN;
-CREATE TABLE packets (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    peer TEXT NOT NULL,
-    address TEXT NOT NULL,
-    packet_id BLOB NOT NULL,
-    kind TEXT NOT NULL,
-    body BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    stored_at REAL NOT NULL
-);
-CREATE INDEX packets_of_peer ON packets (peer, number);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-
-
-@dataclass(frozen=True)
-class NewPacket:
-    """A packet to be stored.
-
-    Attributes:
-        peer: identifier of who gets it.
-        address: ``host:port`` to dial for it; empty if none was given.
-        packet_id: the same each time it is sent.
-        kind: the name of its kind.
-        body: its body as :func:`~peernet.wire.packets.encode_body` writes it: tag, length and content.
-        stored_at: Unix seconds.
-    """
-
-    peer: str
-    address: str
-    packet_id: bytes
-    kind: str
-    body: bytes
-    stored_at: float
-
-
-@dataclass(frozen=True)
-class StoredPacket:
-    """A packet in the store; ``number`` gives the order, the rest is as in :class:`NewPacket`."""
-
-    number: int
-    packet_id: bytes
-    kind: str
-    body: bytes
-
-
-@dataclass
-class Backlog:
-    """What is stored for one peer.
-
-    Attributes:
-        packets: how many packets.
-        bytes: the bytes of their bodies.
-        oldest: when the oldest was stored, in Unix seconds.
-        addresses: where to dial the peer, as whoever stored them has said.
-    """
-
-    packets: int
-    bytes: int
-    oldest: float
-    addresses: set[str]
 
 
 class DurableStore:
@@ -117,13 +34,7 @@ class DurableStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self._database = self._open()
-        except sqlite3.OperationalError as error:
-            raise self._unusable(error) from error
-        except sqlite3.DatabaseError as error:
-            self._set_aside(error)
-            self._database = self._open()
+        self._database = open_database(self.path)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -136,14 +47,17 @@ class DurableStore:
 
         Raises:
             StorageError: the file cannot be written or read.
+            ForkedError: this is a child of the process that has opened it.
         """
         database = self._database
+        if database.forked:
+            raise ForkedError(f"the durable outbox {self.path} belongs to the parent of this process")
         try:
             database.execute("BEGIN IMMEDIATE")
             yield
             database.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise unusable(self.path, error) from error
         finally:
             if database.in_transaction:
                 with suppress(sqlite3.Error):
@@ -167,7 +81,7 @@ class DurableStore:
         return cursor.lastrowid
 
     def load(self, peer: str, after: int, max_packets: int, max_bytes: int) -> list[StoredPacket]:
-        """The oldest packets for a peer whose number is higher than ``after``.
+        """The oldest packets for a peer whose number is higher than ``after`` and whose callback has not failed.
 
         Args:
             peer: its identifier.
@@ -175,18 +89,77 @@ class DurableStore:
             max_packets: how many at most.
             max_bytes: as many bytes at most, unless the first packet has more.
         """
-        found: list[StoredPacket] = []
-        size = 0
         rows = self._database.execute(
-            "SELECT number, packet_id, kind, body FROM packets WHERE peer = ? AND number > ? ORDER BY number LIMIT ?",
+            "SELECT number, packet_id, kind, body FROM packets "
+            "WHERE peer = ? AND aside = 0 AND retry_at IS NULL AND number > ? ORDER BY number LIMIT ?",
             (peer, after, max_packets),
         )
-        with closing(rows):
-            for row in rows:
-                size += len(row[3])
-                if found and size > max_bytes:
-                    break
-                found.append(StoredPacket(*row))
+        return _take(rows, max_bytes)
+
+    def load_some(self, numbers: Sequence[int], max_bytes: int) -> list[StoredPacket]:
+        """The packets with some numbers, at most :data:`PARAMETERS`, in order. Numbers that are not there are no error.
+
+        Args:
+            numbers: of packets.
+            max_bytes: as in :meth:`load`.
+        """
+        some = numbers[:PARAMETERS]
+        rows = self._database.execute(
+            f"SELECT number, packet_id, kind, body FROM packets WHERE {_among(some)} ORDER BY number", some
+        )
+        return _take(rows, max_bytes)
+
+    def set_back(self, setbacks: Iterable[Setback], now: float) -> dict[int, bytes]:
+        """Note that callbacks have failed. Numbers that are not there are no error.
+
+        Args:
+            setbacks: what becomes of each packet.
+            now: Unix seconds.
+
+        Returns:
+            The ids of the packets that are there, by their numbers.
+        """
+        found: dict[int, bytes] = {}
+        for setback in setbacks:
+            aside, retry_at = setback.pause is None, now + (setback.pause or 0.0)
+            self._database.execute(
+                "UPDATE packets SET attempts = ?, aside = ?, retry_at = ? WHERE number = ?",
+                (setback.attempts, aside, retry_at, setback.number),
+            )
+            found.update(
+                self._database.execute("SELECT number, packet_id FROM packets WHERE number = ?", (setback.number,))
+            )
+        return found
+
+    def failing(self) -> list[tuple[str, int, int, float]]:
+        """The packets that are out of the row and not set aside.
+
+        Returns:
+            Of each the peer, the number, the attempts, and when it is sent again, in Unix seconds.
+        """
+        rows = self._database.execute(
+            "SELECT peer, number, attempts, retry_at FROM packets WHERE aside = 0 AND retry_at IS NOT NULL"
+        )
+        return rows.fetchall()
+
+    def retry(self, peer: str | None, now: float) -> dict[str, list[int]]:
+        """Have the packets that are set aside for a peer, or for all, sent again; their attempts begin anew.
+
+        Args:
+            peer: its identifier.
+            now: Unix seconds.
+
+        Returns:
+            Their numbers, by their peers.
+        """
+        found: dict[str, list[int]] = {}
+        aside = "FROM packets WHERE aside = 1 AND (? IS NULL OR peer = ?)"
+        for whose, number in self._database.execute(f"SELECT peer, number {aside} ORDER BY number", (peer, peer)):
+            found.setdefault(whose, []).append(number)
+        self._database.execute(
+            "UPDATE packets SET aside = 0, attempts = 0, retry_at = ? WHERE aside = 1 AND (? IS NULL OR peer = ?)",
+            (now, peer, peer),
+        )
         return found
 
     def remove(self, numbers: Sequence[int]) -> tuple[int, int]:
@@ -194,22 +167,29 @@ class DurableStore:
         packets = size = 0
         for start in range(0, len(numbers), PARAMETERS):
             some = numbers[start : start + PARAMETERS]
-            where = f"WHERE number IN ({','.join('?' * len(some))})"
+            where = f"WHERE {_among(some)}"
             found = self._database.execute(f"SELECT count(*), total(size) FROM packets {where}", some).fetchone()
             packets, size = packets + found[0], size + int(found[1])
             self._database.execute(f"DELETE FROM packets {where}", some)
         return packets, size
 
     def numbers(self, peer: str) -> list[int]:
-        """The numbers of all packets for a peer."""
-        return [row[0] for row in self._database.execute("SELECT number FROM packets WHERE peer = ?", (peer,))]
+        """The numbers of all packets for a peer, in order."""
+        rows = self._database.execute("SELECT number FROM packets WHERE peer = ? ORDER BY number", (peer,))
+        return [row[0] for row in rows]
+
+    def count_aside(self, peer: str) -> int:
+        """How many packets for a peer are set aside."""
+        rows = self._database.execute("SELECT count(*) FROM packets WHERE peer = ? AND aside = 1", (peer,))
+        return int(rows.fetchone()[0])
 
     def backlogs(self) -> dict[str, Backlog]:
         """What is stored, by the peer's identifier, the one that waits for longest first."""
         found = {
-            peer: Backlog(packets, size, oldest, set())
-            for peer, packets, size, oldest in self._database.execute(
-                "SELECT peer, count(*), sum(size), min(stored_at) FROM packets GROUP BY peer ORDER BY min(number)"
+            peer: Backlog(packets, size, oldest, set(), aside)
+            for peer, packets, size, oldest, aside in self._database.execute(
+                "SELECT peer, count(*), sum(size), min(stored_at), sum(aside) FROM packets "
+                "GROUP BY peer ORDER BY min(number)"
             )
         }
         for peer, address in self._database.execute("SELECT DISTINCT peer, address FROM packets WHERE address != ''"):
@@ -218,99 +198,21 @@ class DurableStore:
 
     def describe(self, peers: Iterable[str]) -> list[dict[str, Any]]:
         """Each packet for some peers as plain values, in order, without the bodies."""
-        names = ("number", "peer", "packet_id", "kind", "bytes", "stored_at")
+        names = ("number", "peer", "packet_id", "kind", "bytes", "stored_at", "attempts", "aside", "retry_at")
         rows: list[dict[str, Any]] = []
         for peer in peers:
             found = self._database.execute(
-                "SELECT number, peer, lower(hex(packet_id)), kind, size, stored_at FROM packets WHERE peer = ? "
-                "ORDER BY number",
+                "SELECT number, peer, lower(hex(packet_id)), kind, size, stored_at, attempts, aside, retry_at "
+                "FROM packets WHERE peer = ? ORDER BY number",
                 (peer,),
             )
-            rows += [dict(zip(names, row, strict=True)) for row in found]
+            rows += [_described(dict(zip(names, row, strict=True))) for row in found]
         return rows
-
-    # Opening.
-
-    def _open(self) -> sqlite3.Connection:
-        self._make_private()
-        database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-        try:
-            database.executescript(PREPARE)
-            self._check(database)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _make_private(self) -> None:
-        """Make the file with its mode before SQLite does, whose log file then gets the same mode."""
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            try:
-                if hasattr(os, "fchmod"):
-                    os.fchmod(descriptor, 0o600)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise StorageError(
-                f"the durable outbox {self.path} cannot be opened ({error.strerror}); check its folder"
-            ) from error
-
-    def _check(self, database: sqlite3.Connection) -> None:
-        """
-        Raises:
-            StorageError: the file is not for us to touch.
-            sqlite3.DatabaseError: it is damaged.
-        """
-        application, version, tables = (
-            database.execute(question).fetchone()[0]
-            for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        )
-        if not application and not version and not tables:
-            database.executescript(CREATE)
-        elif application != APPLICATION_ID:
-            raise StorageError(f"{self.path} is the database of another program; choose another path")
-        elif version > VERSION:
-            raise StorageError(f"{self.path} was written by a newer peernet; update this one")
-        else:
-            self._check_content(database)
-
-    def _check_content(self, database: sqlite3.Connection) -> None:
-        verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        try:
-            database.execute(
-                "SELECT number, peer, address, packet_id, kind, body, size, stored_at FROM packets LIMIT 1"
-            )
-        except sqlite3.OperationalError as error:  # the table or a column is not there
-            raise sqlite3.DatabaseError(str(error)) from error
-
-    def _set_aside(self, error: Exception) -> None:
-        """Keep a damaged file where nothing overwrites it, and say so."""
-        kept = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
-        try:
-            self.path.replace(kept)  # its log went into it, or away, when it was closed
-        except OSError as failure:
-            raise StorageError(
-                f"{self.path} is damaged and cannot be moved away ({failure.strerror}); remove it"
-            ) from failure
-        logger.warning(
-            "%s is damaged (%s) and was set aside as %s; going on with an empty durable outbox",
-            self.path,
-            error,
-            kept.name,
-        )
-
-    def _unusable(self, error: sqlite3.Error) -> StorageError:
-        if "locked" in str(error):
-            return StorageError(f"the durable outbox {self.path} is used by another process; choose another path")
-        return StorageError(f"the durable outbox {self.path} cannot be used ({error}); make room, or check its folder")
 
 
 def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]:
     """What is in a store as plain values: a row for each peer, or for ``each`` packet."""
-    now = time.time()
+    now = clock.wall()
     backlogs = store.backlogs()
     if each:
         return [{**row, "age": _age(row["stored_at"], now)} for row in store.describe(backlogs)]
@@ -318,6 +220,7 @@ def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]
         {
             "peer": peer,
             "packets": backlog.packets,
+            "aside": backlog.aside,
             "bytes": backlog.bytes,
             "oldest": backlog.oldest,
             "age": _age(backlog.oldest, now),
@@ -329,3 +232,32 @@ def describe(store: DurableStore, *, each: bool = False) -> list[dict[str, Any]]
 def _age(stored_at: float, now: float) -> float:
     """Seconds since then; none if the clock was set back."""
     return round(max(0.0, now - stored_at), 1)
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """A packet as plain values. No other reason than this one keeps a packet that the peer has refused."""
+    aside, failed = bool(row["aside"]), row["attempts"] > 0
+    return {
+        **row,
+        "aside": aside,
+        "reason": str(Reason.HANDLER_FAILED) if failed else None,
+        "retry_at": None if aside else row["retry_at"],
+    }
+
+
+def _among(numbers: Sequence[int]) -> str:
+    """The condition that a packet has one of some numbers, which are its parameters."""
+    return f"number IN ({','.join('?' * len(numbers))})"
+
+
+def _take(rows: sqlite3.Cursor, max_bytes: int) -> list[StoredPacket]:
+    """The first packets of a result: as many bytes at most, unless the first packet has more."""
+    found: list[StoredPacket] = []
+    size = 0
+    with closing(rows):
+        for row in rows:
+            size += len(row[3])
+            if found and size > max_bytes:
+                break
+            found.append(StoredPacket(*row))
+    return found

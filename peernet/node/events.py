@@ -107,6 +107,7 @@ class EventLog:
         network.handler_failing.add(self._handler_failing)
         network.trust_changed.add(self._trust_changed)
         network.peer_banned.add(lambda ban: self.tell(make_event("banned", **ban.to_dict())))
+        network.packet_set_aside.add(self._set_aside)
         network.channel_reconnecting.add(lambda channel: self._connection_changed("reconnecting", channel))
         network.channel_resumed.add(lambda channel: self._connection_changed("resumed", channel))
 
@@ -189,6 +190,9 @@ class EventLog:
         sender = {"from": channel.peer.identifier}
         what = printable(f"{type(error).__name__}: {error}")
         self.tell(make_event("handler_failing", kind=kind, **sender, error=what))
+
+    def _set_aside(self, peer: str, packet_id: bytes, attempts: int) -> None:
+        self.tell(make_event("set_aside", peer=peer, packet_id=packet_id.hex(), attempts=attempts))
 
     def _connection_changed(self, name: str, channel: PeerChannel) -> None:
         self.tell(make_event(name, peer=channel.peer.identifier, address=channel.peer.endpoint))

@@ -9,7 +9,7 @@ from pathlib import Path
 from peernet.environment import Finding
 from peernet.errors import HomeError, PeerNetError
 from peernet.node.settings import load_settings
-from peernet.peers.identity import KEY_FILE, Identity
+from peernet.peers.identity import KEY_FILE, Identity, key_exposure
 from peernet.state.files import DAMAGES
 from peernet.state.home import Home
 from peernet.switch.stores import BANS, PEERS, TRUST
@@ -66,16 +66,8 @@ def _folder(home: Home) -> Finding:
     return _good("home", str(home))
 
 
-def key_exposure(home: Home) -> str:
-    """What lets others read the private key, as a sentence; empty if nothing does."""
-    key = home.folder / KEY_FILE
-    if os.name == "posix" and key.stat().st_mode & 0o077:
-        return f"others can read the key; run `chmod 600 {key}`"
-    return ""
-
-
 def _secrecy(home: Home) -> Finding:
-    exposure = key_exposure(home)
+    exposure = key_exposure(home.folder)
     return _bad("key permissions", exposure) if exposure else _good("key permissions", "only the owner can read it")
 
 

@@ -13,17 +13,15 @@ from peernet.network import PeerNetwork
 from peernet.node import bodies
 from peernet.node.control.server import ControlServer
 from peernet.node.events import EventLog, EventObject, make_event
-from peernet.node.health import key_exposure
 from peernet.node.requests import Requests
 from peernet.node.settings import Settings
 from peernet.node.status import NodeStatus
-from peernet.peers.identity import Identity
 from peernet.reasons import Reason
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
-from peernet.state.files import remove_leftovers
 from peernet.state.home import Home
 from peernet.state.savers import KeptFile
+from peernet.switch.home_keeper import identity_of
 from peernet.switch.persistent import PersistentPeers
 from peernet.switch.stores import BANS, PEERS, TRUST, address_book_file, bans_file
 from peernet.v1 import packet_pb2 as pb
@@ -48,13 +46,8 @@ def make_network(
     Raises:
         PeerNetError: the home or a setting cannot be used.
     """
-    identity = Identity.load_or_create(home.folder)
-    remove_leftovers((home.trust_file, home.peers_file, home.bans_file))
-    exposure = key_exposure(home)
-    if exposure:
-        logger.warning("%s", exposure)
     network = PeerNetwork(
-        identity=identity,
+        identity=identity_of(home),
         listen=settings.listen,
         network_name=settings.network,
         policy=settings.applied_to(TRUST.load(home.trust_file, look_only=not changes_lists)),

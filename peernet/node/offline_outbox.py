@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from peernet.durable.outbox import new_packet
+from peernet.durable.packet import new_packet
 from peernet.durable.quota import store_checked
 from peernet.durable.store import DurableStore, describe
 from peernet.node import bodies
@@ -15,6 +15,7 @@ from peernet.node.once import momentary_network
 from peernet.node.settings import Settings
 from peernet.node.stored import Message, recipient_of, say_durably, stored_row
 from peernet.node.trust_lists import directory_of_home
+from peernet.runtime import clock
 from peernet.runtime.deadline import Deadline
 from peernet.state.home import Home
 from peernet.wire.packets import encode_body
@@ -50,6 +51,14 @@ def drop_from_outbox_of_home(home: Home, peer: str | None) -> dict[str, Any]:
         numbers = [number for each in peers for number in store.numbers(each)]
         store.remove(numbers)
     return {"dropped": len(numbers), "peers": peers}
+
+
+def retry_in_outbox_of_home(home: Home, peer: str | None) -> dict[str, Any]:
+    """Have the next node send again what is set aside for a peer, or everything. The caller has locked the home."""
+    with _opened(home) as store:
+        identifier = None if peer is None else _directory(home, store).identifier(peer)
+        found = store.retry(identifier, clock.wall())
+    return {"retried": sum(map(len, found.values())), "peer": identifier}
 
 
 def _store(home: Home, settings: Settings, peer: str, message: Message) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from peernet.node.control.server import Streaming
 from peernet.node.events import EventLog, make_event
 from peernet.node.messaging import directory_of, ping, reach, say
 from peernet.node.peer_list import PeerList
-from peernet.node.stored import describe_outbox, drop_from_outbox, say_durably
+from peernet.node.stored import describe_outbox, drop_from_outbox, retry_in_outbox, say_durably
 from peernet.node.trust_lists import (
     LISTS,
     changed,
@@ -117,6 +117,9 @@ class Requests:
 
     def outbox_drop(self, peer: str | None) -> Arguments:
         return drop_from_outbox(self._network, peer)
+
+    def outbox_retry(self, peer: str | None) -> Arguments:
+        return retry_in_outbox(self._network, peer)
 
     def ping(self, peer: str, timeout: float, count: int) -> list[Arguments]:
         return ping(self._network, peer, timeout, count)
@@ -240,6 +243,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "send_durable": Requests.send_durable,
     "outbox_list": Requests.outbox_list,
     "outbox_drop": Requests.outbox_drop,
+    "outbox_retry": Requests.outbox_retry,
     "ping": Requests.ping,
     "pending": Requests.pending,
     "accept": Requests.accept,

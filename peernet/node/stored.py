@@ -60,6 +60,13 @@ def drop_from_outbox(network: PeerNetwork, peer: str | None) -> dict[str, Any]:
     return {"dropped": outbox.drop(peers), "peers": peers}
 
 
+def retry_in_outbox(network: PeerNetwork, peer: str | None) -> dict[str, Any]:
+    """Have a running node send again what is set aside for a peer, or everything."""
+    outbox = _outbox_of(network)
+    identifier = None if peer is None else directory_of(network).extended(outbox.peers).identifier(peer)
+    return {"retried": outbox.retry(identifier), "peer": identifier}
+
+
 def recipient_of(peer: str, directory: Directory) -> str:
     """Whom a user means, for :meth:`PeerNetwork.send`: an address that names a peer stays, so that it is dialled."""
     identifier = directory.identifier(peer)

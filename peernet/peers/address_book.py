@@ -13,6 +13,7 @@ from peernet.peers.address import PeerAddress, is_identifier, prefix_of
 from peernet.peers.peer import GenericPeer
 from peernet.runtime import clock
 from peernet.runtime.text import printable
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
 # All that is in one of these counts as one source: a provider's customer can have that much.
 SOURCE_IPV4 = 16
@@ -76,11 +77,16 @@ class KnownPeers:
     node was told to connect to go last. These are not forgotten for their age either. All the
     others from one source, a /16 of IPv4 or a /32 of IPv6, get a sixteenth of the book at most.
 
+    Args:
+        config: the limits.
+        home: the native thread of the network.
+
     Attributes:
         revision: another number after every change.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, home: HomeThread = NO_HOME) -> None:
+        self._home = home
         self._config = config
         self._peers: OrderedDict[str, KnownPeer] = OrderedDict()
         # Each peer is in one of these three, and the peers of the first two in those of their source.
@@ -90,6 +96,9 @@ class KnownPeers:
         self._sources: dict[tuple[str, bool], Seen] = {}  # source and whether it can be dialled
         self.revision = 0
         self._share = max(1, config.max_known_peers // SOURCES)
+
+    def __repr__(self) -> str:
+        return f"<KnownPeers: {len(self)}, of which {len(self._visitors)} cannot be dialled>"
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -104,6 +113,7 @@ class KnownPeers:
         """What is known of a peer, if anything."""
         return self._peers.get(identifier)
 
+    @at_home
     def note(self, peer: GenericPeer, *, dialled: bool, kept: bool = False) -> KnownPeer:
         """Remember that a peer was met.
 
@@ -127,6 +137,7 @@ class KnownPeers:
         """Whether this node was told to connect to a peer."""
         return identifier in self._kept
 
+    @at_home
     def restore(self, peers: Iterable[KnownPeer]) -> None:
         """Put back what an earlier process remembered, the peer not seen for longest first.
 
@@ -141,6 +152,7 @@ class KnownPeers:
                 del known.addresses[self._config.max_addresses_per_peer :]
                 self._enter(known, now - max(0.0, youngest - known.last_seen))
 
+    @at_home
     def forget(self, identifier: str) -> None:
         """Remove a peer; one that is not known is no error."""
         known = self._peers.pop(identifier, None)

@@ -100,6 +100,14 @@ class Identity:
         return identity
 
 
+def key_exposure(folder: str | Path) -> str:
+    """What lets others read the private key in ``folder``, as a sentence; empty if nothing does."""
+    key = Path(folder, KEY_FILE)
+    if os.name == "posix" and key.stat().st_mode & 0o077:
+        return f"others can read the key; run `chmod 600 {key}`"
+    return ""
+
+
 def _key_pem(key: ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import is_addressed_here, raise_in_main
+from peernet.runtime.greenlets import get_ident, is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
 logger = get_logger(__name__)
 
@@ -35,16 +36,23 @@ class Event(Generic[Parameters]):
         name: for messages.
         parameters: names of the positional arguments that listeners are called with. A listener that does not
             take so many is refused. If ``None``, any number is taken.
+        home: the thread of the network whose event it is; any thread may use one of no network.
 
     Attributes:
         listeners: who listens; replaced, never changed, so that it is safe to iterate.
     """
 
-    def __init__(self, name: str, parameters: Sequence[str] | None = None) -> None:
+    def __init__(self, name: str, parameters: Sequence[str] | None = None, home: HomeThread = NO_HOME) -> None:
         self.name = name
         self.parameters = None if parameters is None else tuple(parameters)
         self.listeners: tuple[Callable[Parameters, object], ...] = ()
+        self._home = home
 
+    def __repr__(self) -> str:
+        parameters = "..." if self.parameters is None else ", ".join(self.parameters)
+        return f"<Event {self.name}({parameters}), listeners: {len(self.listeners)}>"
+
+    @at_home
     def add(self, listener: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
         """Add a listener; usable as a decorator. Returns the listener.
 
@@ -56,13 +64,21 @@ class Event(Generic[Parameters]):
         self.listeners += (listener,)
         return listener
 
+    @at_home
     def remove(self, listener: Callable[Parameters, object]) -> None:
         """Remove a listener; one that is not there is no error."""
         self.listeners = tuple(known for known in self.listeners if known != listener)
 
     def fire(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> bool:
-        """Call every listener with ``args``. Returns whether all of them returned."""
-        well = True
+        """Call every listener with ``args``. Returns whether all of them returned.
+
+        In a forked child nobody is called: it happens to the parent's network.
+        """
+        home, well = self._home, True
+        if get_ident() != home.thread:
+            if home.forked:
+                return False
+            home.check()
         for listener in self.listeners:
             try:
                 listener(*args, **kwargs)

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent import monkey
+from gevent.event import Event as Flag
 from gevent.hub import Waiter
+from gevent.pool import Group
 
+from peernet.runtime import forks
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
+
+# Of the native thread. In a patched process threading's own tells greenlets apart.
+get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 
 
 class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
@@ -33,6 +40,21 @@ class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic a
         return super().throw(*args)
 
 
+class OwnedGroup(Group):
+    """A group that may be used in one native thread after another, each time that it is empty in between.
+
+    gevent's own belongs for ever to the first thread in which somebody waited for it.
+    """
+
+    def add(self, greenlet: Any) -> None:
+        if not self:
+            self._empty_event = Flag()
+        super().add(greenlet)
+
+    def join(self, timeout: float | None = None, raise_error: bool = False) -> bool:
+        return not self or bool(super().join(timeout, raise_error))
+
+
 def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
     """Start ``function(*args)`` in a greenlet called ``name``; what escapes it is logged.
 
@@ -40,8 +62,18 @@ def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
     """
     greenlet = OwnedGreenlet(_logged, name, function, args)
     greenlet.name = name
+    forks.let_go_in_children(greenlet, _end_in_child)
     greenlet.start()
     return greenlet
+
+
+def _end_in_child(greenlet: OwnedGreenlet) -> None:
+    """In a forked child, end a copy as soon as the hub runs. The one that has forked goes on."""
+    if greenlet is gevent.getcurrent() or greenlet.dead:
+        return
+    hub: Any = greenlet.parent
+    if hub.thread_ident == get_ident():  # those of other threads than the one that has forked never run again
+        greenlet.kill(block=False)
 
 
 def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

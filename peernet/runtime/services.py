@@ -17,6 +17,7 @@ from peernet.errors import ConfigurationError
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
+from peernet.runtime.threads import HomeThread, at_home
 
 logger = get_logger(__name__)
 
@@ -90,27 +91,32 @@ class Part:
 class Services:
     """What runs together.
 
+    They belong to the native thread that starts them, until they are stopped.
+
     Args:
         services: in the order in which they start.
+        home: becomes that thread.
 
     Attributes:
         state: see :class:`RunState`.
     """
 
-    def __init__(self, services: list[Service]) -> None:
+    def __init__(self, services: list[Service], home: HomeThread) -> None:
+        self._home = home
         self.state = RunState.STOPPED
         self._services = services
         self._begun: list[Service] = []
         self._starting: _Starting | None = None
         self._stops = 0  # how often stop() was called
-        self._settled, self._stopped = Flag(), Flag()
-        self._settled.set()
-        self._stopped.set()
+        self._settled, self._stopped = Flag(), Flag()  # for those who wait; at the start nobody does
+
+    def __repr__(self) -> str:
+        return f"<Services: {self.state.value}>"
 
     @property
     def running(self) -> bool:
-        """Whether all were started and not all are stopped again."""
-        return self.state in (RunState.RUNNING, RunState.STOPPING)
+        """Whether all were started and not all are stopped again. In a forked child nothing runs."""
+        return self.state in (RunState.RUNNING, RunState.STOPPING) and not self._home.forked
 
     def check_running(self) -> None:
         """
@@ -128,6 +134,7 @@ class Services:
         if self.state is not RunState.STOPPED:
             raise ConfigurationError("the network is running; stop it first")
 
+    @at_home
     def add(self, service: Service) -> None:
         """Add a service: it starts after the others, and stops before them.
 
@@ -137,6 +144,7 @@ class Services:
         self.check_stopped()
         self._services.append(service)
 
+    @at_home
     def start(self) -> None:
         """Start all, one after the other. Idempotent; if somebody else starts or stops them, it waits for that first.
 
@@ -152,6 +160,7 @@ class Services:
         if self.state is RunState.STOPPED:
             self._start(stops)
 
+    @at_home
     def stop(self, timeout: float, *, wait: bool = True) -> None:
         """Stop all that was started, the last one first. Idempotent.
 
@@ -167,18 +176,21 @@ class Services:
             self._starting.give_up(timeout)
         elif self.state is RunState.RUNNING:
             self._end(timeout)
-        if wait:
+        if wait and self.state is not RunState.STOPPED:
             self._stopped.wait(timeout + GRACE * (1 + len(self._services)))
 
+    @at_home
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are stopped. Returns whether they are."""
-        return bool(self._stopped.wait(timeout))
+        return self.state is RunState.STOPPED or bool(self._stopped.wait(timeout))
 
     def is_starting_in(self, greenlet: Any) -> bool:
         """Whether this greenlet is the one that starts them just now, which cannot wait until they are stopped."""
         return self._starting is not None and self._starting.greenlet is greenlet
 
     def _start(self, stops: int) -> None:
+        self._home.claim()
+        self._settled, self._stopped = Flag(), Flag()  # a flag belongs to the thread in which somebody waits for it
         self._move(RunState.STARTING)
         self._starting = starting = _Starting()
         try:
@@ -224,6 +236,8 @@ class Services:
     def _move(self, state: RunState) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state.value} things cannot become {state.value}"
         self.state = state
+        if state is RunState.STOPPED:
+            self._home.release()
         for flag, holds in ((self._settled, state in SETTLED), (self._stopped, state is RunState.STOPPED)):
             flag.set() if holds else flag.clear()
 

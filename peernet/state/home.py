@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from peernet.errors import HomeError, HomeInUseError
+from peernet.runtime.forks import close_in_children
 
 try:
     import fcntl
@@ -34,8 +36,8 @@ class HeldError(HomeInUseError):
     def __init__(self, home: Home, note: bytes) -> None:
         self.process = int(note) if note.isdigit() else 0
         super().__init__(
-            f"another peernet-node (process {self.process or 'unknown'}) uses the home folder {home}; "
-            f"stop it with `peernet-node --home {home} stop`, or choose another with --home"
+            f"another program (process {self.process or 'unknown'}) uses the home folder {home}; stop it, which "
+            f"`peernet-node --home {home} stop` does if it is a node, or choose another folder"
         )
 
 
@@ -149,12 +151,10 @@ class Home:
             HomeError: the folder cannot be written.
         """
         self.create()
-        descriptor = self._open_lock()
-        try:
-            self._wait_for_lock(descriptor, patience)
+        with FileIO(self._open_lock(), "r+") as lock:  # whose end unlocks it; so does that of the process
+            close_in_children(lock)  # or they would hold it too
+            self._wait_for_lock(lock.fileno(), patience)
             yield
-        finally:
-            os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
 
     def holder(self) -> int | None:
         """The process that uses this home folder now; 0 if it is not known which.

@@ -59,12 +59,12 @@ class Connector:
         Args:
             where: the address.
             timeout: seconds for everything; ``None`` means ``config.connect_timeout``.
-            attempts: how often to try; ``None`` means ``config.connect_attempts``.
+            attempts: how often to try; ``None`` is the default of :meth:`~peernet.connections.dialler.Dialler.dial`.
         """
         deadline = self._deadline(timeout)
         existing = self._find(where, deadline)
         if existing is None or existing.state is not ChannelState.OPEN:
-            existing = self._dial(_resuming(where, existing), deadline, attempts or self._config.connect_attempts)
+            existing = self._dial(_resuming(where, existing), deadline, attempts)
         self._switch.known_peers.note(existing.peer, dialled=existing.dialled, kept=True)
         return existing
 
@@ -104,7 +104,7 @@ class Connector:
         existing.wait_closed(deadline.remaining)
         return None
 
-    def _dial(self, where: PeerAddress, deadline: Deadline, attempts: int) -> PeerChannel:
+    def _dial(self, where: PeerAddress, deadline: Deadline, attempts: int | None) -> PeerChannel:
         def rest(seconds: float) -> None:
             """Until it is the address's turn, somebody else may make the channel."""
             channel = self._wait_for(where, seconds)

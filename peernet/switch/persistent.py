@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gevent
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
 from peernet.connections.retry import NOT_LET_IN, backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 
 # Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
@@ -33,7 +32,7 @@ class PersistentPeers:
         self._config = config
         self._connect = connect
         self._failed = failed
-        self._greenlets = Group()
+        self._greenlets = OwnedGroup()
 
     def keep(self, address: str) -> None:
         """Dial an address from now on, in the background."""

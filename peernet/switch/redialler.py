@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
@@ -17,7 +16,7 @@ from peernet.connections.retry import backoff_while_away, judge
 from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
 from peernet.runtime import clock
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -99,7 +98,7 @@ class Redialler:
         self._history = history
         self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
-        self.greenlets = Group()
+        self.greenlets = OwnedGroup()
         self._stopped = True
 
     def __contains__(self, channel: object) -> bool:

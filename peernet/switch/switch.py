@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from gevent.pool import Group
-
 from peernet.channel.acknowledger import AcknowledgeTimer
 from peernet.channel.assembly import make_channel
 from peernet.channel.channel import PeerChannel
@@ -26,7 +24,7 @@ from peernet.reasons import Reason
 from peernet.runtime import clock
 from peernet.runtime.greenlets import spawn
 from peernet.runtime.logs import get_logger
-from peernet.runtime.threads import CallbackThreads
+from peernet.runtime.threads import CallbackThreads, HomeThread
 from peernet.switch.arbiter import Arbiter
 from peernet.switch.events import NetworkEvents
 from peernet.switch.memory import MemoryGuard
@@ -57,6 +55,7 @@ class Switch:
         policy: whom to let in and what to take from them.
         handlers: callbacks by kind of packet.
         events: fired when something happens.
+        home: the native thread that all of it belongs to.
 
     Attributes:
         closing: whether nobody is let in any more, or nobody yet.
@@ -69,7 +68,9 @@ class Switch:
         policy: IncomingPeerTrustPolicy,
         handlers: PacketHandleProtocol,
         events: NetworkEvents,
+        home: HomeThread,
     ) -> None:
+        self.home = home
         self.identifier = identifier
         self.config = config
         self.handlers = handlers
@@ -77,17 +78,22 @@ class Switch:
         self.packet_received = events.packet_received  # channels ask for it with each packet
         self.counters: Counter[str] = Counter()
         self.channels = ChannelTable()
-        self.known_peers = KnownPeers(config)
-        self.queue = InboundConnectingPeersQueue()
+        self.known_peers = KnownPeers(config, home)
+        self.queue = InboundConnectingPeersQueue(home)
         self.trust_protocol: Callable[[PeerChannel], object] | None = None
         self.closing = True  # nobody is let in
         self.arbiter = Arbiter(identifier, config, self.channels)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
-        self.greenlets = Group()  # one for each channel that we dialled
+        self.greenlets = home.greenlets  # one for each channel that we dialled
         self._policy = policy
         self.bans = Bans(
-            config, lambda: clock.monotonic(), lambda: clock.wall(), lambda: self._policy, self.known_peers.is_kept
+            config,
+            lambda: clock.monotonic(),
+            lambda: clock.wall(),
+            lambda: self._policy,
+            self.known_peers.is_kept,
+            home,
         )
         self.bans.banned.add(self._on_banned)
         self._placement = Placement(config, self.queue, events, lambda: self._policy)
@@ -198,7 +204,7 @@ class Switch:
         try:
             if self._resume(introduced) is not None:
                 return None  # the channel runs already
-            attempt = IncomingPeerConnectionAttempt(make_channel(self, introduced, dialled=False))
+            attempt = IncomingPeerConnectionAttempt(make_channel(self, introduced, dialled=False), self.home)
             if self._placement.place(attempt):
                 self._check_again(attempt)
             if attempt.verdict:
@@ -282,6 +288,10 @@ class Switch:
     def controls(self) -> list[ChannelControl]:
         """Those of all channels, the pending ones included."""
         return [*self.channels, *(attempt.control for attempt in self.queue)]
+
+    def on_set_aside(self, peer: str, packet_id: bytes, attempts: int) -> None:
+        """A durable packet is set aside; see :attr:`PeerNetwork.packet_set_aside`."""
+        self.events.packet_set_aside.fire(peer, packet_id, attempts)
 
     # What channels ask and tell their network (ChannelOwner).
 

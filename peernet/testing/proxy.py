@@ -252,7 +252,7 @@ class FaultProxy:
 
     def _connect(self, near: socket.socket, seed: str) -> None:
         try:
-            far = socket.create_connection(self._target)
+            far = socket.create_connection(self._target, timeout=None)
         except OSError:
             self.counters["unreachable"] += 1
             self._connecting.discard(near)

@@ -89,7 +89,7 @@ class Wire:
         accepted = self._listeners.get((address.host, address.port))
         if accepted is None:
             gevent.sleep(self.draw_latency())
-            raise ConnectError(f"cannot reach {address.endpoint}: nobody listens there")
+            raise ConnectError(f"cannot reach {address.endpoint}: nobody listens there") from ConnectionRefusedError()
         ours, theirs = self._connect(source, address)
         accepted(theirs)
         gevent.sleep(self.draw_latency())

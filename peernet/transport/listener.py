@@ -73,6 +73,7 @@ class Listener:
             except OSError as error:
                 backoff = self._wait_after(error, backoff)
                 continue
+            sock.settimeout(None)  # the program's default is for its own sockets
             backoff, in_a_row = MIN_BACKOFF, in_a_row + 1
             if descriptors.are_scarce(sock.fileno(), self._descriptor_reserve):
                 self._hang_up(sock, host_and_port(remote))

@@ -12,9 +12,11 @@ from typing import Any
 import gevent
 import gevent.event
 from gevent import socket
+from gevent.exceptions import ConcurrentObjectUseError
 
 from peernet.errors import ConnectError, ListenError, TransportError
 from peernet.peers.address import PeerAddress
+from peernet.runtime.forks import close_in_children
 from peernet.transport.base import READ_SIZE
 
 try:
@@ -48,6 +50,7 @@ class TcpTransport:
         self._when_writable: tuple[Callable[[], None], ...] = ()
         self.drained = True  # the last read took all there was
         self.closed = False
+        close_in_children(sock)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -121,10 +124,25 @@ class TcpTransport:
             return True
 
     def wait_readable(self) -> None:
-        """Wait until the socket has bytes, or its end."""
+        """Wait until the socket has bytes, or its end.
+
+        :func:`gevent.socket.wait` would check also what ended the wait. Here whoever is woken too early finds nothing
+        to read, and waits again.
+
+        Raises:
+            ConcurrentObjectUseError: another greenlet waits already.
+        """
+        hub = gevent.get_hub()
         if self._readable is None:
-            self._readable = gevent.get_hub().loop.io(self.socket.fileno(), 1)
-        socket.wait(self._readable)
+            self._readable = hub.loop.io(self.socket.fileno(), 1)
+        watcher = self._readable
+        if watcher.callback is not None:
+            raise ConcurrentObjectUseError("another greenlet waits for this connection")
+        watcher.start(gevent.getcurrent().switch)
+        try:
+            hub.switch()
+        finally:
+            watcher.stop()
 
     def wait_writable(self) -> None:
         """Wait until the socket takes bytes."""
@@ -184,12 +202,38 @@ def dial(address: PeerAddress) -> TcpTransport:
     """
     sock = None
     try:
-        sock = socket.create_connection((address.host, address.port))
+        sock = _connect(address)
         return TcpTransport(sock, host_and_port(sock.getpeername()))
     except OSError as error:
         if sock is not None:
             sock.close()
         raise ConnectError(f"cannot reach {address.endpoint}: {describe(error)}") from error
+
+
+def _connect(address: PeerAddress) -> socket.socket:
+    """A socket that is connected to the first that answers of the places which an address names."""
+    refused: OSError | None = None
+    for family, kind, proto, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        sock = None
+        try:
+            sock = new_socket(family, kind, proto)
+            sock.connect(where)
+            return sock
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
+            refused = error
+    raise refused or OSError(f"there is no address of {address.host}")
+
+
+def new_socket(family: int, kind: int, proto: int = 0) -> socket.socket:
+    """A socket of peernet's own, whatever timeout the program has chosen for its own sockets."""
+    sock = socket.socket(family, kind, proto)
+    close_in_children(sock)
+    sock.settimeout(None)
+    return sock
 
 
 def host_and_port(name: tuple[Any, ...]) -> tuple[str, int]:
@@ -208,7 +252,7 @@ def listen(address: PeerAddress) -> socket.socket:
         family, kind, proto, _, where = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sock = socket.socket(family, kind, proto)
+        sock = new_socket(family, kind, proto)
     except OSError as error:
         raise ListenError(f"cannot listen on {address.endpoint}: {describe(error)}") from error
     try:

@@ -21,9 +21,14 @@ SIGNATURES = ("ed25519", "ecdsa_secp256r1_sha256")
 
 
 class TlsContext:
-    """What all TLS connections of one identity share."""
+    """What all TLS connections of one identity share.
 
-    def __init__(self, identity: Identity) -> None:
+    Args:
+        identity: whom the other ends see.
+        calls: how OpenSSL is called; the quickest way by default.
+    """
+
+    def __init__(self, identity: Identity, calls: openssl.MakesCalls = openssl.CALLS) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.use_certificate(identity.certificate)
@@ -37,6 +42,7 @@ class TlsContext:
         context.set_options(SSL.OP_NO_TICKET | openssl.NO_CERTIFICATE_COMPRESSION)
         openssl.accept_only(context, SIGNATURES)
         self._context = context
+        self._calls = calls
 
     def wrap(self, transport: Transport, *, dialled: bool) -> TlsTransport | BioTlsTransport:
         """Do the handshake over a connected transport; waits, so bound it from outside.
@@ -53,8 +59,10 @@ class TlsContext:
 
     def _over(self, transport: Transport) -> TlsTransport | BioTlsTransport:
         if isinstance(transport, TcpTransport):  # OpenSSL reads and writes the socket itself, without a copy
-            return TlsTransport(SSL.Connection(self._context, transport.socket), transport)
-        return BioTlsTransport(SSL.Connection(self._context, None), transport)
+            connection = SSL.Connection(self._context, transport.socket)
+            return TlsTransport(connection, self._calls(connection), transport)
+        connection = SSL.Connection(self._context, None)
+        return BioTlsTransport(connection, self._calls(connection), transport)
 
 
 def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:

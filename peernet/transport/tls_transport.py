@@ -14,6 +14,7 @@ from peernet.errors import HandshakeError, TransportError
 from peernet.peers.identity import identifier_of
 from peernet.transport.base import RECORD_SIZE, Transport
 from peernet.transport.foreign import BEGINNING, not_tls
+from peernet.transport.openssl import Calls
 from peernet.transport.tcp import TcpTransport
 
 SHORT_RECORD = 2 * 1024
@@ -28,13 +29,15 @@ class TlsStream(ABC):
 
     Args:
         connection: of OpenSSL.
+        calls: for its content.
 
     Attributes:
         identifier: who is at the other end; ``None`` until the handshake is done.
     """
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: SSL.Connection, calls: Calls) -> None:
         self._connection = connection
+        self._calls = calls
         self.drained = False  # records may have come with the handshake
         self._ended = False
         self._beginning = b""  # of what the other side has sent
@@ -63,18 +66,17 @@ class TlsStream(ABC):
         self.identifier = identifier_of(certificate.public_key())
 
     def recv(self) -> bytes:
-        data: bytes = self._read(self._connection.recv, RECORD_SIZE) or b""
+        data: bytes = self._read(self._calls.recv) or b""
         # After a short record there is seldom another one; asking at once would cost a
         # failing read per round trip, waiting costs a stream of them one pass of the loop.
         self.drained = len(data) < SHORT_RECORD
         return data
 
     def recv_into(self, buffer: memoryview) -> int:
-        # pyOpenSSL reads through a buffer of its own, which need not be larger than a record.
-        filled: int = self._read(self._connection.recv_into, buffer, RECORD_SIZE) or 0
+        filled: int = self._read(self._calls.recv_into, buffer) or 0
         while 0 < filled < len(buffer):
             try:
-                filled += self._connection.recv_into(buffer[filled:], RECORD_SIZE)
+                filled += self._calls.recv_into(buffer[filled:])
             except SSL.Error as error:
                 self.drained = isinstance(error, SSL.WantReadError)
                 self._ended = _is_end(error)
@@ -98,11 +100,12 @@ class TlsTransport(TlsStream):
 
     Args:
         connection: of OpenSSL, on the socket.
+        calls: for its content.
         tcp: the transport of that socket.
     """
 
-    def __init__(self, connection: SSL.Connection, tcp: TcpTransport) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: SSL.Connection, calls: Calls, tcp: TcpTransport) -> None:
+        super().__init__(connection, calls)
         self._tcp = tcp
         self.remote = tcp.remote
 
@@ -110,7 +113,7 @@ class TlsTransport(TlsStream):
         if self._tcp.closed:
             raise TransportError(CLOSED)
         try:
-            return self._connection.send(data)
+            return self._calls.send(data)
         except (SSL.WantWriteError, SSL.WantReadError):
             return 0
         except SSL.Error as error:
@@ -178,11 +181,12 @@ class BioTlsTransport(TlsStream):
 
     Args:
         connection: of OpenSSL, without a socket.
+        calls: for its content.
         below: connected; carries the records.
     """
 
-    def __init__(self, connection: SSL.Connection, below: Transport) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: SSL.Connection, calls: Calls, below: Transport) -> None:
+        super().__init__(connection, calls)
         self._below = below
         self._records = memoryview(b"")  # encrypted, and not taken by the transport below
         self._blocked = False  # it will call back
@@ -280,7 +284,7 @@ class BioTlsTransport(TlsStream):
 
     def _encrypt(self, data: memoryview) -> int:
         try:
-            return self._connection.send(data)
+            return self._calls.send(data)
         except SSL.Error as error:
             raise _broken(error) from error
 

@@ -21,6 +21,7 @@ from peernet.peers.peer import IPeer
 from peernet.runtime.clock import moment_of
 from peernet.runtime.events import Event
 from peernet.runtime.text import printable
+from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 from peernet.trust.policy import IncomingPeerTrustPolicy
 from peernet.trust.scores import POINTS, Scores, address_key
 
@@ -91,10 +92,10 @@ class Bans:
         wall_clock: Unix seconds.
         policy: the policy in force.
         is_kept: whether the operator has asked for a peer, by identifier.
+        home: the native thread of the network.
 
     Attributes:
         banned: event, ``listener(ban)``.
-        exempt_networks: whose misbehaviour does not count; loopback by default.
         scores: of those who are not banned.
         revision: another number after every change.
     """
@@ -106,7 +107,9 @@ class Bans:
         wall_clock: Clock,
         policy: Callable[[], IncomingPeerTrustPolicy],
         is_kept: Callable[[str], bool],
+        home: HomeThread = NO_HOME,
     ) -> None:
+        self._home = home
         self._config = config
         self._clock = clock
         self._wall_clock = wall_clock
@@ -115,9 +118,13 @@ class Bans:
         self.scores = Scores(config.max_scores, config.score_decay)
         self._automatic: OrderedDict[str, _Entry] = OrderedDict()
         self._manual: OrderedDict[str, _Entry] = OrderedDict()
-        self.banned: Event[[Ban]] = Event("peer_banned", ["ban"])
-        self.exempt_networks = IpNetworks(LOOPBACK)
+        self.banned: Event[[Ban]] = Event("peer_banned", ["ban"], home)
+        self._exempt_networks = IpNetworks(LOOPBACK)
         self.revision = 0
+
+    def __repr__(self) -> str:
+        manual = sum(ban.manual for ban in self)
+        return f"<Bans: {len(self)}, of which {manual} by the operator>"
 
     def __iter__(self) -> Iterator[Ban]:
         """The bans in force, the one met with least recently first, the operator's at the end."""
@@ -131,8 +138,19 @@ class Bans:
     def __contains__(self, who: object) -> bool:
         return isinstance(who, str) and self._find(ban_key(who)) is not None
 
+    @property
+    def exempt_networks(self) -> IpNetworks:
+        """Whose misbehaviour does not count; loopback by default."""
+        return self._exempt_networks
+
+    @exempt_networks.setter
+    @at_home
+    def exempt_networks(self, networks: IpNetworks) -> None:
+        self._exempt_networks = networks
+
     # Asked for every connection from outside.
 
+    @at_home
     def time_left(self, peer: IPeer) -> float:
         """Seconds for which a peer is still banned; 0 if it is not.
 
@@ -146,6 +164,7 @@ class Bans:
 
     # Misbehaviour.
 
+    @at_home
     def blame(self, peer: IPeer, reason: str, *, dialled: bool = False) -> Ban | None:
         """Count how a connection with a peer has ended. Returns the ban, if that was too much.
 
@@ -164,6 +183,7 @@ class Bans:
             return None
         return self._count(key, points, reason, self._config.address_ban_time, apart=ADDRESS_INTERVAL)
 
+    @at_home
     def vouch(self, peer: IPeer) -> None:
         """A peer has proven who it is: its address is not one from which only trouble comes."""
         key = address_key(peer.address)
@@ -184,6 +204,7 @@ class Bans:
 
     # What the operator does.
 
+    @at_home
     def ban(self, who: str, seconds: float | None = None, reason: str = "banned by the operator") -> Ban:
         """Keep a peer or an address out for a while; a peer's channel ends. It replaces an earlier ban.
 
@@ -203,6 +224,7 @@ class Bans:
             raise ConfigurationError(f"{who!r} is neither an identifier nor an IP address; block a network instead")
         return self._ban(key, seconds, printable(reason), 0.0, manual=True)
 
+    @at_home
     def unban(self, who: str) -> bool:
         """Lift a ban, and forget the points. Returns whether there was one."""
         key = ban_key(who) or ""
@@ -211,10 +233,12 @@ class Bans:
         self.scores.forget(key)
         return found
 
+    @at_home
     def clear(self) -> int:
         """Lift all bans. Returns how many there were."""
         return sum(self.unban(ban.who) for ban in self)
 
+    @at_home
     def restore(self, ban: Ban) -> None:
         """Put back what an earlier process remembered, unless it has expired.
 

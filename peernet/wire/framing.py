@@ -122,8 +122,8 @@ class FrameDecoder:
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream. Only while :meth:`get_buffer` returns ``None``."""
-        rest = self._rest[self._position :]
-        self._rest = rest + data if rest else data
+        rest = self._rest
+        self._rest = rest[self._position :] + data if rest else data
         self._position = 0
 
     def get_buffer(self) -> memoryview | None:
@@ -161,6 +161,17 @@ class FrameDecoder:
         Raises:
             RemoteProtocolError: ``frame_too_big``, as soon as the length is known.
         """
+        data = self._rest
+        # What was read is often one short frame; a generator for it alone would cost more than all else here.
+        if 1 < len(data) <= 0x80 and data[0] + 1 == len(data) <= self.max_frame and not self._position:
+            self._rest = b""
+            self.generation += 1
+            self._spare = None
+            return iter((data[1:],))
+        return self._frames()
+
+    def _frames(self) -> Iterator[bytes | bytearray]:
+        """:meth:`frames` for everything."""
         if self._body is not None:
             if self._filled < self._length:
                 return

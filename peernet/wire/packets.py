@@ -91,6 +91,10 @@ _BY_CLASS: dict[type[Message], tuple[Kind, bytes]] = {
 # All tags of bodies have two bytes, and the first tells them apart.
 _BY_TAG = {tag[0]: kind for kind, tag in _BY_CLASS.values()}
 
+# The tag of Packet.acknowledged, and the most bytes of a number.
+_ACKNOWLEDGED = 2 << 3
+_LONGEST_NUMBER = 10
+
 # The envelope as every usual encoder writes it, fields in order and each at most once,
 # up to and with the tag of a body. One match of it replaces a walk over the fields.
 _ENVELOPE = re.compile(
@@ -125,6 +129,16 @@ def encode_body(body: Message) -> Encoded:
         raise LocalProtocolError(f"{type(body).__name__} cannot be serialised: {error}") from error
     size = len(content)
     return kind, tag + (SHORT_VARINTS[size] if size < 0x80 else encode_varint(size)), content
+
+
+def encode_reply(body: Message, request_id: int) -> Encoded:
+    """Serialise a body that answers a packet, by the number of that; 0 if it has none.
+
+    Raises:
+        LocalProtocolError: as of :func:`encode_body`.
+    """
+    kind, prefix, content = encode_body(body)
+    return kind, encode_envelope(reply_to=request_id) + prefix, content
 
 
 def encode_header(encoded: Encoded, envelope: bytes = b"") -> bytes:
@@ -164,6 +178,26 @@ def peek_bare(frame: bytes | bytearray) -> Kind | None:
     return None
 
 
+def _peek_acknowledging(frame: bytes | bytearray) -> Kind | None:
+    """The kind of a packet whose envelope is ``acknowledged`` alone, as in dialogues; ``None`` for most other frames.
+
+    The pattern would find it, too, for three times the instructions.
+    """
+    size = len(frame)
+    if size <= _LONGEST_NUMBER + 4 or frame[0] != _ACKNOWLEDGED:
+        return None
+    body = 2  # where its tag is
+    while frame[body - 1] >= 0x80:
+        body += 1
+        if body > _LONGEST_NUMBER + 1:
+            return None
+    kind, length = _BY_TAG.get(frame[body]), frame[body + 2]
+    if kind is None or frame[body + 1] != 1:
+        return None
+    fills = body + 3 + length == size if length < 0x80 else _fills_rest(frame, body + 2)
+    return kind if fills else None
+
+
 def encode_stored(kind: str, packet_id: bytes, body: bytes) -> Encoded:
     """A body that was serialised earlier, perhaps by another version, with the id that goes before it.
 
@@ -184,7 +218,7 @@ def peek(frame: bytes | bytearray) -> Kind:
     Raises:
         RemoteProtocolError: ``bad_packet``: no body, more than one, or broken bytes.
     """
-    kind = peek_bare(frame)
+    kind = peek_bare(frame) or _peek_acknowledging(frame)
     if kind is not None:
         return kind
     match = _ENVELOPE(frame)

@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 import pytest
 
-from peernet import IncomingPeerTrustPolicy, InThreadpool
+from peernet import IncomingPeerTrustPolicy, InThreadpool, PacketHandleProtocol, PeerNetwork
 from peernet.channel.callbacks import FAILING
 from peernet.channel.link import LONG
 from peernet.errors import ConfigurationError, DeliveryFailed, WrongThreadError
@@ -270,9 +270,9 @@ class TestOtherThreads:
 
     def test_a_broadcast_there_reaches_nobody_and_says_so(self, networks: Networks) -> None:
         meeting = meet(networks)
-        [outcome] = in_thread(lambda: meeting.alice.broadcast(text("hello"))).values()
-        assert not outcome.queued
-        assert isinstance(outcome.error, WrongThreadError)
+        error = in_thread(lambda: meeting.alice.broadcast(text("hello")))
+        assert isinstance(error, WrongThreadError)
+        assert meeting.to_alice.received == 0
 
     def test_call_soon_works_there(self, networks: Networks) -> None:
         meeting, heard = meet(networks), Recorder()
@@ -298,3 +298,45 @@ class TestOtherThreads:
         network.stop()
         with pytest.raises(ConfigurationError, match="call start"):
             network.call_soon(print)
+
+
+async def coroutine() -> None: ...
+
+
+def generator() -> Iterator[int]:
+    yield 5
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, None])
+def test_what_would_run_nothing_when_called_is_neither_spawned_nor_called_soon(
+    networks: Networks, function: Any
+) -> None:
+    meeting = meet(networks)
+    for run in (meeting.to_bob.spawn, meeting.alice.call_soon):
+        with pytest.raises(ConfigurationError, match=rf"^what {run.__name__} runs must be "):
+            run(function)
+
+
+@pytest.mark.parametrize("whose", ["network", "channel"])
+def test_callbacks_can_be_replaced_and_joined_while_the_network_runs(networks: Networks, whose: str) -> None:
+    meeting = meet(networks)
+    owner: Any = meeting.bob if whose == "network" else meeting.to_alice
+    first, second = Recorder(), Recorder()
+    owner.handlers = PacketHandleProtocol(pure_message=first)
+    meeting.to_bob.send(text("first")).wait(scaled(5))
+    owner.handlers |= {"pure_message": second}
+    meeting.to_bob.send(text("second")).wait(scaled(5))
+    assert [packet.pure_message.message for packet in [*first.packets, *second.packets]] == ["first", "second"]
+    with pytest.raises(ConfigurationError, match="is not a kind of packet"):
+        owner.handlers |= {"pure_mesage": second}
+
+
+def test_a_plain_dict_of_callbacks_is_refused(networks: Networks) -> None:
+    meeting = meet(networks)
+    with pytest.raises(ConfigurationError, match="PacketHandleProtocol, which can be made of a dict, not dict"):
+        PeerNetwork(handlers={"pure_message": print})  # type: ignore[arg-type]
+    for owner in (meeting.bob, meeting.to_alice):
+        before: Any = owner.handlers
+        with pytest.raises(ConfigurationError, match="must be a PacketHandleProtocol"):
+            owner.handlers = {"pure_message": print}  # type: ignore[assignment]
+        assert owner.handlers is before

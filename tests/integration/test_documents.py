@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import gevent.subprocess
 import pytest
 
+import peernet
 from peernet.reasons import Reason
+from tests.integration.meetings import Networks
+from tests.support import handle, scaled
 from tools.documents import ROOT, name_of, pages, program
 
 DOCS = ROOT / "docs"
 PAGES = pages()
+# Described with all other errors.
+IN_PEERNET_ERRORS = ["PeerNetError"]
 WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")]
 
 
@@ -34,6 +41,12 @@ def test_every_page_with_python_code_is_found() -> None:
     assert [ROOT / "README.rst", *sorted({*with_code, *WITH_EXAMPLES})] == PAGES
 
 
+def test_every_public_name_has_a_reference() -> None:
+    page = (DOCS / "api.rst").read_text(encoding="utf-8")
+    found = set(re.findall(r"^\.\. auto(?:class|function):: peernet\.(\w+)", page, re.MULTILINE))
+    assert {name for name in peernet.__all__ if not name.startswith("_")} - found == set(IN_PEERNET_ERRORS)
+
+
 def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program(ROOT / "README.rst")]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -41,6 +54,23 @@ def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert addresses.startswith("['peer://")
     assert said.endswith(" says hello")
+
+
+def test_the_program_of_the_quickstart_runs(networks: Networks, tmp_path: Path) -> None:
+    alice = networks(network_name="peernet")  # as nodes are, if nothing else is said
+    heard = handle(alice)
+    alice.peer_added.add(lambda channel: channel.send_text("welcome"))
+    command = [sys.executable, "-u", "-c", program(DOCS / "quickstart.rst"), alice.addresses[0]]
+    with gevent.subprocess.Popen(command, cwd=tmp_path, stdout=gevent.subprocess.PIPE, text=True) as running:
+        try:
+            ((channel, packet),) = heard.wait_for(1, timeout=30)
+            said = running.stdout.readline() if running.stdout else ""
+            channel.close()
+            assert running.wait(scaled(10)) == 0
+        finally:
+            running.kill()
+    assert packet.pure_message.message == "hello from a program"
+    assert said == f"{alice.identifier} says welcome\n"
 
 
 PAGE = """\

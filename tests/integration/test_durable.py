@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event as Flag
 from gevent.pool import Pool
 
-from peernet import IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
+from peernet import DurableOutbox, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
 from peernet.durable.receipt import DurableReceipt
 from peernet.durable.store import DurableStore
 from peernet.errors import (
@@ -127,6 +127,181 @@ def test_a_packet_whose_callback_failed_stays_stored_and_comes_again(pair: Pair)
     assert receipt.wait(5)
     assert sorted(pair.messages) == ["another", "behind", "poison"]
     pair.is_empty()
+
+
+# Callbacks that keep failing.
+
+
+class Poisoned:
+    """A callback that raises on the packet "poison" so many times, and takes everything else."""
+
+    def __init__(self, pair: Pair, failures: int = 10**6) -> None:
+        self._pair = pair
+        self.failures = failures
+        self.ids: list[bytes] = []  # of each call for the packet
+
+    def __call__(self, channel: PeerChannel, packet: Any) -> None:
+        if packet.pure_message.message == "poison":
+            self.ids.append(packet.packet_id)
+            if len(self.ids) <= self.failures:
+                raise ValueError("oops")
+        self._pair.got(channel, packet)
+
+
+def outbox_of(network: PeerNetwork) -> DurableOutbox:
+    assert network.durable_outbox is not None
+    return network.durable_outbox
+
+
+def row_of(pair: Pair) -> tuple[int, bool, str | None]:
+    """What the file says of its only packet."""
+    (row,) = outbox_of(pair.alice).describe(each=True)
+    return row["attempts"], row["aside"], row["reason"]
+
+
+def wait_until_aside(pair: Pair, receipt: DurableReceipt) -> None:
+    with pytest.raises(DeliveryFailed, match="is set aside") as caught:
+        receipt.wait(5)
+    assert (caught.value.reason, receipt.stored) == (Reason.HANDLER_FAILED, True)
+    outbox = outbox_of(pair.alice)
+    assert (outbox.packets, outbox.aside, outbox.peers) == (1, 1, [pair.bob.identifier])
+    wait_until(lambda: outbox.idle, what="nothing to be under way")
+
+
+def test_a_packet_whose_callback_fails_three_times_is_delivered_by_the_fourth_call(pair: Pair) -> None:
+    callback = Poisoned(pair, failures=3)
+    bob = pair.bring_bob(callback=callback)
+    receipt = pair.send("poison")
+    assert receipt.wait(5)  # though no other packet is sent, and no channel is made anew
+    assert callback.ids == [receipt.packet_id] * 4
+    assert bob.counters["callback_failed"] == 3
+    assert pair.messages == ["poison"]
+    pair.is_empty()
+
+
+def test_those_behind_a_packet_that_fails_are_delivered_in_order(pair: Pair) -> None:
+    callback = Poisoned(pair, failures=3)
+    receipts = [pair.send(message) for message in ("0", "poison", *map(str, range(1, 30)))]
+    pair.bring_bob(callback=callback)
+    assert all(receipt.wait(5) for receipt in receipts)
+    others = [message for message in pair.messages if message != "poison"]
+    assert others == list(map(str, range(30)))
+    assert pair.messages.count("poison") == 1
+    pair.is_empty()
+
+
+def test_a_packet_waits_longer_than_those_behind_it_and_stopping_does_not_wait_for_it(pair: Pair) -> None:
+    pair.renew_alice(backoff_base=30.0, backoff_cap=30.0)
+    callback = Poisoned(pair)
+    pair.bring_bob(callback=callback)
+    pair.alice.connect(pair.address)
+    receipt = pair.send("poison")
+    wait_until(lambda: row_of(pair) == (1, False, "handler_failed"))
+    assert pair.send("behind").wait(5)
+    assert (len(callback.ids), receipt.done) == (1, False)
+    with gevent.Timeout(3):
+        pair.alice.stop()
+    assert (receipt.reason, receipt.stored) == (Reason.SHUTDOWN, True)
+
+
+def test_after_so_many_attempts_a_packet_is_set_aside_and_told_of_once(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.renew_alice(durable_attempts=3)
+    told: list[tuple[str, bytes, int]] = []
+
+    @pair.alice.packet_set_aside.add
+    def listen(peer: str, packet_id: bytes, attempts: int) -> None:
+        told.append((peer, packet_id, attempts))
+
+    callback = Poisoned(pair)
+    pair.bring_bob(callback=callback)
+    receipt = pair.send("poison")
+    wait_until_aside(pair, receipt)
+    assert pair.send("behind").wait(5)
+    assert callback.ids == [receipt.packet_id] * 3
+    assert row_of(pair) == (3, True, "handler_failed")
+    assert told == [(pair.bob.identifier, receipt.packet_id, 3)]
+    assert pair.alice.counters["durable_aside"] == 1
+    assert caplog.text.count("are set aside, because its callback failed 3 times") == 1
+
+
+def test_attempts_and_what_is_set_aside_outlive_their_network(pair: Pair) -> None:
+    pair.renew_alice(durable_attempts=4)
+    callback = Poisoned(pair)
+    bob = pair.bring_bob(callback=callback)
+
+    def callback_and_leave(channel: PeerChannel, packet: Any) -> None:
+        if len(callback.ids) == 2:
+            Flag().wait()  # this call is cut, so it does not count
+        callback(channel, packet)
+
+    bob.handlers["pure_message"] = callback_and_leave
+    receipt = pair.send("poison")
+    wait_until(lambda: row_of(pair) == (2, False, "handler_failed"))
+    pair.renew_alice(durable_attempts=4)
+    assert row_of(pair) == (2, False, "handler_failed")
+    bob.handlers["pure_message"] = callback
+    wait_until(lambda: outbox_of(pair.alice).aside == 1)
+    assert callback.ids == [receipt.packet_id] * 4
+    pair.renew_alice(durable_attempts=4)
+    assert (outbox_of(pair.alice).aside, row_of(pair)) == (1, (4, True, "handler_failed"))
+    assert outbox_of(pair.alice).idle  # nobody is dialled for it
+
+
+def test_what_is_set_aside_is_sent_again_when_somebody_says_so_and_its_attempts_begin_anew(pair: Pair) -> None:
+    pair.renew_alice(durable_attempts=2)
+    callback = Poisoned(pair, failures=5)
+    pair.bring_bob(callback=callback)
+    outbox = outbox_of(pair.alice)
+    receipt = pair.send("poison")
+    for calls in (2, 4):
+        wait_until(lambda: outbox.aside == 1)
+        assert len(callback.ids) == calls
+        assert outbox.retry(SOMEBODY) == 0
+        assert outbox.retry(pair.bob.identifier if calls == 2 else None) == 1
+    pair.is_empty()
+    assert callback.ids == [receipt.packet_id] * 6
+    assert (pair.messages, outbox.aside) == (["poison"], 0)
+    assert receipt.reason is Reason.HANDLER_FAILED  # it has said so, and stays with it
+
+
+def test_a_peer_that_is_away_is_dialled_when_what_is_set_aside_is_sent_again(pair: Pair) -> None:
+    pair.renew_alice(durable_attempts=1)
+    pair.bring_bob(callback=Poisoned(pair))
+    wait_until_aside(pair, pair.send("poison"))
+    pair.bob.stop()
+    wait_until(lambda: pair.alice.channel_to(pair.bob.identifier) is None)
+    outbox = outbox_of(pair.alice)
+    assert outbox.retry() == 1
+    pair.bring_bob()
+    pair.got.wait_for(1)
+    pair.is_empty()
+
+
+def test_what_is_set_aside_counts_for_the_limits_and_can_be_dropped(pair: Pair) -> None:
+    pair.renew_alice(durable_attempts=1, durable_packets_per_peer=1)
+    pair.bring_bob(callback=Poisoned(pair))
+    wait_until_aside(pair, pair.send("poison"))
+    with pytest.raises(OutboxFullError):
+        pair.send("more")
+    outbox = outbox_of(pair.alice)
+    assert outbox.drop([pair.bob.identifier]) == 1
+    assert (outbox.packets, outbox.bytes, outbox.aside, outbox.retry()) == (0, 0, 0, 0)
+    assert pair.send("more").wait(5)
+
+
+def test_a_packet_that_is_dropped_while_it_fails_is_not_set_aside(pair: Pair) -> None:
+    pair.renew_alice(durable_attempts=2, backoff_base=0.2, backoff_cap=0.2)
+    callback = Poisoned(pair)
+    pair.bring_bob(callback=callback)
+    receipt = pair.send("poison")
+    wait_until(lambda: row_of(pair)[0] == 1)
+    outbox_of(pair.alice).drop([pair.bob.identifier])
+    assert receipt.reason is Reason.DROPPED
+    assert pair.send("later").wait(5)
+    pair.is_empty()
+    assert (outbox_of(pair.alice).aside, len(callback.ids)) == (0, 1)
 
 
 def test_what_is_acknowledged_is_neither_counted_nor_in_the_file(pair: Pair) -> None:

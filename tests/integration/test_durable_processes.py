@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
+import gevent.subprocess
 import pytest
 
 from peernet import PacketHandleProtocol, PeerNetwork
 from peernet.node.failures import ExitCode
 from tests.integration.meetings import Networks, config
 from tests.support import Recorder, stay, wait_until
-from tools.node_process import NodeProcess, clean_environment, command
+from tools.node_process import Finished, NodeProcess, clean_environment, command
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.processes
 
@@ -200,6 +203,60 @@ def test_dropping_with_a_node_and_without(tmp_path: Path) -> None:
         assert alice.command("outbox", "drop", "bbbb", "-o", "json").json == {"dropped": 1, "peers": [other]}
         assert alice.command("outbox", "drop", "--all").out == "1 packets for all peers dropped\n"
         assert stored() == {}
+
+
+class Failing:
+    """A callback that fails as long as it is ``broken``, and notes the ids of all its calls."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self.ids: list[str] = []
+
+    def __call__(self, channel: Any, packet: Any) -> None:
+        self.ids.append(packet.packet_id.hex())
+        if self.broken:
+            raise ValueError("oops")
+
+
+def beside(function: Callable[..., T], *args: Any) -> T:
+    """Call a function that blocks, while the networks of this process go on."""
+    result: T = gevent.get_hub().threadpool.apply(function, args)
+    return result
+
+
+def test_what_keeps_failing_is_set_aside_over_kills_until_outbox_retry(networks: Networks, tmp_path: Path) -> None:
+    callback, home = Failing(), tmp_path / "alice"
+    bob = networks(config=config())
+    bob.handlers["pure_message"] = callback
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(f'[node]\nnetwork = "test"\n{FAST}durable_attempts = 3\n')
+
+    def ask(*arguments: str) -> Finished:
+        return command(home, *arguments, run=gevent.subprocess.run)
+
+    with NodeProcess(home) as alice:
+        stored = ask("send", "--durable", bob.addresses[0], "poison", "-o", "json")
+        wait_until(lambda: callback.ids)
+        alice.terminate(signal.SIGKILL)
+    packet_id = stored.json["packet_id"]
+    with NodeProcess(home) as alice:
+        told = beside(alice.wait_for, "set_aside")
+        assert (told["peer"], told["packet_id"], told["attempts"]) == (bob.identifier, packet_id, 3)
+        before = len(callback.ids)
+        assert before in (3, 4)  # the call is not counted of which the node was told when it was killed
+        retried = ask("outbox", "retry", bob.identifier[:8])
+        assert retried.out == f"1 packets for {bob.identifier[:12]} are to be sent again\n"
+        beside(alice.wait_for, "set_aside")
+        assert len(callback.ids) == before + 3
+        alice.terminate(signal.SIGKILL)
+    (packet,) = ask("outbox", "list", "--packets", "-o", "json").json
+    assert (packet["packet_id"], packet["aside"], packet["attempts"]) == (packet_id, True, 3)
+    callback.broken = False
+    assert ask("outbox", "retry", "-o", "json").json == {"retried": 1, "peer": None}  # by the next node
+    with NodeProcess(home):
+        wait_until(lambda: len(callback.ids) == before + 4)
+        wait_until(lambda: ask("outbox", "list").out == "nothing is stored\n")
+    assert set(callback.ids) == {packet_id}
 
 
 def test_a_damaged_outbox_is_set_aside_and_the_node_starts(tmp_path: Path) -> None:

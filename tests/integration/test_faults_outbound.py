@@ -413,3 +413,24 @@ def test_a_failed_dial_adds_and_removes_nobody(node: PeerNetwork) -> None:
     assert not added
     assert not removed
     assert len(node.known_peers) == 1
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_port_at_which_nobody_listens_is_reported_at_once(networks: Networks, pinned: bool) -> None:
+    other = networks()
+    (address,) = other.addresses
+    other.stop()
+    node = networks(config=config(backoff_base=60.0, backoff_cap=60.0, connect_timeout=600.0))
+    with gevent.Timeout(scaled(5)), pytest.raises(ConnectError, match="nobody listens there; check the port"):
+        node.connect(address if pinned else address.split("@")[1])
+
+
+def test_a_port_at_which_somebody_listens_a_moment_later_is_reached_by_more_attempts(networks: Networks) -> None:
+    other = networks()
+    (address,) = other.addresses
+    other.stop()
+    port = address.rpartition(":")[2]
+    node = networks(config=config(backoff_base=0.1, backoff_cap=0.1))
+    late = gevent.spawn_later(0.3, networks, listen=[f"127.0.0.1:{port}"], identity=other.identity)
+    assert node.connect(address, attempts=100).identifier == other.identifier
+    late.get(timeout=scaled(5))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import gevent
 import pytest
 from gevent.event import Event as Flag
 
+import peernet
 from peernet import (
     Event,
     IdentifierOrigin,
     Identity,
+    InThreadpool,
+    IPeer,
     LocalIdentifierSetPolicy,
     PeerAddress,
     PeerNetwork,
@@ -381,6 +385,42 @@ def test_events_name_their_channel_and_a_listener_can_be_removed(networks: Netwo
     meeting.to_bob.send(text("two"))
     meeting.to_bob.ping()
     assert len(received) == 1
+
+
+def test_the_representations_of_a_network_and_its_parts_say_what_there_is(networks: Networks) -> None:
+    meeting = meet(networks, network_name="demo")
+    alice, bob = meeting.alice, meeting.bob
+    assert repr(alice) == f"<PeerNetwork 'demo' {alice.identifier[:12]} running, channels: 1>"
+    assert repr(alice.known_peers) == "<KnownPeers: 1, of which 0 cannot be dialled>"
+    assert repr(bob.known_peers) == "<KnownPeers: 1, of which 1 cannot be dialled>"
+    alice.bans.ban("192.0.2.7")
+    assert repr(alice.bans) == "<Bans: 1, of which 1 by the operator>"
+    assert repr(alice.peer_added) == "<Event peer_added(channel), listeners: 0>"
+    assert repr(Event("something")) == "<Event something(...), listeners: 0>"
+    assert repr(alice.inbound_connecting_peers) == "<InboundConnectingPeersQueue: []>"
+    assert repr(alice.routines) == "<NetworkRoutines: liveness>"
+    assert repr(alice.services) == "<Services: running>"
+    alice.stop()
+    assert repr(alice) == f"<PeerNetwork 'demo' {alice.identifier[:12]} not running>"
+
+
+def test_every_public_class_has_a_representation_of_its_own() -> None:
+    classes = [one for name in peernet.__all__ if inspect.isclass(one := getattr(peernet, name))]
+    bare = [one for one in classes if one.__repr__ is object.__repr__]
+    assert bare == [IPeer]  # a Protocol
+
+
+def test_a_network_is_given_callbacks_with_a_decorator_of_its_own(networks: Networks) -> None:
+    meeting, heard = meet(networks), Recorder()
+    meeting.bob.on("pure_message")(heard)
+    assert meeting.bob.handlers["pure_message"] is heard
+    meeting.to_bob.send_text("hello")
+    ((channel, packet),) = heard.wait_for(1)
+    assert (channel.identifier, packet.pure_message.message) == (meeting.alice.identifier, "hello")
+    meeting.bob.on("data_transmission", threadpool=True)(heard)
+    assert isinstance(meeting.bob.handlers["data_transmission"], InThreadpool)
+    with pytest.raises(ConfigurationError, match="is not a kind of packet"):
+        meeting.bob.on("pure_mesage")(heard)  # type: ignore[arg-type]
 
 
 EVENTS = {

@@ -99,7 +99,7 @@ def test_a_start_that_a_timeout_ends_while_a_name_is_looked_up_leaves_nothing(
 def test_a_start_that_a_timeout_ends_while_the_outbox_opens_its_file_leaves_nothing(
     nodes: Callable[..., PeerNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = SlowDisk(monkeypatch, "_open")
+    disk = SlowDisk(monkeypatch, "__init__")
     node = nodes(listen=["127.0.0.1:0"], durable_outbox=tmp_path / "outbox.db")
     try:
         with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
@@ -152,7 +152,7 @@ def test_peers_that_come_early_when_a_network_starts_again_are_let_in(
 def test_a_stop_while_a_start_opens_a_file_wins(
     nodes: Callable[..., PeerNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = SlowDisk(monkeypatch, "_open")
+    disk = SlowDisk(monkeypatch, "__init__")
     node = nodes(listen=["127.0.0.1:0"], durable_outbox=tmp_path / "outbox.db")
     starting = gevent.spawn(_error_of_start, node)
     wait_until(disk.busy.is_set)

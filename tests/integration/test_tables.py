@@ -24,6 +24,7 @@ COUNTED = {
         "callback_failed",
         "handler_failing",
         "durable_refused",
+        "durable_aside",
         "buffers_exceeded",
         "closed_for_buffers",
         "reconnecting",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from functools import partial
+from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from peernet import Identity, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, Reason
-from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyError, UnprovenPeerError
+from peernet import Identity, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
+from peernet.errors import ConfigurationError, ConnectError, RefusedByPeerError, RefusedByPolicyError, UnprovenPeerError
 from peernet.v1 import packet_pb2 as pb
 from peernet.v1.packet_pb2 import (
     CollectionSharePacket,
@@ -359,6 +360,17 @@ def test_the_policy_can_leave_the_trust_protocol_out(networks: Networks) -> None
     bob.default_trust_protocol = asked = Recorder()
     assert alice.connect(bob.addresses[0]).ping() > 0
     assert not asked
+
+
+async def coroutine(channel: PeerChannel) -> None: ...
+
+
+@pytest.mark.parametrize("protocol", [coroutine, lambda: None, lambda channel, packet: None, "password"])
+def test_a_trust_protocol_that_cannot_be_called_is_refused_where_it_is_set(protocol: Any) -> None:
+    network = PeerNetwork()
+    with pytest.raises(ConfigurationError, match=r"^the default trust protocol (must be|is called with 1 positional)"):
+        network.default_trust_protocol = protocol
+    assert network.default_trust_protocol is None
 
 
 def test_a_trust_protocol_that_raises_leaves_the_peer_untrusted(

@@ -8,7 +8,6 @@ from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
-from gevent.pool import Group
 from google.protobuf.message import Message
 
 from peernet.channel.acknowledger import AcknowledgeTimer
@@ -23,7 +22,7 @@ from peernet.connections.handshake import HandshakeResult
 from peernet.reasons import Reason
 from peernet.runtime.deadline import Deadline
 from peernet.runtime.events import Event
-from peernet.runtime.threads import CallbackThreads
+from peernet.runtime.threads import CallbackThreads, HomeThread
 from peernet.transport.memory import MemoryTransport, memory_pair
 from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
@@ -117,10 +116,12 @@ class Owner:
         self.policy = policy or IncomingPeerTrustPolicy()
         self.handlers = PacketHandleProtocol()
         self.counters: Counter[str] = Counter()
-        self.packet_received: Event[[PeerChannel, pb.Packet]] = Event("packet_received")
+        self.home = HomeThread()
+        self.home.claim()
+        self.packet_received: Event[[PeerChannel, pb.Packet]] = Event("packet_received", home=self.home)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
-        self.greenlets = Group()
+        self.greenlets = self.home.greenlets
         self.has_memory = True
         self.told: list[tuple[Any, ...]] = []
         self.hooks: dict[str, Callable[[PeerChannel], object]] = {}

@@ -16,6 +16,7 @@ from peernet.node.control.protocol import MAX_LINE, Request, decode_request, enc
 from peernet.node.failures import ExitCode, NodeBusyError, RequestError, exit_code_of
 from peernet.runtime.logs import get_logger
 from peernet.state.home import Home
+from peernet.transport.tcp import new_socket
 
 logger = get_logger(__name__)
 
@@ -68,7 +69,7 @@ class ControlServer:
             server.stop(timeout=1)
 
     def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = new_socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._home.socket_file.unlink(missing_ok=True)  # of a node that was killed: we have the lock
             with self._home.socket_address() as address:

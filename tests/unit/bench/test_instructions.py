@@ -9,7 +9,7 @@ import pytest
 from tools.bench.instructions import MESSAGES, PEERNET, Cost, Pair, costs_of, ratios, total_of
 from tools.bench.runner import PairError
 from tools.bench.systems import BARE
-from tools.bench.targets import INSTRUCTION_LIMITS, judge_instructions
+from tools.bench.targets import INSTRUCTION_LIMITS, LIMITS_BY_PYTHON, judge_instructions
 
 
 @pytest.mark.parametrize("scenario", INSTRUCTION_LIMITS)
@@ -31,6 +31,11 @@ def test_what_is_not_a_number_keeps_no_limit() -> None:
 
 def test_every_scenario_that_is_counted_has_a_limit() -> None:
     assert set(MESSAGES) == set(INSTRUCTION_LIMITS)
+
+
+def test_every_python_has_limits_for_the_same_scenarios() -> None:
+    assert INSTRUCTION_LIMITS in LIMITS_BY_PYTHON.values()
+    assert {frozenset(limits) for limits in LIMITS_BY_PYTHON.values()} == {frozenset(MESSAGES)}
 
 
 def test_start_and_end_cancel_and_three_times_the_messages_count_twice() -> None:

@@ -16,7 +16,7 @@ from peernet.channel.handlers import InThreadpool
 from peernet.channel.state import ChannelState
 from peernet.errors import PacketRefusedError
 from peernet.reasons import Reason
-from peernet.runtime.threads import get_ident
+from peernet.runtime.greenlets import get_ident
 from peernet.v1 import packet_pb2 as pb
 from tests.support import scaled, wait_until
 from tests.unit.channels import Setup, text
@@ -165,7 +165,7 @@ def test_one_that_blocks_can_run_in_a_native_thread(setup: Setup) -> None:
     setup.owner.handlers["pure_message"] = InThreadpool(block)
     setup.far.send(text(), text())
     wait_until(lambda: setup.acknowledged() == 2)
-    assert setup.parts.ownership.thread not in idents
+    assert setup.parts.ownership.home.thread not in idents
     assert setup.channel.counters["callback_failed"] == 1
 
 

@@ -9,13 +9,16 @@ from gevent.event import Event as Flag
 from peernet.channel.lifecycle import Lifecycle
 from peernet.channel.ownership import Ownership
 from peernet.errors import SelfWaitError, WrongThreadError
+from peernet.runtime.threads import HomeThread
 from tests.support import scaled, wait_until
 from tests.unit.sample_peers import peer_at
 
 
 @pytest.fixture
 def ownership() -> Ownership:
-    return Ownership(Lifecycle(peer_at()))
+    home = HomeThread()
+    home.claim()
+    return Ownership(Lifecycle(peer_at()), home)
 
 
 def test_until_it_runs_it_belongs_to_the_greenlet_that_makes_it(ownership: Ownership) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import gevent
 import pytest
 
 from peernet.channel.receipts import PAGE, Receipt, ReceiptBook
-from peernet.errors import DeliveryFailed, SelfWaitError
+from peernet.errors import ConfigurationError, DeliveryFailed, SelfWaitError
 from peernet.reasons import Reason
 from tests.support import scaled
 
@@ -202,3 +203,16 @@ def test_who_would_wait_for_himself_is_told(book: ReceiptBook) -> None:
         receipt.wait()
     own.settle(1)
     assert receipt.wait() is True
+
+
+async def coroutine(receipt: Receipt) -> None: ...
+
+
+@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("callback", [coroutine, None])
+def test_a_callback_that_would_run_nothing_is_refused(book: ReceiptBook, callback: Any, settled: bool) -> None:
+    (receipt,) = write(book, 1)
+    if settled:
+        book.settle(1)
+    with pytest.raises(ConfigurationError, match="a done callback must be "):
+        receipt.add_done_callback(callback)

@@ -27,6 +27,7 @@ EVENTS = [
     make_event("refused", kind="identifier", **{"from": SOMEBODY}, rule="r", why="because"),
     make_event("refused", kind="identifier", **{"from": SOMEBODY}, rule="r", why="because", count=5),
     make_event("handler_failing", kind="identifier", **{"from": SOMEBODY}, error="ValueError: \x1bno"),
+    make_event("set_aside", peer=SOMEBODY, packet_id="00ff", attempts=10),
     make_event("pending", peer=SOMEBODY, address="h:1", proven=True, agent="", decision_timeout=60.0),
     make_event("trust_changed", peer=SOMEBODY, trusted=True),
     make_event("list_changed", list="trusted", entry=SOMEBODY, added=True),

@@ -78,7 +78,7 @@ class World:
             raise outcome
         return outcome() if callable(outcome) else outcome
 
-    def run(self, *outcomes: Any, timeout: float = 1000.0, attempts: int = 3) -> Any:
+    def run(self, *outcomes: Any, timeout: float = 1000.0, attempts: int | None = 3) -> Any:
         self.outcomes = list(outcomes)
         dialler = Dialler(self.config, self.dial, self.introduce, self.history)  # type: ignore[arg-type]
         return dialler.dial(WHERE, timeout, attempts)
@@ -178,6 +178,39 @@ def test_a_pause_longer_than_the_time_left_is_not_made(world: World) -> None:
     with pytest.raises(RefusedByPeerError, match="no room"):
         world.run(busy(30.0), "never asked", timeout=20.0)
     assert world.pauses == []
+
+
+def nobody_listens() -> ConnectError:
+    error = ConnectError("cannot reach 192.0.2.1:4000: nobody listens there")
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return error
+
+
+def test_an_address_at_which_nobody_listens_is_tried_once_if_no_more_is_asked_for(world: World) -> None:
+    with pytest.raises(ConnectError, match="nobody listens there"):
+        world.run(nobody_listens(), "never asked", attempts=None)
+    assert world.pauses == []
+
+
+def test_an_address_at_which_nobody_listens_any_more_is_not_tried_again(world: World) -> None:
+    with pytest.raises(ConnectError, match="nobody listens there"):
+        world.run(TransportError("broke"), nobody_listens(), "never asked", attempts=None)
+    assert len(world.pauses) == 1
+
+
+def test_an_address_at_which_nobody_listens_is_tried_as_often_as_is_asked_for(world: World) -> None:
+    assert world.run(nobody_listens(), nobody_listens(), "introduced", attempts=3) == "introduced"
+    assert len(world.pauses) == 2
+
+
+@pytest.mark.parametrize("make", MAY_PASS.values(), ids=MAY_PASS)
+def test_other_failures_are_tried_again_as_often_as_the_configuration_says(
+    world: World, make: Callable[[], Exception]
+) -> None:
+    world.config = NetworkConfig(connect_attempts=2)
+    with pytest.raises(ConnectError):
+        world.run(make(), make(), "never asked", attempts=None)
+    assert len(world.pauses) == 1
 
 
 @pytest.mark.parametrize("attempts", [0, -1])

@@ -11,7 +11,8 @@ import gevent
 import pytest
 
 from peernet.durable.committer import Committer
-from peernet.durable.store import DurableStore, NewPacket
+from peernet.durable.packet import NewPacket
+from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
 from tests.support import wait_until
 

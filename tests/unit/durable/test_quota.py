@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from peernet.config import NetworkConfig
+from peernet.durable.packet import Backlog, NewPacket
 from peernet.durable.quota import Quota, store_checked
-from peernet.durable.store import Backlog, DurableStore, NewPacket
+from peernet.durable.store import DurableStore
 from peernet.errors import OutboxFullError
 
 KIB = 1024
@@ -77,3 +78,15 @@ def test_a_file_that_no_node_uses_has_the_same_limits(tmp_path: Path) -> None:
         store_checked(store, CONFIG, packet)
     assert len(store.numbers("a")) == 2
     store.close()
+
+
+def test_what_is_set_aside_counts_for_the_limits_and_waits_for_nothing() -> None:
+    quota = Quota(CONFIG, {"a": Backlog(2, 2, 0.0, set(), aside=1)})
+    assert (quota.aside, quota.is_waiting("a"), quota.is_waiting("b")) == (1, True, False)
+    quota.set_aside("a", 1)
+    assert (quota.aside, quota.is_waiting("a"), quota.peers) == (2, False, ["a"])
+    with pytest.raises(OutboxFullError, match="for a is full"):
+        quota.take("a", 1)
+    quota.set_aside("a", -2)
+    quota.give_back("a", 2, 2)
+    assert (quota.aside, quota.is_waiting("a"), quota.peers) == (0, False, [])

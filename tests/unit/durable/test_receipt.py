@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
 
 from peernet.durable.receipt import DurableReceipt
-from peernet.errors import DeliveryFailed, SelfWaitError
+from peernet.errors import ConfigurationError, DeliveryFailed, SelfWaitError
 from peernet.reasons import Reason
 from tests.support import Recorder
 
@@ -47,6 +49,15 @@ def test_a_packet_is_still_stored_when_the_network_stops() -> None:
         receipt.wait()
 
 
+def test_a_packet_is_still_stored_when_it_is_set_aside() -> None:
+    receipt = make_receipt()
+    receipt.settle(Reason.HANDLER_FAILED)
+    assert state(receipt) == (True, False, True, True)
+    with pytest.raises(DeliveryFailed, match="is set aside") as caught:
+        receipt.wait()
+    assert caught.value.reason is Reason.HANDLER_FAILED
+
+
 def test_waiting_ends_with_the_time_or_with_the_verdict() -> None:
     receipt = make_receipt()
     assert not receipt.wait(0.01)
@@ -75,3 +86,12 @@ def test_callbacks_are_told_once_and_none_hurts_another(caplog: pytest.LogCaptur
     receipt.add_done_callback(late)
     assert early.calls == late.calls == [(receipt,)]
     assert "ZeroDivisionError" in caplog.text
+
+
+async def coroutine(receipt: DurableReceipt) -> None: ...
+
+
+@pytest.mark.parametrize("callback", [coroutine, None])
+def test_a_callback_that_would_run_nothing_is_refused(callback: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a done callback must be "):
+        make_receipt().add_done_callback(callback)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from peernet.durable.store import PARAMETERS, DurableStore, NewPacket, StoredPacket
+from peernet.durable.database import VERSION
+from peernet.durable.packet import NewPacket, Setback, StoredPacket
+from peernet.durable.store import PARAMETERS, DurableStore
 from peernet.errors import StorageError
 
 ALICE, BOB = "a" * 52, "b" * 52
@@ -80,7 +82,13 @@ def test_the_backlogs_tell_how_much_is_stored_for_whom_since_when_and_where_they
     add(store, packet(BOB, number=1, address="bob:1"), packet(ALICE, number=2), packet(BOB, b"12", 3, "bob:2"))
     backlogs = store.backlogs()
     assert list(backlogs) == [BOB, ALICE]
-    assert vars(backlogs[BOB]) == {"packets": 2, "bytes": 6, "oldest": 1001.0, "addresses": {"bob:1", "bob:2"}}
+    assert vars(backlogs[BOB]) == {
+        "packets": 2,
+        "bytes": 6,
+        "oldest": 1001.0,
+        "addresses": {"bob:1", "bob:2"},
+        "aside": 0,
+    }
     assert backlogs[ALICE].addresses == set()
 
 
@@ -94,8 +102,88 @@ def test_each_packet_can_be_described_without_its_body(store: DurableStore) -> N
             "kind": "pure_message",
             "bytes": 4,
             "stored_at": 1255.0,
+            "attempts": 0,
+            "aside": False,
+            "retry_at": None,
+            "reason": None,
         }
     ]
+
+
+# Packets whose callback fails.
+
+
+def test_a_packet_that_fails_is_out_of_the_row_until_it_is_asked_for_by_its_number(store: DurableStore) -> None:
+    first, second = add(store, packet(number=1), packet(number=2))
+    with store.transaction():
+        assert store.set_back([Setback(first, 3, 5.0), Setback(10**6, 1, None)], 100.0) == {first: bytes(15) + b"\1"}
+    assert [one.number for one in store.load(ALICE, 0, 10, 1000)] == [second]
+    assert store.failing() == [(ALICE, first, 3, 105.0)]
+    assert [one.packet_id[-1] for one in store.load_some([first, second, 10**6], 1000)] == [1, 2]
+    assert [one.number for one in store.load_some([second, first], 1)] == [first]
+    row = store.describe([ALICE])[0]
+    assert (row["attempts"], row["aside"], row["reason"], row["retry_at"]) == (3, False, "handler_failed", 105.0)
+
+
+def test_what_is_set_aside_stays_so_when_the_file_is_opened_again_until_it_is_sent_again(path: Path) -> None:
+    first = DurableStore(path)
+    (number,) = add(first, packet())
+    with first.transaction():
+        first.set_back([Setback(number, 10, None)], 100.0)
+    first.close()
+    store = DurableStore(path)
+    (row,) = store.describe([ALICE])
+    assert (row["attempts"], row["aside"], row["reason"], row["retry_at"]) == (10, True, "handler_failed", None)
+    assert (store.backlogs()[ALICE].aside, store.count_aside(ALICE)) == (1, 1)
+    assert (store.load(ALICE, 0, 10, 1000), store.failing()) == ([], [])
+    with store.transaction():
+        assert store.retry(BOB, 200.0) == {}
+        assert store.retry(ALICE, 200.0) == {ALICE: [number]}
+        assert store.retry(None, 300.0) == {}
+    assert store.failing() == [(ALICE, number, 0, 200.0)]
+    assert (store.backlogs()[ALICE].aside, store.count_aside(ALICE)) == (0, 0)
+    (row,) = store.describe([ALICE])
+    assert (row["attempts"], row["aside"], row["reason"]) == (0, False, None)
+    store.close()
+
+
+def test_everything_that_is_set_aside_can_be_sent_again(store: DurableStore) -> None:
+    one, two, three = add(store, packet(ALICE), packet(BOB), packet(ALICE))
+    with store.transaction():
+        store.set_back([Setback(number, 1, None) for number in (one, two, three)], 0.0)
+        assert store.retry(None, 1.0) == {ALICE: [one, three], BOB: [two]}
+
+
+def make_first_version(path: Path) -> None:
+    """A file as the first version has written it, with one packet."""
+    with sqlite3.connect(path) as database:
+        database.executescript(
+            "CREATE TABLE packets (number INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, "
+            "address TEXT NOT NULL, packet_id BLOB NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, "
+            "size INTEGER NOT NULL, stored_at REAL NOT NULL);"
+            "CREATE INDEX packets_of_peer ON packets (peer, number);"
+            "PRAGMA application_id = 0x70656572; PRAGMA user_version = 1;"
+        )
+        database.execute(f"INSERT INTO packets VALUES (5, '{ALICE}', '', x'07', 'pure_message', x'00ff', 2, 1000.0)")
+    database.close()
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_with_what_is_in_it(path: Path) -> None:
+    make_first_version(path)
+    for _ in range(2):
+        store = DurableStore(path)
+        assert store.load(ALICE, 0, 10, 1000) == [StoredPacket(5, b"\7", "pure_message", b"\0\xff")]
+        store.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_file_of_the_first_version_is_set_aside(path: Path) -> None:
+    make_first_version(path)
+    damage_tables(path)
+    store = DurableStore(path)
+    assert store.backlogs() == {}
+    store.close()
+    assert len(list(path.parent.glob("outbox.db.damaged-*"))) == 1
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: DurableStore) -> None:
@@ -139,7 +227,7 @@ def test_what_is_committed_survives_a_process_that_is_killed(path: Path) -> None
 def test_a_second_process_is_told_that_the_file_is_in_use(
     store: DurableStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("peernet.durable.store.PATIENCE", 0.01)
+    monkeypatch.setattr("peernet.durable.database.PATIENCE", 0.01)
     with pytest.raises(StorageError, match="is used by another process"):
         DurableStore(path)
 
@@ -196,7 +284,7 @@ def test_a_log_that_is_no_log_does_no_harm(path: Path) -> None:
 def test_the_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     DurableStore(path).close()
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
     database.close()
     with pytest.raises(StorageError, match="newer peernet; update this one"):
         DurableStore(path)
@@ -234,3 +322,43 @@ def test_a_full_disk_is_an_error_and_the_store_can_be_used_afterwards(
     database.execute("PRAGMA max_page_count = 1000000")
     assert len(add(store, packet())) == 1
     assert len(store.numbers(ALICE)) == 1
+
+
+FORKING = """
+import gc, os, sys
+from peernet.durable.store import DurableStore, NewPacket
+from peernet.errors import ForkedError
+
+def add(number):
+    with store.transaction():
+        store.add(NewPacket("peer", "", bytes([number]), "pure_message", b"body", 0.0))
+
+store = DurableStore(sys.argv[1])
+add(1)
+child = os.fork()
+if not child:
+    try:
+        add(2)
+    except ForkedError:
+        if sys.argv[2] == "close":
+            store.close()
+        elif sys.argv[2] == "drop":
+            del store
+            gc.collect()
+        sys.exit(0)  # when Python ends, it frees what there is
+    os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+assert os.path.getsize(sys.argv[1] + "-wal")
+add(3)
+os._exit(0)  # as if the parent were killed: what it has stored is in its log
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "exit"])
+def test_a_forked_child_neither_uses_the_file_nor_closes_it(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "outbox"
+    ran = subprocess.run([sys.executable, "-c", FORKING, str(path), end], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    store = DurableStore(path)
+    assert [one.packet_id for one in store.load("peer", 0, 10, 1000)] == [b"\x01", b"\x03"]
+    store.close()

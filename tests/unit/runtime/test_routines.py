@@ -113,3 +113,13 @@ def test_a_routine_is_found_by_name_and_a_wrong_name_tells_the_right_ones(routin
     assert list(routines) == [routine]
     with pytest.raises(ConfigurationError, match="no routine 'hartbeat'; there are heartbeat"):
         routines["hartbeat"]
+
+
+async def coroutine() -> None: ...
+
+
+@pytest.mark.parametrize("job", [None, coroutine, lambda argument: None])
+def test_a_job_that_cannot_be_called_is_refused_where_it_is_added(routines: NetworkRoutines, job: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^the job of the routine 'count' (must be|is called with 0 pos)"):
+        routines.add("count", SOON, job)
+    assert list(routines) == []

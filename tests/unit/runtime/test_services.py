@@ -13,6 +13,7 @@ from gevent.event import Event as Flag
 
 from peernet.errors import ConfigurationError
 from peernet.runtime.services import SETTLED, TRANSITIONS, Part, RunState, Services
+from peernet.runtime.threads import HomeThread
 from tests.support import scaled, wait_until
 
 STOPPED, STARTING, RUNNING, STOPPING = RunState
@@ -49,7 +50,7 @@ def story() -> list[str]:
 
 def make(story: list[str], **middle: Any) -> Services:
     """Three services, of which the one in the middle does something special."""
-    return Services([Recorded("one", story), Recorded("two", story, **middle), Recorded("three", story)])
+    return Services([Recorded("one", story), Recorded("two", story, **middle), Recorded("three", story)], HomeThread())
 
 
 def raising(error: BaseException) -> Callable[..., object]:
@@ -132,7 +133,8 @@ def test_none_is_added_unless_all_are_stopped(story: list[str], state: RunState)
 
 def test_a_part_is_made_of_two_functions_and_may_have_nothing_to_do() -> None:
     done: list[str] = []
-    services = Services([Part("idle"), Part("busy", lambda: done.append("start"), lambda: done.append("stop"))])
+    busy = Part("busy", lambda: done.append("start"), lambda: done.append("stop"))
+    services = Services([Part("idle"), busy], HomeThread())
     services.start()
     services.stop(1)
     assert done == ["start", "stop"]

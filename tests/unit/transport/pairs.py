@@ -11,6 +11,7 @@ from peernet.peers.address import PeerAddress
 from peernet.peers.identity import Identity
 from peernet.transport.base import Transport
 from peernet.transport.memory import memory_pair
+from peernet.transport.openssl import DirectCalls, MakesCalls, MethodCalls
 from peernet.transport.tcp import TcpTransport, dial, listen
 from peernet.transport.tls import TlsContext
 from tests.support import scaled
@@ -51,12 +52,17 @@ def memory_tls_pair(one: Identity = ALICE, other: Identity = BOB) -> tuple[Trans
     return secured(memory_pair(), one, other)
 
 
+def method_tls_pair() -> tuple[Transport, Transport]:
+    """The same where pyOpenSSL's methods are called, as with versions of it that are not known."""
+    return secured(tcp_pair(), calls=MethodCalls)
+
+
 def secured(
-    pair: tuple[Transport, Transport], one: Identity = ALICE, other: Identity = BOB
+    pair: tuple[Transport, Transport], one: Identity = ALICE, other: Identity = BOB, calls: MakesCalls = DirectCalls
 ) -> tuple[Transport, Transport]:
     """Two connected ends after the TLS handshake; the dialling one first."""
-    wrapping = gevent.spawn(TlsContext(one).wrap, pair[0], dialled=True)
-    listening = TlsContext(other).wrap(pair[1], dialled=False)
+    wrapping = gevent.spawn(TlsContext(one, calls).wrap, pair[0], dialled=True)
+    listening = TlsContext(other, calls).wrap(pair[1], dialled=False)
     return wrapping.get(timeout=scaled(5)), listening
 
 
@@ -69,6 +75,7 @@ PAIRS: dict[str, Callable[[], tuple[Transport, Transport]]] = {
     "memory": memory_pair,
     "tcp": tcp_pair,
     "tls": tls_pair,
+    "tls-by-methods": method_tls_pair,
     "tls-over-memory": memory_tls_pair,
     "tls-over-tls": nested_tls_pair,
 }

@@ -7,13 +7,14 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.exceptions import ConcurrentObjectUseError
 
 from peernet.errors import ConnectError, ListenError, TransportError
 from peernet.peers.address import PeerAddress
 from peernet.transport import tcp
 from peernet.transport.tcp import TcpTransport, describe, dial, listen
 from tests.support import scaled, wait_until
-from tests.unit.transport.pairs import HERE, fill, receive, socket_and_transport, tcp_pair
+from tests.unit.transport.pairs import HERE, fill, receive, socket_and_transport, tcp_pair, tls_pair
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() resets the connection
 
@@ -81,6 +82,52 @@ def test_a_reader_that_was_woken_for_nothing_waits_on(into_buffer: bool) -> None
     close(sock, transport)
 
 
+@pytest.mark.parametrize("pair", [tcp_pair, tls_pair])
+def test_a_reader_that_somebody_else_switches_to_waits_on(pair: Any) -> None:
+    one, other = pair()
+    other.drained = True
+    reader = gevent.spawn(other.recv)
+    gevent.idle()
+    for _ in range(3):
+        gevent.get_hub().loop.run_callback(reader.switch)
+        gevent.idle()
+    assert not reader.dead
+    one.send(b"hello")
+    assert reader.get(timeout=scaled(5)) == b"hello"
+    close(one, other)
+
+
+def test_two_readers_at_a_time_are_a_mistake_that_the_first_does_not_notice() -> None:
+    one, other = tcp_pair()
+    reader = gevent.spawn(other.recv)
+    gevent.idle()
+    with pytest.raises(ConcurrentObjectUseError):
+        other.recv()
+    one.send(b"hello")
+    assert reader.get(timeout=scaled(5)) == b"hello"
+    close(one, other)
+
+
+def test_a_reader_that_is_killed_leaves_the_stream_to_the_next() -> None:
+    one, other = tcp_pair()
+    reader = gevent.spawn(other.recv)
+    gevent.idle()
+    reader.kill()
+    one.send(b"hello")
+    assert receive(other, 5) == b"hello"
+    close(one, other)
+
+
+def test_a_reader_can_be_killed_after_the_end_was_closed() -> None:
+    one, other = tcp_pair()
+    reader = gevent.spawn(other.recv)
+    gevent.idle()
+    close(one, other)
+    reader.kill()
+    assert reader.successful()
+    assert isinstance(reader.value, gevent.GreenletExit)
+
+
 def test_a_writer_waits_until_there_is_room() -> None:
     one, other = tcp_pair()
     sent = fill(one)
@@ -135,7 +182,7 @@ def test_dialling_a_name_that_does_not_exist_says_so(monkeypatch: pytest.MonkeyP
     def unknown(*args: object, **options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "create_connection", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ConnectError, match=r"cannot reach nowhere\.invalid:1: Name or service not known"):
         dial(PeerAddress("nowhere.invalid", 1))
 

@@ -26,6 +26,7 @@ from peernet.wire.packets import (
     encode_envelope,
     encode_frame,
     encode_header,
+    encode_reply,
     encode_stored,
     peek,
     peek_any,
@@ -145,6 +146,14 @@ def test_a_large_content_is_not_copied_into_its_header() -> None:
 @pytest.mark.parametrize("size", [0, 1, 117, 118, 119, 127, 128, 16_370, 16_384, 70_000])
 def test_lengths_of_every_size_are_right(size: int) -> None:
     assert parsed(encode_frame(pb.PureMessagePacket(message="x" * size))).pure_message.message == "x" * size
+
+
+@pytest.mark.parametrize("name", ["pure_message", "data_transmission"])
+def test_an_answer_is_a_body_behind_the_number_that_it_answers(name: str) -> None:
+    kind, prefix, content = encode_reply(BODIES[name], 7)
+    packet = parsed(encode_header((kind, prefix, content), encode_envelope(acknowledged=3)) + content)
+    assert packet == pb.Packet(acknowledged=3, reply_to=7, **{name: BODIES[name]})  # type: ignore[arg-type]
+    assert encode_reply(BODIES[name], 0) == encode_body(BODIES[name])
 
 
 def test_envelope_fields_that_are_zero_are_left_out() -> None:
@@ -320,6 +329,13 @@ def test_the_short_cuts_of_peek_find_what_reading_field_by_field_finds(frame: by
     assert bare in (None, kind)
     if bare is not None:
         assert peek_numbers(frame) == (0, 0)
+
+
+@pytest.mark.parametrize("number_size", range(1, 13))
+@pytest.mark.parametrize("body", [TEXT, bytes(20), b"\x82\x02" + bytes(20), TEXT[:-1], TEXT + TEXT])
+def test_an_acknowledgement_of_any_length_is_read_as_field_by_field(number_size: int, body: bytes) -> None:
+    frame = b"\x10" + b"\x80" * (number_size - 1) + b"\x01" + body
+    assert kind_or_none(peek, frame) is kind_or_none(peek_any, frame)
 
 
 @given(st.one_of(frames, packets().map(pb.Packet.SerializeToString)))
