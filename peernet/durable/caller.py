@@ -81,7 +81,7 @@ class Caller:
     def _call(self, peer: str, pause: float) -> None:
         failures = 0
         try:
-            while True:
+            while True:  # ends when the peer is reached or not wanted any more, or has said that it is hopeless
                 gevent.sleep(pause)
                 addresses = self._addresses(peer)
                 if not addresses or not self._wanted(peer):
