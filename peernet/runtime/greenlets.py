@@ -68,6 +68,22 @@ def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> A
         return None
 
 
+def failure_of(function: Callable[..., object], *args: object, **kwargs: object) -> BaseException | None:
+    """Call a function of the program. Returns what it has raised, of whatever kind, for the caller to log.
+
+    What is addressed to the calling greenlet passes through; what asks the program to end is raised in its main
+    greenlet as well.
+    """
+    try:
+        function(*args, **kwargs)
+    except BaseException as error:
+        if is_addressed_here(error):
+            raise
+        raise_in_main(error)
+        return error
+    return None
+
+
 def call_back(callback: Callable[[Any], object], argument: Any) -> None:
     """Call ``callback(argument)``, which must not wait, where nothing that it raises may get out.
 
