@@ -57,7 +57,7 @@ class DurableReceipt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the peer's callback has returned; of a peer without sessions, whether it has dealt with the packet."""
+        """Whether the peer's callback has returned. A peer without sessions does not tell whether it failed."""
         return self.done and self.reason is None
 
     @property

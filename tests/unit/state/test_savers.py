@@ -15,7 +15,7 @@ from peernet.peers.address_book import KnownPeer, KnownPeers
 from peernet.peers.peer import GenericPeer
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.switch.stores import PEERS
-from tests.support import wait_until
+from tests.support import FAILURES, scaled, wait_until
 
 
 class SlowDisk:
@@ -203,3 +203,20 @@ def test_a_file_can_be_saved_in_one_native_thread_after_the_other(tmp_path: Path
         assert not thread.is_alive()
         save()
     assert written == ["content"] * 4
+
+
+def outcome_of(function: Callable[[], None]) -> BaseException | None:
+    try:
+        function()
+    except BaseException as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_whatever_writing_raises_reaches_whoever_saves(tmp_path: Path, failure: Callable[[], BaseException]) -> None:
+    def write(path: Path, content: str) -> None:
+        raise failure()
+
+    saving = gevent.spawn(outcome_of, KeptFile(tmp_path / "file", write, lambda: "content").save)
+    assert type(saving.get(timeout=scaled(5))) is type(failure())
