@@ -51,17 +51,6 @@ def test_a_message_each_way_by_identifier_prefix_and_address(nodes: tuple[NodePr
         assert packet["from"] == sender.identifier
 
 
-def test_a_peer_that_refuses_a_packet_is_known_afterwards(
-    nodes: tuple[NodeProcess, NodeProcess], tmp_path: Path
-) -> None:
-    alice, _ = nodes
-    refused = command(tmp_path / "dave", "send", alice.address, "--data", "-", stdin=b"data")
-    assert (refused.code, "only from peers that it trusts" in refused.err) == (4, True)
-    (known,) = command(tmp_path / "dave", "peers", "-o", "json").json
-    assert known["identifier"] == alice.identifier
-    assert known["addresses"] == [alice.address.partition("@")[2]]
-
-
 def test_a_node_for_the_moment(nodes: tuple[NodeProcess, NodeProcess], tmp_path: Path) -> None:
     alice, _ = nodes
     done = command(tmp_path / "carol", "send", alice.address, "passing by", "-o", "json")
@@ -221,3 +210,12 @@ def test_disconnect_is_final_and_connect_undoes_it(nodes: tuple[NodeProcess, Nod
     assert bob.command("connect", alice.identifier).code == 0
     assert bob.wait_for("peer_added", 10, peer=alice.identifier)["dialled"] is True
     assert alice.wait_for("peer_added", 10, peer=bob.identifier)["trusted"] is False
+
+
+def test_a_peer_that_refuses_a_packet_is_known_afterwards(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "alice") as alice:
+        refused = command(tmp_path / "dave", "send", alice.address, "--data", "-", stdin=b"data")
+        assert (refused.code, "only from peers that it trusts" in refused.err) == (4, True)
+        (known,) = command(tmp_path / "dave", "peers", "-o", "json").json
+        assert known["identifier"] == alice.identifier
+        assert known["addresses"] == [alice.address.partition("@")[2]]

@@ -77,7 +77,7 @@ def test_one_place_logs_a_mebibyte_an_hour_and_then_says_that_it_only_counts(
     lines = log.getvalue().splitlines()
     assert BYTES_PER_HOUR * 0.9 < len(log.getvalue()) <= BYTES_PER_HOUR
     assert lines[-1].endswith(
-        "more than 1024 KiB of messages of this kind within an hour; those of the next 1 h are only counted"
+        "more than 1024 KiB of messages of this kind within an hour; those of the next 60 min are only counted"
     )
     assert sum("only counted" in line for line in lines) == 1
 
