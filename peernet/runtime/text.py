@@ -41,11 +41,11 @@ def short(identifier: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``0.25 s``, ``90 s``, ``15 min`` or ``24 h``: in the unit of which there are few."""
+    """A time for people, such as ``0.25 s``, ``90 s``, ``1 h`` or ``36 h``: in the unit of which there are few."""
     if seconds < 9.5:
         return f"{seconds:.2g} s"
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
+    for unit, length, smaller in (("d", 86_400, 3600), ("h", 3600, 60), ("min", 60, 1)):
+        if seconds >= 2 * length or round(seconds / smaller) * smaller == length:  # 1 h, and not 60 min
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
 
