@@ -75,7 +75,12 @@ class TcpBackend:
 
     def listen(self, address: PeerAddress, accepted: Accepted, failed: Failed) -> Listener:
         def take_over(sock: socket.socket, remote: tuple[str, int]) -> None:
-            accepted(TcpTransport(sock, remote))
+            transport = TcpTransport(sock, remote)
+            try:
+                accepted(transport)
+            except BaseException:
+                transport.close()
+                raise
 
         return Listener(address, take_over, failed, self._descriptor_reserve)
 
