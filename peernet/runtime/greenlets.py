@@ -24,14 +24,39 @@ class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic a
     """A greenlet of peernet's own.
 
     It does not remember the stack that started it: 2.6 KiB less for each channel. It remembers who killed it, because
-    code that it calls may raise ``GreenletExit`` by itself.
+    code that it calls may raise ``GreenletExit`` by itself. What escapes its function is logged.
+
+    Args:
+        name: for logs and dumps.
+        function: what it calls.
+        arguments: with what.
 
     Attributes:
         thrown: the exception, or its class, that ``kill()`` has thrown into it; ``None`` if nobody has.
     """
 
+    __slots__ = ("_arguments", "_function", "name")  # gevent would keep them in a dict
+
     spawning_stack_limit = 0
     thrown: Any = None
+
+    def __init__(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.name = name
+        self._function = function
+        self._arguments = arguments
+
+    def _run(self) -> Any:
+        function, arguments = self._function, self._arguments
+        try:
+            # CPython calls a Python function on the same C stack if there is nothing to unpack: 0.5 KiB less.
+            return function(*arguments) if arguments else function()
+        except BaseException as error:
+            if is_addressed_here(error):
+                raise
+            logger.exception("the greenlet %s failed", self.name)
+            raise_in_main(error)
+            return None
 
     def throw(self, *args: Any) -> Any:
         """As of every greenlet. A :class:`gevent.Timeout` comes this way too; it kills nobody."""
@@ -60,8 +85,7 @@ def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
 
     The caller owns the greenlet and joins it.
     """
-    greenlet = OwnedGreenlet(_logged, name, function, args)
-    greenlet.name = name
+    greenlet = OwnedGreenlet(name, function, args)
     forks.let_go_in_children(greenlet, _end_in_child)
     greenlet.start()
     return greenlet
@@ -74,17 +98,6 @@ def _end_in_child(greenlet: OwnedGreenlet) -> None:
     hub: Any = greenlet.parent
     if hub.thread_ident == get_ident():  # those of other threads than the one that has forked never run again
         greenlet.kill(block=False)
-
-
-def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return function(*args)
-    except BaseException as error:
-        if is_addressed_here(error):
-            raise
-        logger.exception("the greenlet %s failed", name)
-        raise_in_main(error)
-        return None
 
 
 def is_addressed_here(error: BaseException) -> bool:
