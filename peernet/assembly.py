@@ -57,7 +57,9 @@ class Assembly:
         durable_outbox: str | Path | None,
         home: Home | None,
     ) -> None:
-        self.backend: Backend = TcpBackend(config.descriptor_reserve) if backend is None else backend
+        self.backend: Backend = (
+            TcpBackend(config.descriptor_reserve, config.key_exchange) if backend is None else backend
+        )
         self.home = HomeThread()
         handlers.belong_to(self.home)
         self.events = NetworkEvents(self.home)

@@ -19,11 +19,20 @@ MAX_UNACKNOWLEDGED = 8192
 MAX_NETWORK_NAME = 255
 # What a message shows of a value that is wrong. Characters.
 MAX_SHOWN = 60
+# How two ends of a TLS connection agree on a key (peernet.transport.tls).
+KEY_EXCHANGES = ("hybrid", "x25519")
 
 
 def _limit(default: float, unit: str, at_limit: str, *, least: float = 0, most: float = sys.float_info.max) -> Any:
     metadata = {"unit": unit, "at_limit": at_limit, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _choice(choices: tuple[str, ...], effect: str) -> Any:
+    """One of some words; the first is the default."""
+    return dataclasses.field(
+        default=choices[0], metadata={"unit": " or ".join(choices), "at_limit": effect, "choices": choices}
+    )
 
 
 def _switch(default: bool, effect: str) -> Any:
@@ -90,6 +99,12 @@ class NetworkConfig:
     # Bitcoin allows 125 channels together, libp2p starts at 64 and 128.
     max_inbound: int = _limit(128, "channels", "new connection refused: busy", least=0)
     max_outbound: int = _limit(16, "channels that this side has dialled", "no more are dialled unasked", least=0)
+
+    # A quantum computer could read recorded connections if their keys were agreed on with X25519 alone. The hybrid
+    # needs ML-KEM-768 as well, which costs 7 KiB for each open connection and 2.3 KB more in its handshake.
+    key_exchange: str = _choice(
+        KEY_EXCHANGES, "x25519: smaller, but what is recorded may be read with a later quantum computer"
+    )
 
     # Pending decisions hold a socket each.
     max_pending: int = _limit(64, "connections", "new connection refused: busy", least=1)
@@ -279,8 +294,8 @@ class Limit:
     """One row of :func:`limits`."""
 
     name: str
-    value: float
-    default: float
+    value: float | str
+    default: float | str
     unit: str
     at_limit: str
 
@@ -312,6 +327,10 @@ def _check_value(field: dataclasses.Field[Any], value: object) -> None:
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
             raise ConfigurationError(f"{field.name} must be true or false, not {brief(value)}")
+        return
+    if isinstance(field.default, str):
+        if value not in field.metadata["choices"]:
+            raise ConfigurationError(f"{field.name} must be {field.metadata['unit']}, not {brief(value)}")
         return
     wanted = (int,) if isinstance(field.default, int) else (int, float)
     if not isinstance(value, wanted) or isinstance(value, bool):
@@ -350,6 +369,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "accept_burst": 10,
         "max_accept_sources": 512,
         "descriptor_reserve": 32,
+        "key_exchange": "x25519",
         "outbox_packets": 64,
         "outbox_bytes": 512 * KIB,
         "outbox_reserve_packets": 64,

@@ -102,7 +102,9 @@ def profile_rows() -> Iterator[Row]:
             yield (f"``{limit.name}``", *(_shown(getattr(config, limit.name)) for config in configs))
 
 
-def _shown(value: float) -> str:
+def _shown(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return str(value).lower() if isinstance(value, bool) else f"{value:,}"
 
 

@@ -95,12 +95,8 @@ class ChannelControl:
         self._permissions.refresh()
 
     def start(self) -> gevent.Greenlet[..., Any]:
-        """:meth:`run` in a new greenlet."""
+        """Read and call back until the channel ends, in a new greenlet, which is the channel's own from now on."""
         return self._ownership.start(self._reader.run)
-
-    def run(self) -> None:
-        """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
-        self._reader.run()
 
     def refresh_permissions(self) -> None:
         """Take note that the policy has changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from peernet.channel.acknowledger import AcknowledgeTimer
@@ -78,7 +79,7 @@ class Reporter:
 
     def permitted_kinds(self) -> frozenset[str]:
         """The kinds of packets that the policy permits now, without those of the protocol itself."""
-        return self._owner.policy.permitted_kinds(self.channel) - CONTROL
+        return _without_control(self._owner.policy.permitted_kinds(self.channel))
 
     def refused(self, kind: str) -> None:
         """A packet was refused, because the policy does not permit its kind."""
@@ -99,3 +100,9 @@ class Reporter:
     def closed(self) -> None:
         """The channel has ended."""
         self._owner.on_closed(self.channel)
+
+
+@lru_cache(maxsize=64)
+def _without_control(kinds: frozenset[str]) -> frozenset[str]:
+    """Kinds but those of the protocol; most channels share one set."""
+    return kinds - CONTROL

@@ -73,7 +73,7 @@ def clock(unix_time: float) -> str:
 
 def quantity(value: Any, unit: str) -> str:
     """A limit with its unit, for people; in a larger unit only if that says exactly the same."""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, str)):
         return _cell(value)
     word = first_word(unit)
     rest = unit.removeprefix(word)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import gevent
 
 from peernet.config import NetworkConfig
-from peernet.connections.gate import Gate, Runnable
+from peernet.connections.gate import Gate
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.knocks import Knocks
 from peernet.connections.refusal import Refusal
@@ -54,7 +54,7 @@ class Acceptor:
     Attributes:
         slots: of those whose handshake is not done yet.
         strangers: their connections.
-        greenlets: one for each of those who have come, for as long as they are here.
+        greenlets: one for each of those about whom nothing is decided yet.
     """
 
     def __init__(
@@ -111,24 +111,18 @@ class Acceptor:
         return self.strangers.pop(slot, None)
 
     def _receive(self, slot: Slot, transport: Transport) -> None:
-        admitted = self._take_in(slot, transport)
-        if admitted is not None:
-            admitted.run()
-
-    def _take_in(self, slot: Slot, transport: Transport) -> Runnable | None:
         try:
             result = self._shake_in_time(slot, transport)
         finally:
             self._free(slot)
         if result is None:
-            return None
+            return
         if result.peer.proven and self._gate.knows(result.peer.identifier):
             self.slots.recognise(slot, result.peer.identifier, clock.monotonic())
         try:
-            return self._gate.welcome(result)
+            self._gate.welcome(result)
         except Refusal as refusal:
             self._note(transport, refusal.reason, str(refusal))
-            return None
 
     def _shake_in_time(self, slot: Slot, transport: Transport) -> HandshakeResult | None:
         result = None

@@ -11,13 +11,6 @@ from peernet.trust.policy import Decision
 from peernet.v1 import packet_pb2 as pb
 
 
-class Runnable(Protocol):
-    """What the gate makes of a peer that it lets in: a channel, of which this room knows nothing else."""
-
-    def run(self) -> None:
-        """Read until the peer leaves, in the greenlet that calls."""
-
-
 class Gate(Protocol):
     """The decisions about one connection, in the order in which they are asked for."""
 
@@ -59,8 +52,8 @@ class Gate(Protocol):
     def knows(self, identifier: str) -> bool:
         """Whether a peer was here before."""
 
-    def welcome(self, result: HandshakeResult) -> Runnable | None:
-        """Decide about a peer that has dialled us; this may wait for an operator. ``None``: there is nothing to run.
+    def welcome(self, result: HandshakeResult) -> None:
+        """Decide about a peer that has dialled us, and take it over; this may wait for an operator.
 
         Raises:
             Refusal: what the connection was to continue is gone.

@@ -1,4 +1,4 @@
-"""Checks of a home folder, for `doctor`. Looks, and changes nothing."""
+"""Checks of a home folder and its settings, for `doctor`. Looks, and changes nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from peernet.config import NetworkConfig
 from peernet.environment import Finding
 from peernet.errors import HomeError, PeerNetError
 from peernet.node.settings import load_settings
@@ -13,11 +14,13 @@ from peernet.peers.identity import KEY_FILE, Identity, key_exposure
 from peernet.state.files import DAMAGES
 from peernet.state.home import Home
 from peernet.switch.stores import BANS, PEERS, TRUST
+from peernet.transport.tls import groups_offered
 
 
 def examine_home(home: Home) -> Iterator[Finding]:
-    """Look at the folder, its key, its settings and its state files."""
+    """Look at the folder, its key, its settings and its state files, and at what the settings mean for TLS."""
     yield _folder(home)
+    yield _key_exchange(home)
     if not os.path.isdir(home.folder):
         return
     # Not Path.exists, which itself raises if the folder cannot be searched.
@@ -41,6 +44,16 @@ def _good(name: str, message: str) -> Finding:
 
 def _bad(name: str, message: str) -> Finding:
     return Finding(name, False, "error", message)
+
+
+def _key_exchange(home: Home) -> Finding:
+    """What is offered. Settings that cannot be read are a finding of their own."""
+    try:
+        wanted = load_settings(home.config_file).key_exchange
+    except PeerNetError:
+        wanted = NetworkConfig().key_exchange
+    offered = ", then ".join(groups_offered(wanted)) or "what this version of OpenSSL chooses"
+    return _good("key exchange", f"{wanted}: {offered}")
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Finding:

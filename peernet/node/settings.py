@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peernet.config import PROFILES, NetworkConfig, brief, check_network_name, find_mistakes
+from peernet.config import KEY_EXCHANGES, PROFILES, NetworkConfig, brief, check_network_name, find_mistakes
 from peernet.errors import ConfigurationError
 from peernet.node.directory import check_listen
 from peernet.peers.address import PeerAddress
@@ -33,7 +33,10 @@ DEFAULTS: dict[str, Any] = {
     "allow_enhanced_packet_exchange": False,
     "profile": "default",
     "allow_loopback_burst": False,
+    "key_exchange": "hybrid",
 }
+# These are limits as well: what stands in [node] beats [limits] and the profile.
+AMONG_LIMITS = ("allow_loopback_burst", "key_exchange")
 
 TEMPLATE = """\
 # Settings of this node. A flag beats the environment (PEERNET_*), which beats this file.
@@ -49,6 +52,7 @@ TEMPLATE = """\
 # allow_enhanced_packet_exchange = false   # untrusted peers may send everything else too
 # profile = "default"            # limits for a small machine ("tiny") or for thousands of channels ("server")
 # allow_loopback_burst = false   # true: programs on this machine may connect as often as they like
+# key_exchange = "hybrid"        # "x25519" is smaller, and not safe from later quantum computers
 
 [limits]
 # max_inbound = 128              # `peernet-node limits` lists all of them
@@ -85,6 +89,7 @@ class Settings:
     allow_enhanced_packet_exchange: bool
     profile: str
     allow_loopback_burst: bool
+    key_exchange: str
     limits: NetworkConfig
     sources: Mapping[str, str]
     limit_sources: Mapping[str, str]
@@ -129,10 +134,13 @@ def load_settings(
     if mistakes:
         raise SettingsError(mistakes)
     limit_sources = dict.fromkeys(PROFILES[profile], "profile") | dict.fromkeys(limits, "file")
-    if sources["allow_loopback_burst"] != "default":
-        limits = limits | {"allow_loopback_burst": values["allow_loopback_burst"]}
-        limit_sources["allow_loopback_burst"] = sources["allow_loopback_burst"]
+    for name in AMONG_LIMITS:
+        if sources[name] != "default":
+            limits = limits | {name: values[name]}
+            limit_sources[name] = sources[name]
     in_force = NetworkConfig.from_mapping(limits, profile)
+    for name in AMONG_LIMITS:
+        values[name], sources[name] = getattr(in_force, name), limit_sources.get(name, "default")
     return Settings(**values, limits=in_force, sources=sources, limit_sources=limit_sources)
 
 
@@ -260,6 +268,12 @@ def _profile(value: Any) -> str:
     return str(value)
 
 
+def _key_exchange(value: Any) -> str:
+    if value not in KEY_EXCHANGES:
+        raise ConfigurationError(f"it must be one of {', '.join(KEY_EXCHANGES)}, not {brief(value)}")
+    return str(value)
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen_addresses,
     "connect": _addresses,
@@ -270,4 +284,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "allow_enhanced_packet_exchange": _switch,
     "profile": _profile,
     "allow_loopback_burst": _switch,
+    "key_exchange": _key_exchange,
 }

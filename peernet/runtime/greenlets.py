@@ -21,6 +21,36 @@ logger = get_logger(__name__)
 get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 
 
+class LoggedGreenlet(OwnedGreenlet):
+    """A greenlet of peernet's own; what escapes its function is logged.
+
+    Args:
+        name: for logs and dumps.
+        function: what it calls.
+        arguments: with what.
+    """
+
+    __slots__ = ("_arguments", "_function", "name")  # gevent would keep them in a dict
+
+    def __init__(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.name = name
+        self._function = function
+        self._arguments = arguments
+
+    def _run(self) -> Any:
+        function, arguments = self._function, self._arguments
+        try:
+            # CPython calls a Python function on the same C stack if there is nothing to unpack: 0.5 KiB less.
+            return function(*arguments) if arguments else function()
+        except BaseException as error:
+            if is_addressed_here(error):
+                raise
+            logger.exception("the greenlet %s failed", self.name)
+            raise_in_main(error)
+            return None
+
+
 class OwnedGroup(Group):
     """A group that may be used in one native thread after another, each time that it is empty in between.
 
@@ -41,8 +71,7 @@ def spawn(name: str, function: Callable[..., Any], *args: Any) -> OwnedGreenlet:
 
     The caller owns the greenlet and joins it.
     """
-    greenlet = OwnedGreenlet(_logged, name, function, args)
-    greenlet.name = name
+    greenlet = LoggedGreenlet(name, function, args)
     forks.let_go_in_children(greenlet, _end_in_child)
     greenlet.start()
     return greenlet
@@ -55,17 +84,6 @@ def _end_in_child(greenlet: OwnedGreenlet) -> None:
     hub: Any = greenlet.parent
     if hub.thread_ident == get_ident():  # those of other threads than the one that has forked never run again
         greenlet.kill(block=False)
-
-
-def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return function(*args)
-    except BaseException as error:
-        if is_addressed_here(error):
-            raise
-        logger.exception("the greenlet %s failed", name)
-        raise_in_main(error)
-        return None
 
 
 def failure_of(function: Callable[..., object], *args: object, **kwargs: object) -> BaseException | None:

@@ -17,6 +17,8 @@ class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic a
         thrown: the exception, or its class, that ``kill()`` has thrown into it; ``None`` if nobody has.
     """
 
+    __slots__ = ()
+
     spawning_stack_limit = 0
     thrown: Any = None
 

@@ -85,7 +85,7 @@ class Switch:
         self.arbiter = Arbiter(identifier, config, self.channels)
         self.acknowledge_timer = AcknowledgeTimer(config.acknowledge_after)
         self.threads = CallbackThreads(config.callback_threads)
-        self.greenlets = home.greenlets  # one for each channel that we dialled
+        self.greenlets = home.greenlets  # one for each channel
         self._policy = policy
         self.bans = Bans(
             config,
@@ -198,23 +198,22 @@ class Switch:
             raise
         return claim
 
-    def welcome(self, introduced: HandshakeResult) -> ChannelControl | None:
-        """Decide about an inbound peer. Returns its channel, open and not running yet, if it is let in."""
+    def welcome(self, introduced: HandshakeResult) -> None:
+        """Decide about an inbound peer. If it is let in, open and run its channel, unless this resumes one."""
         self.bans.vouch(introduced.peer)
         try:
             if self._resume(introduced) is not None:
-                return None  # the channel runs already
+                return  # the channel runs already
             attempt = IncomingPeerConnectionAttempt(make_channel(self, introduced, dialled=False), self.home)
             if self._placement.place(attempt):
                 self._check_again(attempt)
             if attempt.verdict:
                 self._open_inbound(attempt.control)
-                return attempt.control
+                return
         finally:
             _release(introduced)
         self.counters[attempt.reason] += 1
         attempt.control.dismiss(attempt.reason, attempt.message, attempt.retry_after)
-        return None
 
     def take_dialled(self, introduced: HandshakeResult) -> PeerChannel:
         """Open and run the channel to a peer we have dialled, unless this resumes one, or there is a better one."""
@@ -248,6 +247,7 @@ class Switch:
         except BaseException:
             control.release()  # nobody is going to run it
             raise
+        self.greenlets.add(control.start())
 
     def _resume(self, introduced: HandshakeResult) -> PeerChannel | None:
         """The channel that a new connection continues, if it does.

@@ -63,22 +63,29 @@ class TcpBackend:
 
     Args:
         descriptor_reserve: how many descriptors are kept free for other things than connections.
+        key_exchange: as in :class:`~peernet.config.NetworkConfig`.
     """
 
-    def __init__(self, descriptor_reserve: int = 0) -> None:
+    def __init__(self, descriptor_reserve: int = 0, key_exchange: str = "hybrid") -> None:
         self._descriptor_reserve = descriptor_reserve
+        self._key_exchange = key_exchange
 
     def dial(self, address: PeerAddress) -> TcpTransport:
         return tcp.dial(address)
 
     def listen(self, address: PeerAddress, accepted: Accepted, failed: Failed) -> Listener:
         def take_over(sock: socket.socket, remote: tuple[str, int]) -> None:
-            accepted(TcpTransport(sock, remote))
+            transport = TcpTransport(sock, remote)
+            try:
+                accepted(transport)
+            except BaseException:
+                transport.close()
+                raise
 
         return Listener(address, take_over, failed, self._descriptor_reserve)
 
     def secure(self, identity: Identity) -> TlsContext:
-        return TlsContext(identity)
+        return TlsContext(identity, key_exchange=self._key_exchange)
 
 
 class Listeners:

@@ -46,6 +46,26 @@ def accept_only(context: SSL.Context, signatures: tuple[str, ...]) -> bool:
     return done
 
 
+def agree_with(context: SSL.Context, choices: tuple[str, ...]) -> str:
+    """Agree on keys with no other groups than these.
+
+    Args:
+        context: of the connections that are made from now on.
+        choices: lists as in ``SSL_CTX_set1_groups_list(3)``; a later one is for versions that do not know the earlier.
+
+    Returns:
+        The list that is used. It is empty where none could be said; OpenSSL uses all groups that it knows then, the
+        hybrid with ML-KEM first if it has that.
+    """
+    set_list = getattr(_lib, "SSL_CTX_set1_curves_list", None)  # the older name of the same
+    handle = getattr(context, "_context", None)
+    if not set_list or not handle:
+        return ""
+    used = next((groups for groups in choices if set_list(handle, groups.encode()) == 1), "")
+    _lib.ERR_clear_error()  # as above
+    return used
+
+
 class Calls(Protocol):
     """Reading and writing the content of a connection. Every method raises what pyOpenSSL raises."""
 

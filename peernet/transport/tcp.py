@@ -7,11 +7,12 @@ import errno
 import struct
 import sys
 from collections.abc import Callable
+from socket import socket as PlainSocket
 from typing import Any
 
 import gevent
 import gevent.event
-from gevent import socket
+from gevent import monkey, socket
 from gevent.exceptions import ConcurrentObjectUseError
 
 from peernet.errors import ConnectError, ListenError, TransportError
@@ -33,28 +34,48 @@ USER_TIMEOUT = 20_000
 SO_MEMINFO = 55 if sys.platform == "linux" else None
 # A window was closed with 80 % of that in use or more (measured). From a quarter on it may be.
 CROWDED = 4
+# Python's own, whatever is patched. gevent's has two watchers, which nobody would use here.
+_PlainSocket: Any = monkey.get_original("socket", "socket")
 # States of a Linux socket (tcp_states.h): CLOSE, CLOSE_WAIT, LAST_ACK.
 _OTHER_END_LEFT = frozenset({7, 8, 9})
 
 
 class TcpTransport:
-    """A connected socket as a :class:`~peernet.transport.base.Transport`. It owns the socket."""
+    """A connected socket as a :class:`~peernet.transport.base.Transport`.
+
+    Args:
+        sock: connected. It is detached: its descriptor belongs to the transport from now on.
+        remote: host and port of the other end.
+
+    Attributes:
+        socket: what the transport reads and writes; it never waits.
+
+    Raises:
+        OSError: the other end is gone already. The connection is closed then.
+    """
 
     identifier: str | None = None
 
     def __init__(self, sock: socket.socket, remote: tuple[str, int]) -> None:
-        self.socket = sock
+        self.socket: PlainSocket = _PlainSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         self.remote = remote
         self._readable: Any = None
         self._writable: Any = None
         self._when_writable: tuple[Callable[[], None], ...] = ()
         self.drained = True  # the last read took all there was
         self.closed = False
-        close_in_children(sock)
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        close_in_children(self.socket)
+        try:
+            self._set_options()
+        except OSError:
+            self.socket.close()
+            raise
+
+    def _set_options(self) -> None:
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
     def peek(self, count: int) -> bytes:
         """At most ``count`` of the bytes that have arrived, which stay to be read; never waits."""

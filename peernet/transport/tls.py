@@ -19,6 +19,11 @@ from peernet.transport.tls_transport import BioTlsTransport, TlsTransport
 # Those of the two types of key that peers use (peernet.peers.identity): nobody is asked for what would be refused.
 SIGNATURES = ("ed25519", "ecdsa_secp256r1_sha256")
 
+# What the ends may agree on a key with, best first, by NetworkConfig.key_exchange. Strangers cannot choose a group that
+# costs more. The hybrid is offered with keys for both groups (*), and taken by a listener whenever it is offered (/):
+# no other peer costs a round trip more. Where OpenSSL is older than 3.5, it has neither ML-KEM nor these signs.
+GROUPS = {"hybrid": ("*X25519MLKEM768/*X25519", "X25519"), "x25519": ("X25519",)}
+
 
 class TlsContext:
     """What all TLS connections of one identity share.
@@ -26,9 +31,12 @@ class TlsContext:
     Args:
         identity: whom the other ends see.
         calls: how OpenSSL is called; the quickest way by default.
+        key_exchange: as in :class:`~peernet.config.NetworkConfig`. Two ends that want different ones use X25519.
     """
 
-    def __init__(self, identity: Identity, calls: openssl.MakesCalls = openssl.CALLS) -> None:
+    def __init__(
+        self, identity: Identity, calls: openssl.MakesCalls = openssl.CALLS, *, key_exchange: str = "hybrid"
+    ) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.use_certificate(identity.certificate)
@@ -41,6 +49,7 @@ class TlsContext:
         # Nothing is decompressed for somebody who has not proven who they are.
         context.set_options(SSL.OP_NO_TICKET | openssl.NO_CERTIFICATE_COMPRESSION)
         openssl.accept_only(context, SIGNATURES)
+        openssl.agree_with(context, GROUPS[key_exchange])
         self._context = context
         self._calls = calls
 
@@ -63,6 +72,16 @@ class TlsContext:
             return TlsTransport(connection, self._calls(connection), transport)
         connection = SSL.Connection(self._context, None)
         return BioTlsTransport(connection, self._calls(connection), transport)
+
+
+def groups_offered(key_exchange: str) -> tuple[str, ...]:
+    """What connections offer for a key exchange with this version of OpenSSL, best first; empty if it chooses itself.
+
+    Args:
+        key_exchange: as in :class:`~peernet.config.NetworkConfig`.
+    """
+    used = openssl.agree_with(SSL.Context(SSL.TLS_METHOD), GROUPS[key_exchange])
+    return tuple(name.strip("*") for name in used.split("/") if name)
 
 
 def _accept_key(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:

@@ -268,7 +268,7 @@ def test_acknowledgements_that_come_after_the_end_are_let_pass(
     contents = [packet.SerializeToString() for packet in packets]
     attacker.send_bytes(b"".join(attackers.varint(len(content)) + content for content in contents))
     assert channel.wait_closed(5)
-    wait_until(lambda: not len(assembly_of(node).acceptor.greenlets), what="the end of the channel's greenlet")
+    wait_until(lambda: not assembly_of(node).switch.greenlets, what="the end of the channel's greenlet")
     attacker.leave()
     assert receipt.reason is Reason.CLOSED
     assert "Traceback" not in caplog.text

@@ -51,7 +51,7 @@ def test_a_peer_that_is_cut_off_while_its_callback_hangs_costs_nothing_for_long(
     assert entered.wait(5)
     assert meeting.to_alice.wait_closed(5)
     assert meeting.to_alice.reason is Reason.TIMEOUT
-    wait_until(lambda: not len(assembly_of(meeting.bob).acceptor.greenlets), what="the end of the greenlet")
+    wait_until(lambda: not assembly_of(meeting.bob).switch.greenlets, what="the end of the greenlet")
 
 
 def test_a_goodbye_that_is_no_utf8_ends_one_channel_quietly(

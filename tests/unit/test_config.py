@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from peernet.config import KIB, MAX_UNACKNOWLEDGED, MIB, PROFILES, NetworkConfig, limits
+from peernet.config import KEY_EXCHANGES, KIB, MAX_UNACKNOWLEDGED, MIB, PROFILES, NetworkConfig, limits
 from peernet.errors import ConfigurationError
 from peernet.wire.session import MAX_TOLD_REFUSALS
 
 NAMES = [field.name for field in dataclasses.fields(NetworkConfig)]
-FIELDS = [field for field in dataclasses.fields(NetworkConfig) if not isinstance(field.default, bool)]
+FIELDS = [field for field in dataclasses.fields(NetworkConfig) if not isinstance(field.default, (bool, str))]
 NUMBERS = [field.name for field in FIELDS]
-SWITCHES = [name for name in NAMES if name not in NUMBERS]
+SWITCHES = [field.name for field in dataclasses.fields(NetworkConfig) if isinstance(field.default, bool)]
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=NUMBERS)
@@ -42,9 +42,17 @@ def test_sizes_and_counts_are_whole_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize("value", [0, 1, "true", None])
 def test_a_switch_is_true_or_false(name: str, value: Any) -> None:
-    assert getattr(NetworkConfig(**{name: True}), name) is True
+    switched: dict[str, Any] = {name: True}
+    assert getattr(NetworkConfig(**switched), name) is True
     with pytest.raises(ConfigurationError, match=f"{name} must be true or false"):
         NetworkConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["", "HYBRID", "x448", None, True, 1, ["hybrid"]])
+def test_a_choice_is_one_of_its_words(value: Any) -> None:
+    assert [NetworkConfig(key_exchange=word).key_exchange for word in KEY_EXCHANGES] == ["hybrid", "x25519"]
+    with pytest.raises(ConfigurationError, match="key_exchange must be hybrid or x25519, not "):
+        NetworkConfig(key_exchange=value)
 
 
 def test_seconds_may_be_whole_numbers() -> None:
@@ -148,9 +156,10 @@ def test_every_limit_is_listed_with_its_value_default_unit_and_consequence() -> 
         ("untrusted_frame_rate", 2000),
         ("untrusted_frame_burst", 4000),
         ("allow_loopback_burst", False),
+        ("key_exchange", "hybrid"),
     ],
 )
-def test_the_limits_that_the_protocol_names_have_these_defaults(name: str, default: float) -> None:
+def test_the_limits_that_the_protocol_names_have_these_defaults(name: str, default: float | str) -> None:
     assert getattr(NetworkConfig(), name) == default
 
 

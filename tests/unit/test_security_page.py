@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peernet.config import PROFILES, NetworkConfig
+from peernet.config import KEY_EXCHANGES, PROFILES, NetworkConfig
 from peernet.reasons import Reason
 from tests.hostile.__main__ import ATTACKS
 
@@ -25,6 +25,7 @@ OTHERS = {
     "trust.json",
     "bans.json",
     "SECURITY.rst",
+    *KEY_EXCHANGES,
 }
 LITERALS = sorted(set(re.findall(r"``([^`]+)``", PAGE)))
 TESTS = [one for one in LITERALS if one.startswith("tests/")]

@@ -56,6 +56,7 @@ TARGETS = (
     Target("bulk, TLS, CPU", "bulk", "cpu", "peernet-tls", 1.05, False, BARE),
     Target("bulk, plain TCP, CPU", "bulk", "cpu", "peernet-plain", 1.2, False, "gevent"),
     Target("idle TLS channel, KiB", "idle", "channel", "peernet-tls", 40.0, False),
+    Target("idle TLS channel, X25519, KiB", "idle", "channel", "peernet-tls-x25519", 35.0, False),
     Target("broadcast, last of 500 callbacks, ms", "broadcast", "last", "peernet-tls", 20.0, False),
     Target("peernet-node --version, s", "startup", "wall", "peernet-node", 0.35, False),
 )

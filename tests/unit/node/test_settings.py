@@ -64,6 +64,26 @@ def test_the_burst_may_be_allowed_among_the_limits_too(tmp_path: Path) -> None:
     assert not load_settings(file, environment=environment).limits.allow_loopback_burst
 
 
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("", {}, ("hybrid", "default")),
+        ('[node]\nprofile = "tiny"\n', {}, ("x25519", "profile")),
+        ('[node]\nprofile = "tiny"\n[limits]\nkey_exchange = "hybrid"\n', {}, ("hybrid", "file")),
+        ('[node]\nkey_exchange = "x25519"\n[limits]\nkey_exchange = "hybrid"\n', {}, ("x25519", "file")),
+        ('[node]\nkey_exchange = "x25519"\n', {"PEERNET_KEY_EXCHANGE": "hybrid"}, ("hybrid", "environment")),
+    ],
+)
+def test_the_key_exchange_of_the_node_beats_the_limits_which_beat_the_profile(
+    tmp_path: Path, text: str, environment: dict[str, str], expected: tuple[str, str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    settings = load_settings(file, environment=environment)
+    assert (settings.key_exchange, settings.sources["key_exchange"]) == expected
+    assert settings.limits.key_exchange == settings.key_exchange
+
+
 def test_a_limit_that_contradicts_the_profile_is_a_mistake(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[node]\nprofile = "tiny"\n[limits]\nmax_frame = 1048576\n')
@@ -95,6 +115,8 @@ def test_the_template_is_valid(tmp_path: Path) -> None:
         ('[node]\ninsecure = "maybe"\n', "true or false"),
         ('[node]\nplacement = "x"\n', "one of event, queue, both"),
         ('[node]\nprofile = "huge"\n', "profile: it must be one of tiny, default, server"),
+        ('[node]\nkey_exchange = "x448"\n', "key_exchange: it must be one of hybrid, x25519"),
+        ('[limits]\nkey_exchange = "x448"\n', "key_exchange must be hybrid or x25519, not 'x448'"),
         ("[limits]\nmax_inbound = -1\n", "max_inbound must be at least"),
         ("[limits]\nx = 1\n", "unknown limit 'x'"),
     ],

@@ -16,7 +16,16 @@ from OpenSSL import SSL, _util
 
 from peernet.transport import openssl
 from peernet.transport.base import RECORD_SIZE
-from peernet.transport.openssl import CALLS, Calls, DirectCalls, MakesCalls, MethodCalls, accept_only, can_call_directly
+from peernet.transport.openssl import (
+    CALLS,
+    Calls,
+    DirectCalls,
+    MakesCalls,
+    MethodCalls,
+    accept_only,
+    agree_with,
+    can_call_directly,
+)
 from tests.support import scaled
 from tests.unit.transport.pairs import ALICE
 
@@ -97,11 +106,20 @@ def test_a_signature_that_openssl_does_not_know_is_told() -> None:
     assert _util.lib.ERR_peek_error() == 0  # nobody else is told instead
 
 
+def test_the_first_list_of_groups_that_openssl_knows_is_used() -> None:
+    context = SSL.Context(SSL.TLS_METHOD)
+    assert agree_with(context, ("X25519", "P-256")) == "X25519"
+    assert agree_with(context, ("*made-up/*X25519", "P-256", "X25519")) == "P-256"
+    assert agree_with(context, ("made-up",)) == ""
+    assert _util.lib.ERR_peek_error() == 0  # nobody else is told instead
+
+
 def test_where_there_is_no_such_function_it_is_told() -> None:
     class Other:
         """A context of another version, without the private name."""
 
     assert not accept_only(Other(), ("ed25519",))  # type: ignore[arg-type]
+    assert agree_with(Other(), ("X25519",)) == ""  # type: ignore[arg-type]
 
 
 def test_the_version_that_is_installed_is_called_directly() -> None:
@@ -136,6 +154,7 @@ def test_without_the_private_module_the_methods_are_called(monkeypatch: pytest.M
     found = runpy.run_path(str(openssl.__file__), run_name="without_util")
     assert found["CALLS"] is found["MethodCalls"]
     assert not found["accept_only"](SSL.Context(SSL.TLS_METHOD), ("ed25519",))
+    assert found["agree_with"](SSL.Context(SSL.TLS_METHOD), ("X25519",)) == ""
 
 
 @READS

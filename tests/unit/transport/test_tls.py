@@ -17,13 +17,23 @@ from OpenSSL import SSL
 
 from peernet.errors import TransportError
 from peernet.peers.identity import Identity, identifier_of
-from peernet.transport import openssl
+from peernet.transport import openssl, tls
 from peernet.transport.base import Transport
+from peernet.transport.openssl import Calls, DirectCalls
 from peernet.transport.tcp import TcpTransport
-from peernet.transport.tls import TlsContext
+from peernet.transport.tls import TlsContext, groups_offered
 from peernet.transport.tls_transport import TlsTransport
 from tests.support import scaled
-from tests.unit.transport.pairs import ALICE, BOB, receive, receive_rest, send_all, socket_and_transport, tls_pair
+from tests.unit.transport.pairs import (
+    ALICE,
+    BOB,
+    receive,
+    receive_rest,
+    send_all,
+    socket_and_transport,
+    tcp_pair,
+    tls_pair,
+)
 
 
 @pytest.fixture
@@ -84,6 +94,56 @@ def test_one_context_serves_many_connections() -> None:
         assert listening.identifier == BOB.identifier
         wrapping.get(timeout=scaled(5)).close()
         listening.close()
+
+
+def groups_agreed_on(dialling: str, listening: str) -> set[str]:
+    """With what the two ends of a connection agree on a key; one group if they are right."""
+    connections: list[SSL.Connection] = []
+
+    def calls(connection: SSL.Connection) -> Calls:
+        connections.append(connection)
+        return DirectCalls(connection)
+
+    near, far = tcp_pair()
+    wrapping = gevent.spawn(TlsContext(ALICE, calls, key_exchange=dialling).wrap, near, dialled=True)
+    TlsContext(BOB, calls, key_exchange=listening).wrap(far, dialled=False)
+    wrapping.get(timeout=scaled(5))
+    found = {str(connection.get_group_name()).upper() for connection in connections}
+    near.close()
+    far.close()
+    return found
+
+
+def test_two_hybrids_agree_on_the_hybrid() -> None:
+    assert groups_agreed_on("hybrid", "hybrid") == {groups_offered("hybrid")[0]}
+
+
+@pytest.mark.parametrize(("one", "other"), [("hybrid", "x25519"), ("x25519", "hybrid"), ("x25519", "x25519")])
+def test_any_other_two_meet_at_x25519(one: str, other: str) -> None:
+    assert groups_agreed_on(one, other) == {"X25519"}
+
+
+def test_the_hybrid_goes_before_what_is_smaller() -> None:
+    assert groups_offered("hybrid") == ("X25519MLKEM768", "X25519")[-len(groups_offered("hybrid")) :]
+    assert groups_offered("x25519") == ("X25519",)
+
+
+def test_a_hybrid_without_ml_kem_is_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with OpenSSL before 3.5, which knows neither that group nor the signs between the groups."""
+    unknown = tls.GROUPS["hybrid"][0].replace("X25519MLKEM768", "unknown")
+    monkeypatch.setitem(tls.GROUPS, "hybrid", (unknown, *tls.GROUPS["hybrid"][1:]))
+    assert groups_offered("hybrid") == ("X25519",)
+    assert groups_agreed_on("hybrid", "hybrid") == {"X25519"}
+
+
+def test_groups_that_cost_more_are_not_taken_from_strangers(context_for: Any, wire: Any) -> None:
+    sock, transport = wire
+    listening = listen_with_peernet(transport)
+    context = context_for(ed25519.Ed25519PrivateKey.generate())
+    context.set_ecdh_curve("secp521r1")
+    with pytest.raises(OSError, match="ALERT_HANDSHAKE_FAILURE"):
+        context.wrap_socket(sock)
+    refused(listening)
 
 
 ACCEPTED: dict[str, Callable[[], Any]] = {

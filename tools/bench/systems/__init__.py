@@ -48,6 +48,10 @@ _ALL = (
         "peernet, mutual TLS 1.3, without sessions: nothing is acknowledged, kept or sent again",
     ),
     System(
+        "peernet-tls-x25519", "peernet_node:TLS_X25519", ("idle",), ("gevent", "OpenSSL"),
+        "peernet, mutual TLS 1.3 whose keys are agreed on with X25519 alone",
+    ),
+    System(
         "peernet-plain", "peernet_node:PLAIN", (*STREAMS, "idle", "broadcast"), ("gevent",),
         "peernet with insecure=True: plain TCP",
     ),

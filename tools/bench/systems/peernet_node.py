@@ -24,9 +24,9 @@ PAUSE = 0.3  # between two broadcasts
 
 
 class Peernet:
-    def __init__(self, *, secure: bool, waiting: bool = False, sessions: bool = True) -> None:
+    def __init__(self, *, secure: bool, waiting: bool = False, **limits: Any) -> None:
         self._secure = secure
-        self._limits = {} if sessions else {"session_ttl": 0.0}
+        self._limits = limits
         if waiting:
             self.dial_rtt = self._dial_rtt_waiting  # type: ignore[method-assign]
 
@@ -192,5 +192,6 @@ def _answer(channel: Any, packet: Packet) -> None:
 
 TLS = Peernet(secure=True)
 TLS_WAITING = Peernet(secure=True, waiting=True)
-TLS_UNSURE = Peernet(secure=True, sessions=False)
+TLS_UNSURE = Peernet(secure=True, session_ttl=0.0)
+TLS_X25519 = Peernet(secure=True, key_exchange="x25519")
 PLAIN = Peernet(secure=False)

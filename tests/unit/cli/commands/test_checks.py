@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from peernet.node.failures import ExitCode
+from peernet.transport.tls import groups_offered
 from tests.unit.cli.conftest import Run
 
 SOMEBODY = "s" * 52
@@ -24,6 +25,22 @@ def test_doctor(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == ExitCode.CHECK_FAILED
     assert "chmod 600" in result.output
     assert "key permissions, trust.json" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('[node]\nkey_exchange = "x25519"\n', "x25519: X25519"),
+        ("", f"hybrid: {', then '.join(groups_offered('hybrid'))}"),
+        ("junk", f"hybrid: {', then '.join(groups_offered('hybrid'))}"),
+    ],
+    ids=["x25519", "default", "settings that cannot be read"],
+)
+def test_doctor_tells_what_is_offered_for_the_key_exchange(run: Run, tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "config.toml").write_text(text)
+    rows = {row["name"]: row for row in json.loads(run("doctor", "-o", "json").stdout)}
+    assert (rows["key exchange"]["ok"], rows["key exchange"]["message"]) == (True, found)
 
 
 def test_doctor_finds_a_home_that_others_can_change(run: Run, tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def test_limits(run: Run) -> None:
     assert lines["session_bytes"][1:7] == ["3", "MiB", "not", "acknowledged", "3", "MiB"]
 
 
+def test_a_limit_that_is_a_word_is_shown_as_it_is(run: Run) -> None:
+    (line,) = [line for line in run("limits", "--profile", "tiny").output.splitlines() if "key_exchange" in line]
+    assert line.split()[:4] == ["key_exchange", "x25519", "hybrid", "profile"]
+
+
 def test_limits_tell_where_each_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made = json.loads(run("init", "-o", "json").output)
     Path(made["settings"]).write_text('[node]\nprofile = "tiny"\n[limits]\nmax_inbound = 3\n')
