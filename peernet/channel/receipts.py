@@ -25,8 +25,8 @@ class Receipt:
     Acknowledged means: the peer's callback for it has returned. Failed means that this
     will not be known any more, or that the peer has refused the packet; ``reason`` says which.
 
-    :meth:`wait` and :meth:`add_done_callback` have the peer acknowledge as soon as its callback has returned. To look
-    at ``done`` has not: where nobody waits, acknowledgements come within seconds.
+    :meth:`wait` and :meth:`add_done_callback` have the peer acknowledge as soon as its callback has returned.
+    Looking at ``done`` does not: where nobody waits, acknowledgements come within seconds.
 
     Attributes:
         sequence: the packet's number in its session; 0 without one.
