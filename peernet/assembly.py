@@ -11,6 +11,7 @@ from gevent.lock import BoundedSemaphore
 from peernet.channel.handlers import PacketHandleProtocol
 from peernet.config import NetworkConfig
 from peernet.connections.acceptor import Acceptor
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.dialler import Dialler
 from peernet.connections.handshaker import Handshaker
 from peernet.environment import require_fast_protobuf
@@ -67,10 +68,11 @@ class Assembly:
         self.handshaker.security = None if insecure else self.backend.secure(identity)
         self.acceptor = Acceptor(config, self.switch, self.handshaker.inbound, self.switch.counters)
         self.listeners = Listeners(self.backend, listen, self.acceptor.accepted, self.acceptor.not_accepted)
-        self.dialler = Dialler(config, self._dial, self.handshaker.dialled)
-        self.connector = Connector(config, self.dialler, self.switch, insecure=insecure)
+        self.dial_history = DialHistory(config)
+        self.dialler = Dialler(config, self._dial, self.handshaker.dialled, self.dial_history)
+        self.connector = Connector(config, self.dialler, self.switch, self.dial_history, insecure=insecure)
         self.redial_turns = BoundedSemaphore(config.max_redials)
-        self.redialler = Redialler(config, self.connector.redial, self.redial_turns)
+        self.redialler = Redialler(config, self.connector.redial, self.redial_turns, self.dial_history)
         self.shutdown = Shutdown(self.switch, self.acceptor.greenlets)
         self.ticker = Ticker(config, self.switch.memory, self.switch.controls)
         self.routines = NetworkRoutines(self.home)
@@ -105,6 +107,9 @@ class Assembly:
 
     def _listen_to_events(self) -> None:
         events, redialler, outbox = self.events, self.redialler, self.durable_outbox
+        # First: whoever dials again asks what has become of the connection.
+        events.channel_reconnecting.add(self.dial_history.note_end)
+        events.peer_removed.add(lambda channel, reason: self.dial_history.note_end(channel))
         events.channel_reconnecting.add(redialler.restore)
         events.peer_removed.add(lambda channel, reason: redialler.forget(channel))
         if outbox is not None:
@@ -114,7 +119,8 @@ class Assembly:
     def _make_durable_outbox(self, path: str | Path, config: NetworkConfig) -> DurableOutbox:
         from peernet.durable.outbox import DurableOutbox  # only for those who use it: it loads SQLite
 
-        return DurableOutbox(path, config, self.switch, self.connector.connect_to, self.redial_turns)
+        dial, turns = self.connector.connect_to, self.redial_turns
+        return DurableOutbox(path, config, self.switch, dial, turns, self.dial_history)
 
     def _dial(self, address: PeerAddress) -> Transport:
         self.home.check()  # whoever dials may have been copied into a forked child

@@ -165,7 +165,10 @@ class NetworkConfig:
         1.0, "seconds", "shortest wait between attempts; the longest doubles each time", least=0.01
     )
     backoff_cap: float = _limit(60.0, "seconds", "longest wait between two attempts", least=0.01)
-    redial_interval: float = _limit(1.0, "seconds", "a lost peer is dialled no more often", least=0.01)
+    # Ten times in thirty of them, if no connection holds; see peernet.connections.dial_history.
+    redial_interval: float = _limit(
+        1.0, "seconds", "a lost peer, or an address that holds no connection, is dialled no more often", least=0.01
+    )
     max_redials: int = _limit(8, "connections", "other lost peers wait for their turn", least=1, most=MIB)
     healthy_after: float = _limit(60.0, "seconds", "earlier failures to redial are forgotten", least=0)
     duplicate_patience: float = _limit(2.0, "seconds", "a silent connection gives way to a new one", least=0.05)

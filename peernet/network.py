@@ -227,6 +227,11 @@ class PeerNetwork(NetworkView):
     def connect(self, address: str, *, timeout: float | None = None, attempts: int | None = None) -> PeerChannel:
         """Connect to a peer. If there is a channel to it already, that one is returned.
 
+        The first dial is made at once. An address at which no connection has held since is dialled again when its turn
+        comes, which this waits for: at most once in a second (or ``redial_interval``, if that is shorter), and ten
+        times in thirty. A connection has held if a packet was acknowledged or handled on it, if it has worked for
+        ``healthy_after``, or if this side has closed it.
+
         Args:
             address: ``peer://identifier@host:port``, or ``host:port`` to take whoever answers.
             timeout: seconds for everything; ``None`` means ``config.connect_timeout``.

@@ -155,6 +155,11 @@ class PeerChannel:
         return self._attachment.link.last_received
 
     @property
+    def progressed(self) -> bool:
+        """Whether packets got through since the present connection was made: acknowledged by the peer, or handled."""
+        return self.received > 0 if self.session is None else self.session.progressed
+
+    @property
     def patience(self) -> float:
         """Seconds of silence after which the peer counts as dead, at least twice what it promised to keep."""
         return self._liveness.patience

@@ -134,7 +134,7 @@ class ChannelControl:
 
     def _go_on_over(self, link: Link, hello: pb.HelloPacket, again: list[tuple[bytes, bytes]]) -> None:
         self._attachment.replace(link)
-        self._permissions.throttle(link)
+        self._permissions.apply(link)
         if self._acknowledger is not None:
             self._acknowledger.take_over(link)
         self.take_hello(hello)
@@ -179,6 +179,15 @@ class ChannelControl:
             self._closing.spawn(self._closing.lose, link, reason, str(link.broken))
         elif reason is not None:
             self._closing.spawn(self._closing.cut, link, reason)
+
+    @property
+    def expires_at(self) -> float:
+        """Monotonic seconds when the channel ends unless it gets another connection; while reconnecting."""
+        return self._lifecycle.expires_at
+
+    def expire(self) -> None:
+        """End now instead of waiting for another connection; does nothing while there is one."""
+        self._closing.expire()
 
     def shows_life(self, timeout: float) -> bool:
         """Whether anything comes from the peer within ``timeout`` seconds, if it is asked for an answer."""

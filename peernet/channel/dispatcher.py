@@ -14,6 +14,7 @@ from peernet.channel.state import SENDABLE
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection, ConnectionState
+from peernet.wire.elision import Elided
 from peernet.wire.packets import UNKNOWN, Kind, decode, peek, peek_bare, peek_numbers
 from peernet.wire.session import Session
 
@@ -147,7 +148,10 @@ class Dispatcher:
             self._control_packets.take(kind.name, packet, len(frame))
             self._answer(packet.acknowledge_now)
         elif session is None:
-            self._pass_gates(kind, frame)
+            if type(frame) is Elided:
+                self._turn_away(kind)
+            else:
+                self._pass_gates(kind, frame)
         elif session.receive():
             self._pass_numbered(session, kind, frame)
         return self._lifecycle.reading
@@ -155,7 +159,9 @@ class Dispatcher:
     def _pass_numbered(self, session: Session, kind: Kind, frame: Frame) -> None:
         """Take the numbers that a packet carries, and then the packet, through the gates."""
         number = session.received
-        packet = decode(frame) if kind.name in self._permissions.kinds else None
+        # What was dropped as it came stays refused, even if its kind is permitted by now.
+        permitted = kind.name in self._permissions.kinds and type(frame) is not Elided
+        packet = decode(frame) if permitted else None
         # The envelope of what is not permitted is read by hand, so that its body is never parsed.
         sequence, acknowledged, asks = (
             peek_numbers(frame) if packet is None else (packet.sequence, packet.acknowledged, packet.acknowledge_now)

@@ -15,16 +15,13 @@ from peernet.v1.packet_pb2 import Packet
 from peernet.wire.packets import KINDS
 
 PacketKind = Literal[
-    "hello",
-    "heartbeat",
-    "acknowledge",
     "disconnect",
     "pure_message",
     "identifier",
     "collection_share",
     "data_transmission",
-    "withdrawn",
 ]
+CALLED_BACK = tuple(kind.name for kind in KINDS.values() if not kind.control or kind.name == "disconnect")
 
 # What callbacks take for a channel: a PeerChannel, which stands above this module. Only type checkers need the
 # default, which lets programs write PacketHandleProtocol without it, and which `typing` has from Python 3.13 on.
@@ -41,6 +38,7 @@ Callback = Callable[[ChannelType, Packet], object]
 
 CallbacksByKind = Mapping[PacketKind, Callback[ChannelType]]
 
+NO_KIND = "{!r} is not a kind of packet"
 PARAMETERS = ("channel", "packet")
 NO_CALLBACKS: CallbacksByKind[Any] = MappingProxyType({})
 
@@ -222,8 +220,9 @@ def check_callback(kind: str, callback: object) -> None:
     Raises:
         ConfigurationError: there is no such kind, or the callback cannot be called as one.
     """
-    if kind not in KINDS:
-        raise ConfigurationError(f"{kind!r} is not a kind of packet; there are {', '.join(KINDS)}")
+    if kind not in CALLED_BACK:
+        known = "packets of kind {!r} belong to the protocol and reach no callback" if kind in KINDS else NO_KIND
+        raise ConfigurationError(f"{known.format(kind)}; there are {', '.join(CALLED_BACK)}")
     check_callable(callback, PARAMETERS, f"the callback for {kind}")
 
 

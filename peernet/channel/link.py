@@ -119,6 +119,8 @@ class Link:
         monotonic = clock.monotonic
         per_turn, seconds_per_turn = self._config.frames_per_turn, self._config.seconds_per_turn
         frames_left, turn_ends = per_turn, monotonic() + seconds_per_turn
+        # Ends with the stream, or when whoever handles the frames has enough. Invariant: after each pass the decoder
+        # holds less than one frame, so nothing that can be handled waits while this waits for more bytes.
         while True:
             self.handling = True
             for frame in frames():

@@ -97,7 +97,7 @@ def shows_life(link: Link, timeout: float) -> bool:
     # Bytes, and not the time when some came last, which moves by itself when this process was late.
     heard, unread = link.received_bytes, link.unread
     link.put_control(pb.HeartbeatPacket(), encode_envelope(request_id=PROBE))
-    while link.alive and not deadline.expired:
+    while link.alive and not deadline.expired:  # each turn waits, so the deadline comes nearer
         if link.received_bytes > heard or link.unread > unread:
             return True
         gevent.sleep(deadline.cap(LOOK_EVERY))

@@ -145,6 +145,8 @@ class Outbox:
         if self._blocked or self._failed is None:
             return
         try:
+            # Ends: each turn shortens what is to be written, or leaves. Nobody adds to it meanwhile, because no turn
+            # lets another greenlet run.
             while self._writing or self._parts:
                 if not self._writing:
                     self._writing = memoryview(self._take())
@@ -183,6 +185,7 @@ class Outbox:
     def wait_until_empty(self, timeout: float | None) -> bool:
         """Wait until everything is written. Returns whether it is."""
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # documented: ends in silence
+            # Ends: room is told of at each write and at the end of the transport, and the timeout ends it in any case.
             while self.bytes and self._failed is not None:
                 if self._room is None:
                     self._room = Event()

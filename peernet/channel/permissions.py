@@ -40,8 +40,9 @@ class Permissions:
     def refresh(self) -> None:
         """Take note that the policy or the trust has changed."""
         self.kinds = self._reporter.permitted_kinds()
-        self.throttle(self._attachment.link)
+        self.apply(self._attachment.link)
 
-    def throttle(self, link: Link) -> None:
-        """Have a link read no faster than the peer may send."""
+    def apply(self, link: Link) -> None:
+        """Have a link read no faster than the peer may send, and keep no large body that it may not send."""
+        link.connection.permit(self.kinds)
         link.throttle = None if self.trusted else self._throttle

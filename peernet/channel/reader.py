@@ -53,6 +53,7 @@ class Reader:
         """Read and call back until the channel ends. The calling greenlet becomes the channel's own."""
         self._ownership.take_over()
         try:
+            # Ends: each link breaks at some time, and the channel has a limited time to get another one.
             while self._wait_for_link():
                 self._read(self._attachment.link)
         finally:
@@ -61,6 +62,7 @@ class Reader:
     def _wait_for_link(self) -> bool:
         """Wait while reconnecting. Returns whether there is a link to read from."""
         lifecycle, attachment = self._lifecycle, self._attachment
+        # Ends: each turn waits for a move or makes one, and the table of moves leads to CLOSING and CLOSED only.
         while not (lifecycle.state is ChannelState.OPEN and attachment.link.alive):
             if lifecycle.state is ChannelState.RECONNECTING:
                 lifecycle.wait_for_move()

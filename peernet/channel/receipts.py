@@ -9,6 +9,7 @@ from gevent.event import Event as Flag
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
+from peernet.runtime.greenlets import failure_of
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -218,7 +219,6 @@ class ReceiptBook:
         """Tell those who watch a receipt. None of them can hurt another, or the channel."""
         receipt, callbacks = (self._watched or {}).pop(sequence, (None, []))
         for callback in callbacks:
-            try:
-                callback(receipt)  # type: ignore[arg-type]  # there is one if there are callbacks
-            except Exception:
-                logger.exception("a callback of %r failed", receipt)
+            failure = failure_of(callback, receipt)
+            if failure is not None:
+                logger.error("a callback of %r failed", receipt, exc_info=failure)

@@ -51,6 +51,7 @@ class Throttle:
         ends = self._bucket.spend(now := clock.monotonic(), count) + now
         if ends > now:
             self._count("throttled")
+        # In pieces of LONGEST at most: what makes the wait pointless is noticed soon.
         while now < ends and goes_on():
             gevent.sleep(min(ends - now, LONGEST))
             now = clock.monotonic()

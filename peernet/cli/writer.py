@@ -116,7 +116,7 @@ class LineWriter:
         return done
 
     def _run(self) -> None:
-        while True:
+        while True:  # ends with close(), after all lines: the flag is set once more then
             self._filled.wait()
             self._filled.clear()
             while self._lines:

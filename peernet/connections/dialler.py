@@ -8,6 +8,7 @@ import gevent
 from greenlet import greenlet
 
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.handshake import HandshakeResult
 from peernet.connections.refusal import Refusal
 from peernet.connections.retry import backoff, judge
@@ -22,6 +23,7 @@ from peernet.errors import (
 )
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
+from peernet.runtime import clock
 from peernet.runtime.deadline import Deadline
 from peernet.transport.base import Transport
 
@@ -37,6 +39,7 @@ class Dialler:
         config: the limits.
         connect: connects to an address, without a handshake; waits as long as it takes.
         shake_hands: does the handshake on a connection; waits as long as it takes.
+        history: the dials of this network, which says when an address may be dialled again.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class Dialler:
         config: NetworkConfig,
         connect: Callable[[PeerAddress], Transport],
         shake_hands: Callable[[Transport, PeerAddress], HandshakeResult],
+        history: DialHistory,
     ) -> None:
         self._config = config
+        self._history = history
         self._connect = connect
         self._shake_hands = shake_hands
         self._dialling: set[greenlet] = set()
@@ -55,10 +60,18 @@ class Dialler:
         for one in self._dialling:
             gevent.get_hub().loop.run_callback(self._give_up, one)
 
-    def dial(self, address: PeerAddress, timeout: float, attempts: int | None) -> HandshakeResult:
+    def dial(
+        self,
+        address: PeerAddress,
+        timeout: float,
+        attempts: int | None,
+        rest: Callable[[float], object] | None = None,
+    ) -> HandshakeResult:
         """Connect to a peer and do the handshake.
 
-        Between attempts it waits a random time (full jitter) that may double each time.
+        Between attempts it waits a random time (full jitter) that may double each time. An address that was dialled
+        before, and has held no connection since, is dialled when its turn comes: see
+        :class:`~peernet.connections.dial_history.DialHistory`.
 
         Args:
             address: where.
@@ -66,6 +79,7 @@ class Dialler:
             attempts: how often to try, if the failures are of a kind that may pass. ``None`` means
                 ``config.connect_attempts``, and that an address at which nobody listens is tried once: a wrong port
                 is more likely than a peer that begins to listen a moment later.
+            rest: waits for so many seconds at most while it is not the address's turn; what it raises ends the dial.
 
         Raises:
             ConnectError: or one of its subclasses; of several attempts, the last one's.
@@ -73,7 +87,7 @@ class Dialler:
         me = gevent.getcurrent()
         self._dialling.add(me)
         try:
-            return self._dial(address, Deadline(timeout), attempts)
+            return self._dial(address, Deadline(timeout), attempts, rest or gevent.sleep)
         except _GivenUp:
             raise ConnectError(f"no connection to {address.endpoint}: this node is stopping") from None
         finally:
@@ -83,19 +97,40 @@ class Dialler:
         if one in self._dialling:
             one.throw(_GivenUp)
 
-    def _dial(self, address: PeerAddress, deadline: Deadline, asked: int | None) -> HandshakeResult:
+    def _dial(
+        self, address: PeerAddress, deadline: Deadline, asked: int | None, rest: Callable[[float], object]
+    ) -> HandshakeResult:
         attempts = self._config.connect_attempts if asked is None else asked
         for attempt in range(attempts):
+            self._wait_for_turn(address, deadline, rest)
             try:
                 return self._attempt(address, deadline)
             except ConnectError as error:
                 judgement = judge(error)
-                pause = backoff(self._config, attempt, judgement.retry_after)
+                pause = max(backoff(self._config, attempt, judgement.retry_after), self._time_left(address))
                 last = attempt + 1 == attempts or (asked is None and judgement.nobody_listens)
                 if last or not judgement.passes_soon or pause >= deadline.cap(pause + 1):
                     raise
             gevent.sleep(pause)
         raise ConnectError(f"no attempt was made to reach {address.endpoint}; attempts must be at least 1")
+
+    def _time_left(self, address: PeerAddress) -> float:
+        return self._history.time_left((address.host, address.port), clock.monotonic())
+
+    def _wait_for_turn(self, address: PeerAddress, deadline: Deadline, rest: Callable[[float], object]) -> None:
+        """Wait until an address may be dialled, and note that it is.
+
+        Raises:
+            ConnectTimeout: that takes longer than there is time.
+        """
+        while left := self._time_left(address):
+            if deadline.expired:
+                raise ConnectTimeout(
+                    f"{address.endpoint} is dialled again in {left:.0f} s at the earliest: it was dialled before, and "
+                    "no connection to it has held"
+                )
+            rest(deadline.cap(left))
+        self._history.note_dial((address.host, address.port), clock.monotonic())
 
     def _attempt(self, address: PeerAddress, deadline: Deadline) -> HandshakeResult:
         transport: Transport | None = None
@@ -103,6 +138,7 @@ class Dialler:
         timer = gevent.Timeout.start_new(deadline.remaining)
         try:
             transport = self._connect(address)
+            self._history.note_name((address.host, address.port), transport.remote)
             result = self._shake_hands(transport, address)
             done = True
             return result

@@ -160,6 +160,7 @@ class Handshake:
     def _receive(self) -> pb.Packet:
         """The one packet that may come now: the state table lets no other through."""
         connection = self._connection
+        # Ends: each turn reads a byte at least, and the decoder refuses what is longer than the longest hello.
         while True:
             for frame in connection.decoder.frames():
                 kind = peek(frame)
@@ -243,7 +244,7 @@ class Handshake:
         encoded = encode_body(body)
         self._connection.sent(encoded[0])
         data = memoryview(encode_header(encoded) + encoded[2])
-        while data:
+        while data:  # ends: each turn sends something, or waits until it can; the deadline is around the handshake
             data = data[self._transport.send(data) :]
             if data:
                 writable = Event()

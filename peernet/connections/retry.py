@@ -7,6 +7,7 @@ from typing import Protocol
 
 from peernet.config import NetworkConfig
 from peernet.errors import ConnectError, PeerNetError, RefusedByPeerError, RefusedByPolicyError, SelfConnectionError
+from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import rng
 from peernet.wire.disconnect import OUTCOMES, Outcome, Phase, outcome
@@ -15,6 +16,13 @@ from peernet.wire.disconnect import OUTCOMES, Outcome, Phase, outcome
 FINAL = frozenset(reason for reason in OUTCOMES if outcome(reason, Phase.REDIAL) is Outcome.END)
 # Our own rules that say that another connection is there, or that this node is going. All others are decisions.
 PASSING_RULES = frozenset({Reason.DUPLICATE, Reason.SHUTDOWN})
+# With these this side ends a channel because it is told to, and not because of the peer.
+OWN_WISHES = frozenset({Reason.CLOSED, Reason.SHUTDOWN})
+# What a peer is told whose admission was decided about, and who was not let in.
+NOT_LET_IN = frozenset({Reason.REJECTED, Reason.DECISION_TIMEOUT})
+
+# Of those who lose a hub for some seconds, less than a quarter are back within the same second; with 4, a half.
+SPREAD = 10.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,39 @@ def judge_end(channel: EndedChannel) -> Judgement:
     return Judgement(hopeless=closed_here or channel.do_not_redial, retry_after=channel.retry_after)
 
 
+class EndedConnection(EndedChannel, Protocol):
+    """How the last connection of a channel has ended; see :class:`~peernet.channel.channel.PeerChannel`."""
+
+    @property
+    def dialled(self) -> bool: ...
+
+    @property
+    def peer(self) -> GenericPeer: ...
+
+    @property
+    def connected_at(self) -> float: ...
+
+    @property
+    def last_received(self) -> float: ...
+
+    @property
+    def progressed(self) -> bool: ...
+
+
+def has_held(connection: EndedConnection, config: NetworkConfig) -> bool:
+    """Whether a connection that is over was of use, so that earlier failures to have it count no more.
+
+    It was if packets got through, if it worked for ``healthy_after``, or if this side itself has ended it. It worked up
+    to the last sign of life: the channel may have been reconnecting in vain since. A peer that was held and then not
+    let in has not worked at all, however long it was held.
+    """
+    if connection.reason in OWN_WISHES and not connection.ended_by_peer:
+        return True
+    if connection.ended_by_peer and connection.reason in NOT_LET_IN:
+        return False
+    return connection.progressed or connection.last_received - connection.connected_at >= config.healthy_after
+
+
 def backoff(config: NetworkConfig, failures: int, asked: float = 0.0) -> float:
     """How long to wait after so many failures before the one just seen, in seconds.
 
@@ -109,10 +150,15 @@ def backoff_of_packet(config: NetworkConfig, failures: int) -> float:
 def backoff_while_away(config: NetworkConfig, failures: int, away: float) -> float:
     """The same for a peer that was connected ``away`` seconds ago.
 
-    It may be 0, and is never longer than the peer has been away, or than ``backoff_base`` if that is more: a short
-    absence must not become a long one.
+    It may be 0. The first one is short, because it may have been the connection alone; those after a failure are drawn
+    from :data:`SPREAD` times ``backoff_base`` or more, so that those who lose the same peer do not all find it back
+    in the same second. None is longer than that and than the peer has been away: a short absence must not become a
+    long one.
     """
-    return rng.uniform(0, min(_doubled(config, failures, config.backoff_cap), max(config.backoff_base, away)))
+    if not failures:
+        return rng.uniform(0, min(config.backoff_base, config.backoff_cap))
+    longest = min(_doubled(config, failures, config.backoff_cap), max(config.backoff_base, away))
+    return rng.uniform(0, min(config.backoff_cap, max(SPREAD * config.backoff_base, longest)))
 
 
 def _doubled(config: NetworkConfig, times: int, cap: float) -> float:

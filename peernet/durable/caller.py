@@ -9,6 +9,7 @@ from gevent.lock import BoundedSemaphore
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.retry import backoff, judge, judge_end
 from peernet.errors import PeerNetError
 from peernet.runtime.greenlets import OwnedGroup, spawn
@@ -29,6 +30,7 @@ class Caller:
         addresses: the ``host:port`` texts that are known of a peer.
         wanted: whether a channel to a peer is wanted and not there.
         turns: bounds how many are dialled at once, by whoever dials on its own.
+        history: all dials of the network: failures outlive a channel.
 
     Attributes:
         peers: those who are being called.
@@ -41,12 +43,14 @@ class Caller:
         addresses: Callable[[str], list[str]],
         wanted: Callable[[str], bool],
         turns: BoundedSemaphore,
+        history: DialHistory,
     ) -> None:
         self._config = config
         self._dial = dial
         self._addresses = addresses
         self._wanted = wanted
         self._turns = turns
+        self._history = history
         self.peers: set[str] = set()
         self._greenlets = OwnedGroup()
         self._stopped = True
@@ -65,7 +69,9 @@ class Caller:
         """Dial the peer whose channel has ended, unless one of the two does not want that."""
         judgement = judge_end(channel)
         if not judgement.hopeless:
-            self.call(channel.peer.identifier, backoff(self._config, 0, judgement.retry_after))
+            # The dial of the channel that has ended is one of them, unless that has held.
+            failures = max(0, self._history.failures((channel.peer.address, channel.peer.port)) - 1)
+            self.call(channel.peer.identifier, backoff(self._config, failures, judgement.retry_after))
 
     def stop(self) -> None:
         """Dial no more."""
@@ -75,7 +81,7 @@ class Caller:
     def _call(self, peer: str, pause: float) -> None:
         failures = 0
         try:
-            while True:
+            while True:  # ends when the peer is reached or not wanted any more, or has said that it is hopeless
                 gevent.sleep(pause)
                 addresses = self._addresses(peer)
                 if not addresses or not self._wanted(peer):

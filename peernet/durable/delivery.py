@@ -90,6 +90,8 @@ class Delivery:
         Raises:
             StorageError: the file cannot be used.
         """
+        # Ends when nothing is left to send and to settle. The flag is cleared first: what changes while a turn is under
+        # way sets it again, and the wait at the end of the turn returns at once.
         while True:
             self._changed.clear()
             self._settle_verdicts()

@@ -13,6 +13,7 @@ from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
 from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
@@ -48,6 +49,7 @@ class DurableOutbox:
         owner: the network whose packets these are; it says when it starts and stops, and when channels come and go.
         dial: makes a channel to a peer, by its identifier, at an address.
         turns: bounds how many are dialled at once, by whoever dials on its own.
+        history: all dials of the network.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class DurableOutbox:
         owner: DurableOwner,
         dial: Callable[[str, PeerAddress], object],
         turns: BoundedSemaphore,
+        history: DialHistory,
     ) -> None:
         self.path = Path(path)
         self._config = config
@@ -72,7 +75,7 @@ class DurableOutbox:
         self._receipts: dict[int, DurableReceipt] = {}
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = OwnedGroup()
-        self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns)
+        self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns, history)
 
     def __repr__(self) -> str:
         return f"<DurableOutbox {str(self.path)!r}, packets: {self.packets}>"

@@ -9,6 +9,7 @@ from gevent.event import Event as Flag
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
+from peernet.runtime.greenlets import failure_of
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -106,10 +107,9 @@ class DurableReceipt:
         self.done, self.reason = True, reason
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:
-                logger.exception("a callback of %r failed", self)
+            failure = failure_of(callback, self)
+            if failure is not None:
+                logger.error("a callback of %r failed", self, exc_info=failure)
 
     def _fate(self) -> str:
         return STORED.get(self.reason, "was not delivered")

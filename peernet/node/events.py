@@ -64,6 +64,7 @@ class Subscription:
         while True:
             self._filled.wait()
             self._filled.clear()
+            # A drop makes room for the line that is being queued, so the notice always has a line behind it.
             while self._lines:  # whenever one was dropped, later ones wait
                 if self._dropped:
                     count, self._dropped = self._dropped, 0

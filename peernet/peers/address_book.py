@@ -191,7 +191,7 @@ class KnownPeers:
     def _forget_expired(self) -> None:
         limit = clock.monotonic() - self._config.known_peer_ttl
         for table in (self._visitors, self._reachable):
-            while table and next(iter(table.values())) < limit:
+            while table and next(iter(table.values())) < limit:  # the oldest come first
                 self.forget(next(iter(table)))
 
     def _remember_address(self, known: KnownPeer, address: str) -> None:

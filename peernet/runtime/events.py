@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import get_ident, is_addressed_here, raise_in_main
+from peernet.runtime.greenlets import failure_of, get_ident
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -80,12 +80,8 @@ class Event(Generic[Parameters]):
                 return False
             home.check()
         for listener in self.listeners:
-            try:
-                listener(*args, **kwargs)
-            except BaseException as error:
-                if is_addressed_here(error):
-                    raise
-                logger.exception("a listener of %s failed", self.name)
-                raise_in_main(error)
+            failure = failure_of(listener, *args, **kwargs)
+            if failure is not None:
+                logger.error("a listener of %s failed", self.name, exc_info=failure)
                 well = False
         return well

@@ -91,15 +91,32 @@ def is_addressed_here(error: BaseException) -> bool:
     """Whether what foreign code let escape is meant for the calling greenlet, and is not a failure of that code.
 
     Whoever kills a greenlet means the greenlet. A ``gevent.Timeout`` in a greenlet of a program may be the program's,
-    which waits around our call. In our own greenlets nobody waits around, so there it is the foreign code's.
+    which waits around our call. In our own greenlets and in the hub nobody waits around, so there it is the foreign
+    code's.
     """
-    if isinstance(error, Exception):
-        return False
     current = gevent.getcurrent()
+    if isinstance(error, Exception) or isinstance(current, gevent.hub.Hub):
+        return False
     if not isinstance(current, OwnedGreenlet):
         return isinstance(error, (gevent.GreenletExit, gevent.Timeout))
     thrown = current.thrown
     return error is thrown or (isinstance(thrown, type) and type(error) is thrown)
+
+
+def failure_of(function: Callable[..., object], *args: object, **kwargs: object) -> BaseException | None:
+    """Call a function of the program. Returns what it has raised, of whatever kind, for the caller to log.
+
+    What is addressed to the calling greenlet passes through; what asks the program to end is raised in its main
+    greenlet as well.
+    """
+    try:
+        function(*args, **kwargs)
+    except BaseException as error:
+        if is_addressed_here(error):
+            raise
+        raise_in_main(error)
+        return error
+    return None
 
 
 def raise_in_main(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import gevent
 
 from peernet.errors import ConfigurationError
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import failure_of, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
 
@@ -55,10 +55,9 @@ class Routine:
         me = gevent.getcurrent()
         gevent.sleep(self.interval)
         while self._greenlet is me:  # else it was stopped, and perhaps started again
-            try:
-                self.job()
-            except (Exception, gevent.Timeout):
-                logger.exception("the routine %s failed; it runs again in %s s", self.name, self.interval)
+            failure = failure_of(self.job)
+            if failure is not None:
+                logger.error("the routine %s failed; it runs again in %s s", self.name, self.interval, exc_info=failure)
             gevent.sleep(self.interval)
 
 

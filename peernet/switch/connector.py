@@ -12,6 +12,7 @@ from gevent.event import Event as Flag
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.dialler import Dialler
 from peernet.connections.refusal import Refusal
 from peernet.errors import ConnectError, RefusedByPeerError, RefusedByPolicyError
@@ -24,6 +25,13 @@ from peernet.switch.switch import Switch
 DUPLICATE_PATIENCE = 2.0
 
 
+class _Found(Exception):
+    """There is a channel, so nobody needs to be dialled."""
+
+    def __init__(self, channel: PeerChannel) -> None:
+        self.channel = channel
+
+
 class Connector:
     """Makes channels to addresses, and finds those that are there already.
 
@@ -31,11 +39,15 @@ class Connector:
         config: the limits.
         dialler: makes connections.
         switch: makes channels of them.
+        history: told of addresses whose peer was there, although a dial has failed.
         insecure: whether nobody can prove who they are.
     """
 
-    def __init__(self, config: NetworkConfig, dialler: Dialler, switch: Switch, *, insecure: bool) -> None:
+    def __init__(
+        self, config: NetworkConfig, dialler: Dialler, switch: Switch, history: DialHistory, *, insecure: bool
+    ) -> None:
         self._config = config
+        self._history = history
         self._insecure = insecure
         self._dialler = dialler
         self._switch = switch
@@ -93,8 +105,16 @@ class Connector:
         return None
 
     def _dial(self, where: PeerAddress, deadline: Deadline, attempts: int | None) -> PeerChannel:
+        def rest(seconds: float) -> None:
+            """Until it is the address's turn, somebody else may make the channel."""
+            channel = self._wait_for(where, seconds)
+            if channel is not None:
+                raise _Found(channel)
+
         try:
-            return self._switch.take_dialled(self._dialler.dial(where, deadline.remaining or 0.0, attempts))
+            return self._switch.take_dialled(self._dialler.dial(where, deadline.remaining or 0.0, attempts, rest))
+        except _Found as found:
+            return found.channel
         except (RefusedByPeerError, RefusedByPolicyError) as error:
             return self._existing_instead(where, deadline, error)
         except Refusal as refusal:
@@ -129,6 +149,7 @@ class Connector:
             where = replace(where, identifier=error.identifier or where.identifier)
             channel = self._wait_for(where, deadline.cap(DUPLICATE_PATIENCE))
             if channel is not None:
+                self._history.forgive((where.host, where.port))  # it has refused us because it is there
                 return channel
         raise error
 

@@ -85,7 +85,7 @@ class IncomingPeerConnectionAttempt:
     def wait(self, timeout: float) -> bool:
         """Wait for the decision. Time that runs out, and a peer that leaves, count as rejected."""
         deadline = Deadline(timeout)
-        while self.verdict is None:
+        while self.verdict is None:  # ends: the deadline is a verdict too
             if self.control.lost_while_pending():
                 self.reject(reason=Reason.CONNECTION_LOST)
             elif deadline.expired:

@@ -8,17 +8,12 @@ import gevent
 
 from peernet.channel.channel import PeerChannel
 from peernet.config import NetworkConfig
-from peernet.connections.retry import backoff, judge, judge_end
+from peernet.connections.retry import NOT_LET_IN, backoff, judge, judge_end
 from peernet.errors import PeerNetError
-from peernet.reasons import Reason
 from peernet.runtime.greenlets import OwnedGroup, spawn
 
 # Called with the address, what went wrong, and the seconds until the next attempt, or None if there is none.
 Failed = Callable[[str, PeerNetError, "float | None"], None]
-
-
-# What a peer is told whose admission was decided about, and who was not let in.
-NOT_LET_IN = frozenset({Reason.REJECTED, Reason.DECISION_TIMEOUT})
 
 
 class PersistentPeers:

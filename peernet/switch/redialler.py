@@ -11,6 +11,7 @@ from gevent.lock import BoundedSemaphore
 from peernet.channel.channel import PeerChannel
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.retry import backoff_while_away, judge
 from peernet.errors import PeerNetError
 from peernet.peers.address import PeerAddress
@@ -61,7 +62,6 @@ class _Record:
     """
 
     dialled_at: float = float("-inf")
-    failures: int = 0
     not_before: float = float("-inf")
     pause: _Pause = field(default_factory=_Pause)
 
@@ -79,17 +79,23 @@ class Redialler:
         config: the limits.
         dial: makes a connection to an address in so many seconds, and hands it to its channel.
         turns: bounds how many are dialled at once, by whoever dials on its own.
+        history: all dials of the network: failures outlive a channel, and those of others count as well.
 
     Attributes:
         greenlets: one for each channel whose peer is being brought back.
     """
 
     def __init__(
-        self, config: NetworkConfig, dial: Callable[[PeerAddress, float], object], turns: BoundedSemaphore
+        self,
+        config: NetworkConfig,
+        dial: Callable[[PeerAddress, float], object],
+        turns: BoundedSemaphore,
+        history: DialHistory,
     ) -> None:
         self._config = config
         self._dial = dial
         self._turns = turns
+        self._history = history
         self._records: dict[PeerChannel, _Record] = {}
         self._hurried_at = float("-inf")
         self.greenlets = OwnedGroup()
@@ -124,10 +130,15 @@ class Redialler:
         self._records.clear()
 
     def _redial(self, channel: PeerChannel, record: _Record, pause: _Pause) -> None:
+        where = (channel.peer.address, channel.peer.port)
         lost_at = clock.monotonic()
-        if lost_at - channel.connected_at >= self._config.healthy_after:
-            record.failures = 0
-        length = self._soon()
+        counted = min(1, self._history.failures(where))  # the dial of the connection that is lost, if that has not held
+
+        def next_pause() -> float:
+            failures = max(0, self._history.failures(where) - counted)
+            return backoff_while_away(self._config, failures, clock.monotonic() - lost_at)
+
+        length = next_pause()
         while pause.last_until(self._moment_after(length, channel, record)):
             with self._turns:
                 if pause.over or channel.state is not ChannelState.RECONNECTING:
@@ -141,9 +152,8 @@ class Redialler:
             judgement = judge(error)
             if judgement.ends_session is not None:
                 return channel.close(judgement.ends_session, str(error))
-            record.failures += 1
             record.not_before = clock.monotonic() + judgement.retry_after
-            length = backoff_while_away(self._config, record.failures, clock.monotonic() - lost_at)
+            length = next_pause()
         return None
 
     def _hurry(self) -> None:
@@ -162,8 +172,10 @@ class Redialler:
 
     def _moment_after(self, pause: float, channel: PeerChannel, record: _Record) -> float:
         """When to dial: late enough after the last connection, whoever made it: a new channel has no record of it."""
+        now, peer = clock.monotonic(), channel.peer
         last = max(record.dialled_at, channel.connected_at)
-        return max(clock.monotonic() + pause, last + self._config.redial_interval, record.not_before)
+        turn = now + self._history.time_left((peer.address, peer.port), now)
+        return max(now + pause, last + self._config.redial_interval, record.not_before, turn)
 
     def _attempt(self, channel: PeerChannel) -> PeerNetError | None:
         """Dial once. Returns what went wrong."""

@@ -243,6 +243,7 @@ class Switch:
 
     def _open_inbound(self, control: ChannelControl) -> None:
         try:
+            self._make_room()
             self._open(control)
         except BaseException:
             control.release()  # nobody is going to run it
@@ -343,7 +344,18 @@ class Switch:
         config = self.config
         # Those about whom a listener takes its time are neither in the queue nor in the table.
         undecided = self.arbiter.undecided > config.max_handshakes + config.max_pending
-        return undecided or self.channels.inbound >= config.max_inbound or len(self.queue) >= config.max_pending
+        return undecided or not self._has_room() or len(self.queue) >= config.max_pending
+
+    def _has_room(self) -> bool:
+        """Whether another inbound peer may come: a session without a connection keeps nobody out who is there."""
+        channels, most = self.channels, self.config.max_inbound
+        return channels.inbound < most or (most > 0 and bool(channels.detached))
+
+    def _make_room(self) -> None:
+        """Have a session without a connection give way to a peer that is let in."""
+        # Another one may be let in while those are told who listen; each turn ends a session, so there is an end.
+        while self.channels.inbound >= self.config.max_inbound and (detached := self.channels.detached):
+            detached[0].expire()
 
     def _check_again(self, attempt: IncomingPeerConnectionAttempt) -> None:
         """A decision takes time; what was true before it may not be true after it."""
@@ -358,7 +370,7 @@ class Switch:
             attempt.overrule(Reason.BANNED)
         elif self.arbiter.find_better(attempt.peer, dialled=False) is not None:
             attempt.overrule(Reason.DUPLICATE)
-        elif self.channels.inbound >= self.config.max_inbound:
+        elif not self._has_room():
             attempt.overrule(Reason.BUSY)
 
 

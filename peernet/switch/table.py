@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from peernet.channel.channel import PeerChannel
 from peernet.channel.control import ChannelControl
+from peernet.channel.state import ChannelState
 from peernet.peers.address import PeerAddress
 
 
@@ -30,6 +31,16 @@ class ChannelTable:
     def outbound(self) -> int:
         """How many of them this side has dialled."""
         return len(self._channels) - self.inbound
+
+    @property
+    def detached(self) -> list[ChannelControl]:
+        """Those that the other side has dialled and that have no connection, in the order in which they give way.
+
+        Who has lost his first goes first, and whoever is trusted last.
+        """
+        inbound = (control for control in self if not control.channel.dialled)
+        found = [control for control in inbound if control.channel.state is ChannelState.RECONNECTING]
+        return sorted(found, key=lambda control: (control.channel.trusted, control.expires_at))
 
     def get(self, identifier: str) -> ChannelControl | None:
         """The control of the channel to a peer, if there is one."""

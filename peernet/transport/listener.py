@@ -67,7 +67,7 @@ class Listener:
 
     def _accept_for_ever(self) -> None:
         backoff, in_a_row = MIN_BACKOFF, 0
-        while True:
+        while True:  # ends with stop(), which kills this greenlet
             try:
                 sock, remote = self._socket.accept()
             except OSError as error:
@@ -79,6 +79,7 @@ class Listener:
                 self._hang_up(sock, host_and_port(remote))
             else:
                 self._hand_over(sock, host_and_port(remote))
+            # accept() does not wait while connections are queued: a flood of them must not keep all others waiting.
             if in_a_row % PER_TURN == 0:
                 let_others_run()
 

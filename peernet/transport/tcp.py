@@ -64,7 +64,7 @@ class TcpTransport:
             return b""
 
     def recv(self) -> bytes:
-        while True:
+        while True:  # ends with bytes, the end or an error: it goes round only when it was woken for nothing
             # Asking first would cost a failing system call per message on a quiet connection.
             if self.drained:
                 self.wait_readable()

@@ -15,13 +15,15 @@ tighter until the hellos are exchanged.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 
 from peernet.errors import LocalProtocolError, RemoteProtocolError
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.elision import PacketFilter
 from peernet.wire.framing import FrameDecoder
-from peernet.wire.packets import Kind
+from peernet.wire.packets import Kind, too_big
 
 # What a peer accepts that says nothing about it, and the least that it may say, so that control packets fit. Bytes.
 DEFAULT_MAX_FRAME = 1024 * 1024
@@ -84,13 +86,18 @@ class Connection:
         max_control_packet: longest packet of a kind that is not bulk.
     """
 
-    __slots__ = ("_max_control_packet", "_max_frame", "decoder", "state")
+    __slots__ = ("_filter", "_max_control_packet", "_max_frame", "decoder", "state")
 
     def __init__(self, *, max_handshake_frame: int, max_frame: int, max_control_packet: int) -> None:
         self.state = ConnectionState.START
-        self.decoder = FrameDecoder(max_handshake_frame)
+        self._filter = PacketFilter(max_control_packet)
+        self.decoder = FrameDecoder(max_handshake_frame, self._filter)
         self._max_frame = max_frame
         self._max_control_packet = max_control_packet
+
+    def permit(self, kinds: Collection[str]) -> None:
+        """Keep from now on no body of another kind that is large; see :mod:`peernet.wire.elision`."""
+        self._filter.permitted = kinds
 
     def sent(self, kind: Kind) -> None:
         """Note that a packet is sent.
@@ -108,10 +115,7 @@ class Connection:
             RemoteProtocolError: it may not be sent now, or is larger than its kind may be.
         """
         if not kind.bulk and size > self._max_control_packet:
-            raise RemoteProtocolError(
-                f"a packet of kind {kind.name} has {size} bytes; the limit is {self._max_control_packet}",
-                Reason.FRAME_TOO_BIG,
-            )
+            raise too_big(kind, size, self._max_control_packet)
         if not self._move(Direction.RECEIVED, kind):
             raise RemoteProtocolError(
                 f"a packet of kind {kind.name} arrived in the state {self.state.value}", Reason.UNEXPECTED_PACKET

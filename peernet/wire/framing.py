@@ -7,6 +7,7 @@ bytes long: what ``writeDelimitedTo`` of the protobuf libraries writes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from peernet.errors import RemoteProtocolError
 from peernet.reasons import Reason
@@ -20,6 +21,8 @@ MAX_VARINT = 5
 MIN_AHEAD = 16 * 1024
 MAX_AHEAD = 256 * 1024
 MAX_SPARE = 2 * MAX_AHEAD  # a buffer up to this size is kept for the next large frame
+# A large frame that is not kept is received into a buffer of this size, again and again. Bytes.
+SCRATCH = 32 * 1024
 # A frame that was begun holds its buffer, so it has to come on. A link of 10 kB/s that freezes for 20 s is ten times
 # as fast as this. Bytes a second.
 MIN_FRAME_RATE = 1024
@@ -41,6 +44,26 @@ def encode_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+class FrameSink(Protocol):
+    """Takes a large frame that is not kept."""
+
+    def feed(self, buffer: bytes | bytearray, count: int) -> None:
+        """Take the next bytes: the first ``count`` in a buffer, which is used again."""
+
+    def finish(self) -> bytes:
+        """What stands for the frame, now that it is complete."""
+
+
+class FrameFilter(Protocol):
+    """Says which large frames are kept; see :class:`~peernet.wire.elision.PacketFilter`."""
+
+    def judge(self, frame: bytearray, end: int, length: int) -> FrameSink | bool:
+        """Whether to keep a frame of which ``end`` of ``length`` bytes are there: a sink takes it if it is not kept.
+
+        ``False`` means that it is not known yet.
+        """
+
+
 class FrameDecoder:
     """Cuts a stream of bytes into frames.
 
@@ -50,15 +73,31 @@ class FrameDecoder:
     Args:
         max_frame: longest frame accepted, in bytes; may be changed at any time and
             holds from the next frame on.
+        frame_filter: says which large frames are not kept; all are, if not given.
 
     Attributes:
         generation: another number whenever another frame is under way, though not one for each frame.
     """
 
-    __slots__ = ("_body", "_filled", "_length", "_position", "_rest", "_spare", "generation", "max_frame")
+    __slots__ = (
+        "_body",
+        "_filled",
+        "_filter",
+        "_judged",
+        "_length",
+        "_position",
+        "_rest",
+        "_sink",
+        "_spare",
+        "generation",
+        "max_frame",
+    )
 
-    def __init__(self, max_frame: int) -> None:
+    def __init__(self, max_frame: int, frame_filter: FrameFilter | None = None) -> None:
         self.max_frame = max_frame
+        self._filter = frame_filter
+        self._judged = True  # whether it is known what becomes of the large frame under way
+        self._sink: FrameSink | None = None  # takes it, if it is not kept
         self.generation = 0
         self._rest = b""  # received; what lies before _position was returned
         self._position = 0
@@ -94,14 +133,25 @@ class FrameDecoder:
         """
         if self._body is None:
             return None
+        if self._sink is not None:
+            return memoryview(self._body)[: self._length - self._filled]
         if self._filled == len(self._body):
             ahead = min(max(4 * self._filled, MIN_AHEAD), MAX_AHEAD, self._length - self._filled)
             self._body.extend(bytes(ahead))
         return memoryview(self._body)[self._filled :]
 
     def buffer_updated(self, count: int) -> None:
-        """Say that ``count`` bytes were written to the start of what :meth:`get_buffer` gave."""
+        """Say that ``count`` bytes were written to the start of what :meth:`get_buffer` gave.
+
+        Raises:
+            RemoteProtocolError: of a frame that is not kept, as whoever takes it says.
+        """
         self._filled += count
+        if self._sink is not None:
+            assert self._body is not None
+            self._sink.feed(self._body, count)
+        elif not self._judged:
+            self._judge()
 
     def frames(self) -> Iterator[bytes | bytearray]:
         """The frames that are complete, each exactly once. May be left and called again.
@@ -125,8 +175,8 @@ class FrameDecoder:
         if self._body is not None:
             if self._filled < self._length:
                 return
-            body = self._take_body()
-            yield body
+            sink, body = self._sink, self._take_body()
+            yield body if sink is None else sink.finish()
             if len(body) <= MAX_SPARE:
                 self._spare = body
         data, position = self._rest, self._position
@@ -165,11 +215,26 @@ class FrameDecoder:
             spare[: len(received)] = received
             self._body = spare
         self._rest, self._position = b"", 0
+        if self._filter is not None:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Find out whether the large frame under way is kept."""
+        assert self._body is not None
+        assert self._filter is not None
+        verdict = self._filter.judge(self._body, self._filled, self._length)
+        self._judged = verdict is not False
+        if not isinstance(verdict, bool):
+            self._sink = verdict
+            verdict.feed(self._body, self._filled)
+            del self._body[SCRATCH:]
+            self._body.extend(bytes(SCRATCH - len(self._body)))
 
     def _take_body(self) -> bytearray:
         body = self._body
         assert body is not None
         self._body, self._filled, self._length = None, 0, 0
+        self._sink, self._judged = None, True
         self.generation += 1
         return body
 

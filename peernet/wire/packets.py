@@ -26,6 +26,8 @@ MAX_FIELD = 2**29 - 1
 # The longest varint of a tag or a length, which have 32 bits, and of any other number, which has 64. Bytes.
 MAX_VARINT_32 = 5
 MAX_VARINT_64 = 10
+# What stands before the content of a field: its tag, and a length or a number. Bytes.
+MAX_FIELD_HEADER = MAX_VARINT_32 + MAX_VARINT_64
 
 # Length of the packet ids that this side makes, which need no walk over the envelope to be read. Bytes.
 PACKET_ID_SIZE = 16
@@ -33,7 +35,9 @@ PACKET_ID_SIZE = 16
 # a million of them fit into one frame, and kept everybody waiting for two seconds.
 MAX_FIELDS = 64
 
-_LENGTH_DELIMITED = 2
+LENGTH_DELIMITED = 2
+# What is wrong with a packet whose last field is cut off.
+BEYOND = "a field that reaches beyond the frame"
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ KINDS: dict[str, Kind] = {
 UNKNOWN = Kind("unknown", pb.Packet, bulk=True)
 """What :func:`peek` answers for a body that only newer peers know."""
 
-_BY_FIELD = {kind.field: kind for kind in KINDS.values()}
+KIND_BY_FIELD = {kind.field: kind for kind in KINDS.values()}
+"""The kind of a packet, by the number of its body's field; all others are :data:`UNKNOWN`."""
 _BY_CLASS: dict[type[Message], tuple[Kind, bytes]] = {
-    kind.message: (kind, encode_varint(kind.field << 3 | _LENGTH_DELIMITED)) for kind in KINDS.values()
+    kind.message: (kind, encode_varint(kind.field << 3 | LENGTH_DELIMITED)) for kind in KINDS.values()
 }
 # All tags of bodies have two bytes, and the first tells them apart.
 _BY_TAG = {tag[0]: kind for kind, tag in _BY_CLASS.values()}
@@ -91,7 +96,7 @@ _ACKNOWLEDGED = 2 << 3
 _LONGEST_NUMBER = 10
 
 # The fields of the envelope that belong to sessions: sequence, acknowledged, acknowledge_now.
-_SESSION_FIELDS = (1, 2, 8)
+SESSION_FIELDS = (1, 2, 8)
 
 # The envelope as every usual encoder writes it, fields in order and each at most once,
 # up to and with the tag of a body. One match of it replaces a walk over the fields.
@@ -249,12 +254,12 @@ def peek_numbers(frame: bytes | bytearray) -> tuple[int, int, bool]:
 
     For one whose body nobody looks at.
     """
-    numbers = dict.fromkeys(_SESSION_FIELDS, 0)
+    numbers = dict.fromkeys(SESSION_FIELDS, 0)
     position = 0
     while position < len(frame):  # every turn moves it forward
-        field, wire_type, position = _tag(frame, position)
+        field, wire_type, position = read_tag(frame, position)
         if wire_type == 0 and field in numbers:
-            numbers[field] = _varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
+            numbers[field] = read_varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
         position = _skip(frame, position, wire_type)
     sequence, acknowledged, asks = numbers.values()
     return sequence, acknowledged, asks != 0
@@ -262,7 +267,7 @@ def peek_numbers(frame: bytes | bytearray) -> tuple[int, int, bool]:
 
 def _fills_rest(frame: bytes | bytearray, position: int) -> bool:
     """Whether the length at ``position`` reaches exactly to the end of the frame."""
-    length, start = _varint(frame, position, MAX_VARINT_32)
+    length, start = read_varint(frame, position, MAX_VARINT_32)
     return start + length == len(frame)
 
 
@@ -279,56 +284,70 @@ def peek_any(frame: bytes | bytearray) -> Kind:
     while position < len(frame):  # every turn moves it forward
         count += 1
         if count > MAX_FIELDS:
-            raise _bad(f"more than {MAX_FIELDS} fields")
-        field, wire_type, position = _tag(frame, position)
+            raise bad_packet(f"more than {MAX_FIELDS} fields")
+        field, wire_type, position = read_tag(frame, position)
         if field >= FIRST_BODY_FIELD:
-            if wire_type != _LENGTH_DELIMITED:
-                raise _bad("a body that is not a message")
+            if wire_type != LENGTH_DELIMITED:
+                raise bad_packet("a body that is not a message")
             if found is not None:
-                raise _bad("more than one body")
-            found = _BY_FIELD.get(field, UNKNOWN)
+                raise bad_packet("more than one body")
+            found = KIND_BY_FIELD.get(field, UNKNOWN)
         position = _skip(frame, position, wire_type)
     if found is None:
-        raise _bad("no body")
+        raise bad_packet("no body")
     return found
 
 
-def _tag(frame: bytes | bytearray, position: int) -> tuple[int, int, int]:
+def read_tag(frame: bytes | bytearray, position: int) -> tuple[int, int, int]:
     """Field number and wire type of the tag at ``position``, and where its value starts."""
-    tag, position = _varint(frame, position, MAX_VARINT_32)
+    tag, position = read_varint(frame, position, MAX_VARINT_32)
     field = tag >> 3
     if not 0 < field <= MAX_FIELD:
-        raise _bad(f"a field of number {field}")
+        raise bad_packet(f"a field of number {field}")
     return field, tag & 7, position
 
 
 def _skip(frame: bytes | bytearray, position: int, wire_type: int) -> int:
     """Where the field's value ends."""
+    position = end_of_value(frame, position, wire_type)
+    if position > len(frame):
+        raise bad_packet(BEYOND)
+    return position
+
+
+def end_of_value(frame: bytes | bytearray, position: int, wire_type: int) -> int:
+    """Where the value at ``position`` ends, as it says itself: perhaps beyond the frame."""
     if wire_type == 0:
-        position = _varint(frame, position)[1]
+        position = read_varint(frame, position)[1]
     elif wire_type == 1:
         position += 8
-    elif wire_type == _LENGTH_DELIMITED:
-        length, position = _varint(frame, position, MAX_VARINT_32)
+    elif wire_type == LENGTH_DELIMITED:
+        length, position = read_varint(frame, position, MAX_VARINT_32)
         position += length
     elif wire_type == 5:
         position += 4
     else:
-        raise _bad(f"a field of wire type {wire_type}")
-    if position > len(frame):
-        raise _bad("a field that reaches beyond the frame")
+        raise bad_packet(f"a field of wire type {wire_type}")
     return position
 
 
-def _varint(data: bytes | bytearray, position: int, longest: int = MAX_VARINT_64) -> tuple[int, int]:
+def read_varint(data: bytes | bytearray, position: int, longest: int = MAX_VARINT_64) -> tuple[int, int]:
     """The varint at ``position`` and where it ends. It need not be minimal, but has at most ``longest`` bytes."""
     value = 0
     for index, byte in enumerate(data[position : position + longest]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1
-    raise _bad("a broken varint")
+    raise bad_packet("a broken varint")
 
 
-def _bad(what: str) -> RemoteProtocolError:
+def bad_packet(what: str) -> RemoteProtocolError:
+    """The error that a packet has something which no packet may have."""
     return RemoteProtocolError(f"a packet has {what}", Reason.BAD_PACKET)
+
+
+def too_big(kind: Kind, size: int, limit: int) -> RemoteProtocolError:
+    """The error that a packet is larger than its kind may be."""
+    return RemoteProtocolError(
+        f"a packet of kind {kind.name} has {size} bytes; the limit is {limit}", Reason.FRAME_TOO_BIG
+    )

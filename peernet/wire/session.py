@@ -109,6 +109,7 @@ class Session:
 
     __slots__ = (
         "_contents",
+        "_counted_before",
         "_look_at_bytes",
         "_look_at_number",
         "acknowledged",
@@ -151,6 +152,7 @@ class Session:
         self.tell_at = 1
         self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
         self.told_refusals: deque[Refused] | None = None
+        self._counted_before = 0  # packets acknowledged and handled before the present connection
 
     # Connections.
 
@@ -172,6 +174,11 @@ class Session:
     def went_on_since(self, ours: pb.HelloPacket) -> bool:
         """Whether another connection has come after the one of our hello: the peer's hello there is out of date too."""
         return self.acknowledged > ours.last_acknowledgement_received
+
+    @property
+    def progressed(self) -> bool:
+        """Whether packets were acknowledged or handled since the last connection was made."""
+        return self.acknowledged + self.handled > self._counted_before
 
     def begin(self, peer_session_id: int) -> None:
         """The first connection is there."""
@@ -205,6 +212,7 @@ class Session:
                 Reason.BAD_PACKET,
             )
         self._move("attach")
+        self._counted_before = self.acknowledged + self.handled
         self.duplicates = self.received - ours.last_sequence_received
         self._has_told(acknowledged)
         lost = [refusal for refusal in self.told_refusals or () if refusal[0] > acknowledged]

@@ -62,6 +62,7 @@ ATTACKS: dict[str, Attack] = {
     "mutations_over_tls": on_node(lambda one: mutations.mutations(one, sessions=5000, tls=True), session_ttl=1),
     "acknowledgements": on_node(floods.acknowledgements, **NO_RATE),
     "heartbeats": on_node(floods.heartbeats, **NO_RATE),
+    "unwanted": on_node(floods.unwanted, **NO_RATE),
     "questions": on_node(floods.questions),
     "deaf": on_node(floods.deaf, **NO_RATE),
     "silent": on_node(floods.silent),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,19 @@ from tests.hostile.node import Load, Program, Victim
 from tests.hostile.raw import Peer, identity
 from tests.hostile.reasons import name_of
 from tests.hostile.watching import watching
-from tests.hostile.wire import acknowledge, disconnect, heartbeat, hello, message, reason_of, session
+from tests.hostile.wire import (
+    acknowledge,
+    content,
+    disconnect,
+    frame,
+    heartbeat,
+    hello,
+    message,
+    reason_of,
+    session,
+)
 
+DATA_TRANSMISSION = 23  # the field of its body
 BATCH = 200  # frames in one write
 
 
@@ -47,6 +59,30 @@ def _storm(victim: Victim, frames: Iterable[bytes]) -> Figures:
         figures = watch.figures
         peer.say_goodbye()
     return {**figures, "seconds": round(took, 1), "cpu": round(share, 2), "answers": answers}
+
+
+def unwanted(victim: Victim, *, peers: int = 50, packets: int = 64, size: int = 1_000_000) -> Figures:
+    """Strangers who send, all at once, large packets of a kind that is refused: what is held of them?"""
+    data = frame(content(DATA_TRANSMISSION, content(2, bytes(size))))
+    strangers = [Peer(victim.port, next(SOURCES), None, hello("peernet", session(1))) for _ in range(peers)]
+    with watching(victim) as watch:
+        sending = [threading.Thread(target=_send_often, args=(one, data, packets)) for one in strangers]
+        for thread in sending:
+            thread.start()
+        for thread in sending:
+            thread.join()
+        for one in strangers:
+            one.echo()
+        figures = {**watch.figures, "counters": victim.status["counters"]}
+    for one in strangers:
+        one.say_goodbye()
+    return figures
+
+
+def _send_often(peer: Peer, data: bytes, times: int) -> None:
+    for _ in range(times):
+        peer.send(data)
+        peer.pending()
 
 
 def questions(victim: Victim, *, packets: int = 20_000) -> Figures:

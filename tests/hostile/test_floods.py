@@ -26,6 +26,13 @@ def test_storms_of_acknowledgements_and_heartbeats_are_not_answered_and_cost_not
         assert not figures["channel_lost"]
 
 
+def test_large_packets_of_a_kind_that_is_refused_are_not_held(victims: Victims) -> None:
+    figures = floods.unwanted(victims(**NO_RATE), peers=20, packets=4)
+    assert figures["counters"]["refused"] == 20 * 4
+    assert figures["memory_mb"] < 5 * MB  # and not twenty
+    assert not figures["channel_lost"]
+
+
 def test_questions_have_one_answer_at_most(victims: Victims) -> None:
     figures = floods.questions(victims(), packets=3000)
     assert figures["most_answers_to_one"] == 1

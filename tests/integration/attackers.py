@@ -245,6 +245,12 @@ def server_context(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
+def beginning(size: int) -> bytes:
+    """The first bytes of a frame with a text, of which ``size`` bytes of whatever content are to follow."""
+    body = b"\xa2\x01" + varint(size)
+    return varint(len(body) + size) + body
+
+
 def varint(value: int) -> bytes:
     """The length of a frame as it stands on the wire."""
     encoded = bytearray()

@@ -14,7 +14,7 @@ from peernet.errors import DeliveryFailed, OutboxFullError, PeerNetError
 from peernet.switch import budget
 from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
-from tests.integration.attackers import Attacker, varint
+from tests.integration.attackers import Attacker, beginning
 from tests.integration.meetings import Networks, config, text, undisturbed
 from tests.support import AssemblyOf, PartsOf, record, scaled, wait_until
 
@@ -206,7 +206,7 @@ class TestClosing:
     def test_frames_that_are_not_complete_count_too(self, node: PeerNetwork) -> None:
         guests, channels = deaf_ones(node, 3, 7)
         for guest in guests:
-            guest.send_bytes(varint(1 * MIB - 1) + bytes(900 * KIB))
+            guest.send_bytes(beginning(1 * MIB - 10) + bytes(900 * KIB))
         wait_until(lambda: node.counters["closed_for_buffers"] >= 2, 10)
         wait_until(lambda: node.counters["busy"] >= 2)
         assert sum(channel.state is ChannelState.OPEN for channel in channels) == 1

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from gevent import ssl
 
-from peernet import PeerNetwork
+from peernet import ChannelState, PeerNetwork, Reason
 from peernet.v1 import packet_pb2 as pb
 from tests.integration import attackers
 from tests.integration.attackers import Attacker, Credentials, dial
@@ -363,3 +363,53 @@ def test_a_hundred_silent_strangers_hold_up_nobody(networks: Networks) -> None:
 
 def _silent(node: PeerNetwork) -> Attacker:
     return Attacker(attackers.connect(node.addresses[0]), Credentials.ed25519())
+
+
+def _leave_a_session(node: PeerNetwork, credentials: Credentials) -> str:
+    """Begin a session with a key, and hang up."""
+    stranger = _stranger(node, credentials)
+    stranger.greet(session_id=7)
+    wait_until(lambda: node.channel_to(credentials.identifier))
+    stranger.leave()
+    wait_until(lambda: _state(node, credentials) is ChannelState.RECONNECTING)
+    return credentials.identifier
+
+
+def _state(node: PeerNetwork, credentials: Credentials) -> ChannelState | None:
+    channel = node.channel_to(credentials.identifier)
+    return None if channel is None else channel.state
+
+
+def test_sessions_of_those_who_have_left_give_way_oldest_first_and_the_trusted_last(networks: Networks) -> None:
+    with node_in_use(networks, max_inbound=6) as node:
+        keys = [Credentials.ed25519() for _ in range(5)]
+        left = [_leave_a_session(node, key) for key in keys]
+        friend = known(node.channel_to(left[0]))
+        friend.trust()
+        guests = []
+        for gone in (left[1], left[2], left[3], left[4], left[0]):
+            guests.append(_stranger(node))
+            guests[-1].greet(session_id=7)
+            wait_until(lambda: _state(node, guests[-1].credentials) is ChannelState.OPEN)
+            assert node.channel_to(gone) is None
+            assert len(node.active_peer_channels) == 6
+        assert friend.reason is Reason.EXPIRED
+        late = _stranger(node)
+        late.send_hello(session_id=7)
+        assert late.farewell() == "busy"
+        for guest in [*guests, late]:
+            guest.leave()
+
+
+def test_a_session_that_waits_is_resumed_while_there_is_room(networks: Networks) -> None:
+    with node_in_use(networks, max_inbound=2) as node:
+        credentials = Credentials.ed25519()
+        stranger = _stranger(node, credentials)
+        session = stranger.greet(session_id=7).session_id
+        wait_until(lambda: node.channel_to(credentials.identifier))
+        stranger.leave()
+        wait_until(lambda: _state(node, credentials) is ChannelState.RECONNECTING)
+        again = _stranger(node, credentials)
+        assert again.greet(session_id=7, peer_session_id=session).peer_session_id == 7
+        wait_until(lambda: _state(node, credentials) is ChannelState.OPEN)
+        again.leave()

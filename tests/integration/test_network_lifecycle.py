@@ -32,6 +32,7 @@ from peernet.errors import (
     RefusedByPeerError,
     SelfConnectionError,
 )
+from peernet.network_view import NetworkView
 from tests.integration import attackers
 from tests.integration.meetings import Networks, config, echo, meet, text
 from tests.support import Recorder, handle, known, record, wait_until
@@ -426,7 +427,7 @@ def test_a_network_is_given_callbacks_with_a_decorator_of_its_own(networks: Netw
 EVENTS = {
     name: tuple(parameters.split(", "))
     for name, parameters in re.findall(
-        r"^ +(\w+): event, ``listener\((.+?)\)``", PeerNetwork.__doc__ or "", re.MULTILINE
+        r"^ +(\w+): event, ``listener\((.+?)\)``", NetworkView.__doc__ or "", re.MULTILINE
     )
 }
 

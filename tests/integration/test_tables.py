@@ -86,13 +86,18 @@ def full_of_sessions(networks: Networks) -> PeerNetwork:
     return node
 
 
-def test_sessions_that_wait_for_their_peers_count_as_channels(networks: Networks) -> None:
+def test_sessions_that_wait_for_their_peers_count_as_channels_and_give_way(networks: Networks) -> None:
     node = full_of_sessions(networks)
+    guests = [attackers.dial(node.addresses[0]) for _ in range(3)]
+    for guest in guests:
+        guest.greet()
+    wait_until(lambda: node.counters["expired"] == 3)
     assert len(node.active_peer_channels) == 3
     late = attackers.dial(node.addresses[0])
     late.send_hello()
     assert late.farewell() == "busy"
-    late.leave()
+    for guest in [*guests, late]:
+        guest.leave()
 
 
 def test_peers_that_come_and_go_leave_nothing_but_entries_of_the_address_book(

@@ -20,6 +20,7 @@ from peernet.channel.state import ChannelState
 from peernet.config import KIB, MIB, NetworkConfig
 from peernet.connections.handshake import HandshakeResult
 from peernet.reasons import Reason
+from peernet.runtime.deadline import Deadline
 from peernet.runtime.events import Event
 from peernet.runtime.threads import CallbackThreads, HomeThread
 from peernet.transport.memory import MemoryTransport, memory_pair
@@ -77,6 +78,14 @@ class FarEnd:
         """Send frames; as many as the pipe holds."""
         data = b"".join(frames)
         assert self.transport.send(data) == len(data)
+
+    def stream(self, data: bytes) -> None:
+        """Send more than the pipe holds, as it is read."""
+        deadline = Deadline(scaled(5))
+        while data and not deadline.expired:
+            data = data[self.transport.send(data) :]
+            gevent.sleep(0)
+        assert not data
 
     def hear(self) -> list[pb.Packet]:
         """All packets that have arrived so far."""

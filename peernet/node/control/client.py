@@ -78,6 +78,7 @@ def stop(home: Home, timeout: float) -> None:
     ends = time.monotonic() + timeout
     with _asked(home, "stop", {}, timeout) as (lines, answer):
         lines.read(ends - time.monotonic())  # the node keeps this connection open until it has said all goodbyes
+    # The node's last act is to give up the lock: only then can another one start on this home.
     while home.holder() == answer["pid"]:
         if time.monotonic() >= ends:
             raise ControlTimeout(f"the node on {home} is still stopping; `peernet-node status` tells when it is gone")
@@ -125,7 +126,7 @@ class _Lines:
     def read(self, timeout: float | None) -> bytes:
         """The next line; empty at the end of the stream."""
         ends = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._buffer:
+        while b"\n" not in self._buffer:  # ends: each turn reads something, or finds the end or that time is up
             data = self._receive(ends)
             if not data:
                 return b""

@@ -129,7 +129,7 @@ def _failure(sentence: str, exit_code: int = ExitCode.ERROR) -> bytes:
 
 def _read_line(client: socket.socket) -> bytes:
     buffer = bytearray()
-    while not buffer.endswith(b"\n"):
+    while not buffer.endswith(b"\n"):  # ends: whoever asks too slowly or too much is hung up on
         data = client.recv(65536)
         if not data:
             raise ConnectionResetError("it hung up before it asked")

@@ -319,7 +319,8 @@ class TestRarely:
         asking.timer.fire()
         asking.session.take_acknowledgement()
         asking.timer.fire_rare()
-        assert asking.timer.waiting == asking.timer.waiting_long == asking.told() == []
+        assert asking.timer.waiting == asking.timer.waiting_long == []
+        assert asking.told() == []
 
     def test_a_refusal_does_not_wait(self, asking: Setup) -> None:
         asking.handle(1, Reason.UNHANDLED)

@@ -58,6 +58,39 @@ class TestGates:
         assert not decision
         assert setup.channel.received == 2
 
+    @pytest.mark.parametrize("sequence", [0, 2])
+    def test_a_large_one_is_refused_under_its_number_without_being_held(self, setup: Setup, sequence: int) -> None:
+        large = frame(pb.DataTransmissionPacket(data=bytes(512 * KIB)), sequence=sequence)
+        setup.far.stream(text() + large[: 400 * KIB])
+        wait_until(lambda: setup.link.received_bytes > 300 * KIB)
+        assert setup.link.connection.decoder.held <= 64 * KIB
+        setup.far.stream(large[400 * KIB :] + text(sequence=3))
+        wait_until(lambda: setup.acknowledged() == 3)
+        assert setup.refused() == [(2, NOT_PERMITTED)]
+        assert setup.channel.counters["refused"] == 1
+        assert setup.channel.received == 2
+
+    def test_a_large_one_that_says_a_wrong_number_breaks_the_protocol(self, setup: Setup) -> None:
+        setup.far.stream(frame(pb.DataTransmissionPacket(data=bytes(512 * KIB)), sequence=7))
+        assert setup.goodbye().reason == pb.DISCONNECT_REASON_BAD_PACKET
+
+    def test_a_large_one_whose_kind_is_permitted_while_it_comes_stays_refused(self, setup: Setup) -> None:
+        heard = setup.owner.handlers["data_transmission"] = Recorder()
+        large = frame(pb.DataTransmissionPacket(data=bytes(512 * KIB)))
+        setup.far.stream(large[: 400 * KIB])
+        wait_until(lambda: setup.link.received_bytes > 300 * KIB)
+        setup.channel.trust()
+        setup.far.stream(large[400 * KIB :] + large)
+        wait_until(lambda: setup.acknowledged() == 2)
+        assert setup.refused() == [(1, NOT_PERMITTED)]
+        assert [len(packet.data_transmission.data) for packet in heard.packets] == [512 * KIB]
+
+    def test_without_a_session_a_large_one_is_counted_and_dropped(self, setups: Setups) -> None:
+        setup = setups(session=False)
+        setup.far.stream(frame(pb.DataTransmissionPacket(data=bytes(512 * KIB))) + text())
+        wait_until(lambda: setup.heard)
+        assert setup.channel.counters["refused"] == 1
+
     def test_the_body_of_a_refused_packet_is_not_looked_at(self, setup: Setup) -> None:
         setup.far.send(encode_varint(4) + b"\xba\x01\x01\xff")
         wait_until(lambda: setup.acknowledged() == 1)

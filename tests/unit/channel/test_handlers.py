@@ -6,16 +6,15 @@ from typing import Any, cast, get_args
 
 import pytest
 
-from peernet.channel.handlers import InThreadpool, PacketHandleProtocol, PacketKind, find_callback
+from peernet.channel.handlers import CALLED_BACK, InThreadpool, PacketHandleProtocol, PacketKind, find_callback
 from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES
 from peernet.v1.packet_pb2 import IdentifierPacket, Packet
-from peernet.wire.packets import KINDS
 from tests.support import Recorder
 from tests.unit.sample_peers import FakeChannel
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CALLED_BACK)
 def test_every_kind_can_be_given_a_callback(kind: Any) -> None:
     handlers = PacketHandleProtocol()
     callback = Recorder()
@@ -39,7 +38,13 @@ def test_two_protocols_share_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["", "pure_mesage", "PureMessagePacket", "unknown", 20])
 def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(kind: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"is not a kind of packet; there are hello, .*data_transmission"):
+    with pytest.raises(ConfigurationError, match=r"is not a kind of packet; there are disconnect, .*data_transmission"):
+        PacketHandleProtocol()[kind] = Recorder()
+
+
+@pytest.mark.parametrize("kind", ["hello", "heartbeat", "acknowledge", "withdrawn"])
+def test_a_kind_that_reaches_no_callback_is_refused(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"packets of kind '{kind}' belong to the protocol .* there are disc"):
         PacketHandleProtocol()[kind] = Recorder()
 
 
@@ -160,7 +165,7 @@ def test_a_callback_can_be_set_in_every_way_of_a_dict(set_callback: Callable[[An
 
 @every_setting
 def test_an_unknown_kind_is_refused_in_every_way_of_setting_it(set_callback: Callable[[Any, Any], Any]) -> None:
-    with pytest.raises(ConfigurationError, match="'pure_mesage' is not a kind of packet; there are hello, "):
+    with pytest.raises(ConfigurationError, match="'pure_mesage' is not a kind of packet; there are disconnect, "):
         set_callback("pure_mesage", print)
 
 
@@ -253,4 +258,4 @@ def test_a_copy_has_the_same_callbacks_and_checks_new_ones(copied: Callable[[Any
 
 
 def test_type_checkers_know_the_kinds_that_there_are() -> None:
-    assert get_args(PacketKind) == tuple(KINDS)
+    assert get_args(PacketKind) == CALLED_BACK

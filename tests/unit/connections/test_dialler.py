@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
 
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.dialler import Dialler
 from peernet.connections.refusal import Refusal
 from peernet.errors import (
@@ -22,7 +24,7 @@ from peernet.errors import (
 )
 from peernet.peers.address import PeerAddress
 from peernet.reasons import Reason
-from peernet.runtime import rng
+from peernet.runtime import clock, rng
 from tests.support import stay
 from tests.unit.sample_peers import ALICE
 
@@ -32,6 +34,8 @@ WHERE = PeerAddress("192.0.2.1", 4000)
 class Tcp:
     """A connection that only knows whether it was closed."""
 
+    remote = (WHERE.host, WHERE.port)
+
     def __init__(self) -> None:
         self.closed = False
 
@@ -40,7 +44,10 @@ class Tcp:
 
 
 class World:
-    """A world in which dialling always works, introductions do what they are told, and pauses take no time."""
+    """A world in which dialling always works, introductions do what they are told, and pauses take no time.
+
+    No address is dialled too often in it, unless a test takes another history.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.outcomes: list[Any] = []
@@ -48,6 +55,9 @@ class World:
         self.pauses: list[float] = []
         self.longest: list[float] = []
         self.config = NetworkConfig(backoff_base=1.0, backoff_cap=5.0)
+        self.history: Any = SimpleNamespace(
+            time_left=lambda where, now: 0.0, note_dial=lambda where, now: None, note_name=lambda where, found: None
+        )
         monkeypatch.setattr(gevent, "sleep", self.pauses.append)
         monkeypatch.setattr(rng, "uniform", self.uniform)
 
@@ -70,7 +80,8 @@ class World:
 
     def run(self, *outcomes: Any, timeout: float = 1000.0, attempts: int | None = 3) -> Any:
         self.outcomes = list(outcomes)
-        return Dialler(self.config, self.dial, self.introduce).dial(WHERE, timeout, attempts)  # type: ignore[arg-type]
+        dialler = Dialler(self.config, self.dial, self.introduce, self.history)  # type: ignore[arg-type]
+        return dialler.dial(WHERE, timeout, attempts)
 
 
 @pytest.fixture
@@ -241,3 +252,86 @@ def test_an_attempt_that_is_killed_closes_its_connection(slow: World) -> None:
     gevent.sleep(0.01)
     dialling.kill(timeout=1)
     assert [one.closed for one in slow.connections] == [True]
+
+
+class Turns:
+    """A world with a clock that the pauses move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = World(monkeypatch)
+        self.world.history = DialHistory(self.world.config)
+        self.now = 1000.0
+        self.dials: list[float] = []
+        monkeypatch.setattr(clock, "monotonic", lambda: self.now)
+        monkeypatch.setattr(gevent, "sleep", self.pass_time)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def dial(self, *outcomes: Any, **limits: Any) -> Any:
+        try:
+            return self.world.run(*outcomes, **limits)
+        finally:
+            self.dials.append(self.now - 1000)
+
+    def refuse(self, times: int, **limits: Any) -> None:
+        for _ in range(times):
+            with pytest.raises(ConnectError):
+                self.dial(ConnectError("no"), attempts=1, **limits)
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    return Turns(monkeypatch)
+
+
+def test_whoever_dials_in_a_loop_waits_for_his_turn_each_time_but_the_first(turns: Turns) -> None:
+    turns.refuse(12)
+    assert turns.dials == pytest.approx([1.2 * number for number in range(10)] + [31, 32.2])
+
+
+def test_what_was_reached_but_has_not_held_yet_waits_too(turns: Turns) -> None:
+    for _ in range(3):
+        assert turns.dial("introduced") == "introduced"
+    assert turns.dials == pytest.approx([0, 1.2, 2.4])
+
+
+def test_a_turn_that_comes_too_late_is_a_timeout_when_the_time_is_up_and_no_dial(turns: Turns) -> None:
+    turns.refuse(10)
+    with pytest.raises(ConnectTimeout, match=r"192\.0\.2\.1:4000 is dialled again in 11 s at the earliest"):
+        turns.dial(timeout=9.0)
+    assert turns.dials[-1] == pytest.approx(19.8)
+    assert len(turns.world.connections) == 10
+
+
+def test_further_attempts_wait_for_their_turn_unless_there_is_no_time(turns: Turns) -> None:
+    turns.refuse(9)
+    with pytest.raises(ConnectError, match="the second"):
+        turns.dial(ConnectError("the first"), ConnectError("the second"), attempts=2, timeout=40.0)
+    assert turns.dials[-1] == pytest.approx(31)
+    turns.refuse(8)
+    with pytest.raises(ConnectError, match="the last"):
+        turns.dial(ConnectError("the last"), "never asked", attempts=2, timeout=10.0)
+
+
+def test_who_waits_for_a_turn_may_be_told_that_there_is_no_need(turns: Turns) -> None:
+    turns.refuse(1)
+
+    def rest(seconds: float) -> None:
+        assert seconds == pytest.approx(1.2)
+        raise KeyError
+
+    dialler = Dialler(turns.world.config, turns.world.dial, turns.world.introduce, turns.world.history)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        dialler.dial(WHERE, 10.0, 1, rest)
+    assert len(turns.world.connections) == 1
+
+
+def test_a_name_is_dialled_no_more_often_than_the_address_that_it_stands_for(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns.refuse(1)
+    assert turns.world.history.failures((WHERE.host, WHERE.port)) == 1
+    monkeypatch.setattr(Tcp, "remote", ("192.0.2.7", 4000))
+    turns.refuse(1)
+    assert turns.world.history.failures(("192.0.2.7", 4000)) == 2

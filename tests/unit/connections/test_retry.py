@@ -93,9 +93,19 @@ def test_no_pause_is_shorter_than_the_peer_has_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "away", "longest"), [(1, 100.0, 2), (2, 100.0, 4), (9, 100.0, 4), (9, 2.5, 2.5), (9, 0.1, 1)]
+    ("failures", "away", "longest"),
+    [
+        (0, 0.0, 1),
+        (0, 100.0, 1),
+        (1, 0.1, 10),
+        (1, 100.0, 10),
+        (4, 100.0, 16),
+        (4, 12.0, 12),
+        (9, 100.0, 60),
+        (9, 9.0, 10),
+    ],
 )
-def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence(
+def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence_or_than_what_spreads_those_who_miss_it(
     failures: int, away: float, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[float, float]] = []
@@ -105,8 +115,12 @@ def test_while_a_peer_is_away_no_pause_is_longer_than_its_absence(
         return most
 
     monkeypatch.setattr(rng, "uniform", uniform)
-    assert backoff_while_away(CONFIG, failures, away) == longest
+    assert backoff_while_away(NetworkConfig(backoff_base=1, backoff_cap=60), failures, away) == longest
     assert asked == [(0, longest)]
+
+
+def test_no_pause_is_longer_than_the_cap() -> None:
+    assert max(backoff_while_away(CONFIG, failures, 100.0) for failures in range(50)) <= CONFIG.backoff_cap
 
 
 def test_failures_without_end_do_not_overflow() -> None:

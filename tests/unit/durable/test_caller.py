@@ -11,6 +11,8 @@ import pytest
 from gevent.lock import BoundedSemaphore
 
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
+from peernet.durable import caller
 from peernet.durable.caller import Caller
 from peernet.errors import ConfigurationError, ConnectError, PeerNetError, RefusedByPeerError, SelfConnectionError
 from peernet.reasons import Reason
@@ -28,7 +30,10 @@ class World:
         self.dialled: list[str] = []
         self.wanted = True
         self.turns = BoundedSemaphore(CONFIG.max_redials)
-        self.calling = Caller(CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted, self.turns)
+        self.history = DialHistory(CONFIG)
+        self.calling = Caller(
+            CONFIG, self._dial, lambda peer: self.addresses, lambda peer: self.wanted, self.turns, self.history
+        )
 
     def _dial(self, peer: str, address: str) -> None:
         self.dialled.append(address)
@@ -113,7 +118,7 @@ def test_nobody_is_called_in_vain(world: World, hindrance: str) -> None:
 
 
 def channel(**state: Any) -> Any:
-    peer = SimpleNamespace(identifier="peer")
+    peer = SimpleNamespace(identifier="peer", address="192.0.2.1", port=4000)
     usual = {"reason": Reason.EXPIRED, "ended_by_peer": False, "do_not_redial": False, "retry_after": 0.0}
     return SimpleNamespace(peer=peer, **(usual | state))
 
@@ -141,6 +146,24 @@ def test_the_time_that_the_peer_has_asked_for_is_respected(world: World) -> None
     gevent.sleep(0.05)
     assert world.dialled == []
     assert world.busy
+
+
+@pytest.mark.parametrize(("dials", "failures"), [(0, 0), (1, 0), (4, 3)])
+def test_the_pause_grows_with_the_channels_that_did_not_hold(
+    world: World, dials: int, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def backoff(config: NetworkConfig, count: int, asked: float) -> float:
+        counted.append(count)
+        return 0.0
+
+    monkeypatch.setattr(caller, "backoff", backoff)
+    for moment in range(dials):
+        world.history.note_dial(("192.0.2.1", 4000), moment)
+    world.calling.call_again(channel())
+    wait_until(lambda: not world.busy)
+    assert counted == [failures]
 
 
 def test_those_who_dial_share_their_turns(world: World) -> None:

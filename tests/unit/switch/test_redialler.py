@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import gevent
@@ -15,6 +16,7 @@ from gevent.lock import BoundedSemaphore
 
 from peernet.channel.state import ChannelState
 from peernet.config import NetworkConfig
+from peernet.connections.dial_history import DialHistory
 from peernet.connections.retry import FINAL
 from peernet.errors import (
     ConnectError,
@@ -31,6 +33,7 @@ from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
 from peernet.switch.redialler import Redialler
+from peernet.testing.virtual_time import VirtualTime
 from tests.support import scaled, wait_until
 from tests.unit.sample_peers import ALICE, peer_at
 
@@ -46,6 +49,14 @@ class LostChannel:
     dialled: bool = True
     state: ChannelState = ChannelState.RECONNECTING
     ended: tuple[Reason, str] | None = None
+    reason: Reason | None = None
+    ended_by_peer: bool = False
+    progressed: bool = False
+    lived: float = 0.0  # how long the last connection has worked, at least
+
+    @property
+    def last_received(self) -> float:
+        return max(clock.monotonic(), self.connected_at + self.lived)
 
     def close(self, reason: Reason, text: str) -> None:
         self.state, self.ended = ChannelState.CLOSED, (reason, text)
@@ -60,13 +71,15 @@ class World:
         self.dials: list[float] = []
         self.addresses: list[PeerAddress] = []
         self.channels: list[LostChannel] = []
-        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials))
+        self.history = DialHistory(self.config)
+        self.redialler = Redialler(self.config, self.dial, BoundedSemaphore(self.config.max_redials), self.history)
         self.redialler.start()
 
     def dial(self, address: PeerAddress, timeout: float) -> None:
         assert timeout == self.config.connect_timeout
         self.dials.append(time.monotonic())
         self.addresses.append(address)
+        self.history.note_dial((address.host, address.port), clock.monotonic())
         outcome = self.outcomes.pop(0) if self.outcomes else self.succeed
         if isinstance(outcome, Exception):
             raise outcome
@@ -83,6 +96,7 @@ class World:
         return channel
 
     def restore(self, channel: LostChannel) -> None:
+        self.history.note_end(channel)  # type: ignore[arg-type]
         self.redialler.restore(channel)  # type: ignore[arg-type]
 
     def forget(self, channel: LostChannel) -> None:
@@ -167,11 +181,11 @@ class TestPauses:
     def test_the_pauses_are_random_up_to_a_length_that_doubles_up_to_a_limit(
         self, worlds: Worlds, long_absences: Pauses
     ) -> None:
-        world = worlds(backoff_base=1.0, backoff_cap=10.0)
-        world.outcomes = [ConnectError("nobody is there")] * 5
+        world = worlds(backoff_base=1.0, backoff_cap=40.0)
+        world.outcomes = [ConnectError("nobody is there")] * 6
         world.lose(connected_for=1)
-        wait_until(lambda: len(world.dials) == 6)
-        assert long_absences == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 10), (0, 10)]
+        wait_until(lambda: len(world.dials) == 7)
+        assert long_absences == [(0, 1), (0, 10), (0, 10), (0, 10), (0, 16), (0, 32), (0, 40)]
 
     def test_failures_without_end_do_not_overflow(self, worlds: Worlds, long_absences: Pauses) -> None:
         world = worlds(redial_interval=0.01, backoff_cap=60.0)
@@ -205,36 +219,81 @@ class TestPauses:
     def test_the_failures_count_on_if_the_connection_is_lost_again_soon(
         self, worlds: Worlds, long_absences: Pauses
     ) -> None:
-        world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=60)
-        world.outcomes = [ConnectError("nobody is there")] * 2
+        world = worlds(backoff_base=0.25, backoff_cap=60.0, healthy_after=60)
+        world.outcomes = [ConnectError("nobody is there")] * 4
         channel = world.lose(connected_for=1)
-        wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 59
+        wait_until(lambda: len(world.dials) == 5)
+        channel.state, channel.connected_at, channel.lived = ChannelState.RECONNECTING, clock.monotonic(), 59
         world.outcomes = [ConnectError("nobody is there")]
         world.restore(channel)
+        wait_until(lambda: len(world.dials) == 7)
+        assert long_absences[-2:] == [(0, 2.5), (0, 8)]
+
+    def test_connections_that_are_made_and_do_not_hold_count_as_failures(
+        self, worlds: Worlds, long_absences: Pauses
+    ) -> None:
+        """A peer that always claims to resume, and leaves at once."""
+        world = worlds(backoff_base=0.25, backoff_cap=60.0)
+        channel = world.lose(connected_for=1)
+        for _ in range(6):
+            wait_until(lambda: not world.busy)
+            channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic()
+            world.restore(channel)
+        wait_until(lambda: len(world.dials) == 7)
+        assert long_absences == [(0, 0.25), (0, 0.25), *[(0, 2.5)] * 5]
+
+    def test_failures_outlive_the_channel(self, worlds: Worlds, long_absences: Pauses) -> None:
+        world = worlds(backoff_base=0.25, backoff_cap=60.0)
+        world.outcomes = [ConnectError("nobody is there")] * 4
+        channel = world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 5)
-        assert long_absences[-2:] == [(0, 1), (0, 8)]
+        channel.state = ChannelState.CLOSED
+        world.forget(channel)
+        world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 6)
+        assert long_absences[-1] == (0, 2.5)
+
+    def test_a_connection_on_which_packets_got_through_makes_up_for_them(
+        self, worlds: Worlds, long_absences: Pauses
+    ) -> None:
+        world = worlds(backoff_base=1.0, backoff_cap=60.0)
+        world.outcomes = [ConnectError("nobody is there")] * 2
+        channel = world.lose(connected_for=1)
+        wait_until(lambda: len(world.dials) == 3 and not world.busy)
+        channel.state, channel.connected_at, channel.progressed = ChannelState.RECONNECTING, clock.monotonic(), True
+        world.restore(channel)
+        wait_until(lambda: len(world.dials) == 4)
+        assert long_absences[-1] == (0, 1)
+
+    def test_an_address_that_somebody_else_has_dialled_in_vain_has_its_turn_later(self, worlds: Worlds) -> None:
+        world = worlds(redial_interval=0.2)
+        world.history.note_dial(("192.0.2.1", 4000), began := clock.monotonic())
+        world.lose(connected_for=60)
+        wait_until(lambda: world.dials)
+        assert world.dials[0] - began >= 0.2
 
     def test_they_are_forgotten_when_the_connection_was_healthy_for_a_while(
         self, worlds: Worlds, long_absences: Pauses
     ) -> None:
-        world = worlds(backoff_base=1.0, backoff_cap=60.0, healthy_after=60)
-        world.outcomes = [ConnectError("nobody is there")] * 2
+        world = worlds(backoff_base=0.25, backoff_cap=60.0, healthy_after=60)
+        world.outcomes = [ConnectError("nobody is there")] * 4
         channel = world.lose(connected_for=1)
-        wait_until(lambda: len(world.dials) == 3)
-        channel.state, channel.connected_at = ChannelState.RECONNECTING, clock.monotonic() - 60
+        wait_until(lambda: len(world.dials) == 5)
+        channel.state, channel.connected_at, channel.lived = ChannelState.RECONNECTING, clock.monotonic(), 60
         world.outcomes = [ConnectError("nobody is there")]
         world.restore(channel)
-        wait_until(lambda: len(world.dials) == 5)
-        assert long_absences[-2:] == [(0, 1), (0, 2)]
+        wait_until(lambda: len(world.dials) == 7)
+        assert long_absences[-2:] == [(0, 0.25), (0, 2.5)]
 
-    def test_no_pause_is_longer_than_the_peer_has_been_away(self, worlds: Worlds, pauses: Pauses) -> None:
+    def test_no_pause_is_longer_than_the_peer_has_been_away_or_than_spreads_those_who_miss_it(
+        self, worlds: Worlds, pauses: Pauses
+    ) -> None:
         world = worlds(backoff_base=0.01, backoff_cap=60.0)
         world.outcomes = [ConnectError("nobody is there")] * 12
         lost_at = clock.monotonic()
         world.lose(connected_for=1)
         wait_until(lambda: len(world.dials) == 13)
-        assert all(most <= max(0.01, at - lost_at) for (_, most), at in zip(pauses[1:], world.dials[1:], strict=False))
+        assert all(most <= max(0.1, at - lost_at) for (_, most), at in zip(pauses[1:], world.dials[1:], strict=False))
 
     def test_a_busy_loop_makes_nobody_dial_sooner(self, worlds: Worlds) -> None:
         """A timer counts from when the loop has looked at the clock last."""
@@ -420,3 +479,56 @@ class TestNothingIsLeftBehind:
 
     def test_forgetting_who_is_not_known_does_nothing(self, worlds: Worlds) -> None:
         worlds().forget(LostChannel())
+
+
+class Crowd:
+    """Clients that all lose the same hub, in simulated time, and when each of them has found it back."""
+
+    def __init__(self, clients: int, downtime: float, seed: int) -> None:
+        self.downtime = downtime
+        self.back: list[float] = []  # seconds after the hub
+        with VirtualTime(Random(seed)) as self._time:
+            gevent.sleep(1000)
+            rediallers = [self._lose_one() for _ in range(clients)]
+            gevent.sleep(downtime + 120)
+            for redialler in rediallers:
+                redialler.stop()
+
+    def _lose_one(self) -> Redialler:
+        config = NetworkConfig()
+        channel = LostChannel(clock.monotonic() - 100)
+        history = DialHistory(config)
+        ends = clock.monotonic() + self.downtime
+
+        def dial(address: PeerAddress, timeout: float) -> None:
+            history.note_dial((address.host, address.port), clock.monotonic())
+            if clock.monotonic() < ends:
+                raise ConnectError("nobody listens")
+            channel.state = ChannelState.OPEN
+            self.back.append(clock.monotonic() - ends)
+
+        redialler = Redialler(config, dial, BoundedSemaphore(config.max_redials), history)
+        redialler.start()
+        redialler.restore(channel)  # type: ignore[arg-type]
+        return redialler
+
+    @property
+    def most_in_a_second(self) -> int:
+        times = sorted(self.back)
+        return max(sum(1 for at in times if first <= at <= first + 1) for first in times)
+
+
+@pytest.mark.parametrize("downtime", [1.0, 2.0, 3.0, 5.0, 10.0, 30.0])
+def test_of_those_who_lose_a_hub_that_is_restarted_less_than_a_third_are_back_in_any_one_second(
+    downtime: float,
+) -> None:
+    crowd = Crowd(200, downtime, seed=1)
+    assert len(crowd.back) == 200
+    assert crowd.most_in_a_second <= 60
+    assert max(crowd.back) <= max(10.0, downtime)
+
+
+def test_who_was_cut_off_until_he_counted_as_dead_is_back_within_the_longest_pause() -> None:
+    config = NetworkConfig()
+    for seed in range(20):
+        assert max(Crowd(2, config.dead_after, seed).back) <= config.backoff_cap

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from peernet.channel.state import ChannelState
 from peernet.peers.address import PeerAddress
 from peernet.peers.peer import GenericPeer
 from peernet.switch.table import ChannelTable
@@ -16,6 +17,7 @@ class FakeControl:
     """As much of a control as the table looks at."""
 
     channel: FakeChannel
+    expires_at: float = 0.0
 
 
 def control(identifier: str = BOB, *, dialled: bool = True) -> Any:
@@ -107,3 +109,19 @@ def test_who_only_says_that_it_listens_there_is_found_if_that_will_do_and_nobody
     dialled = at("192.0.2.1", identifier=CAROL)
     table.add(dialled)
     assert table.find(where, claimed=True) is dialled.channel
+
+
+def test_those_without_a_connection_give_way_in_the_order_in_which_they_lost_it_and_the_trusted_last() -> None:
+    table = ChannelTable()
+
+    def add(identifier: str, expires_at: float, **state: Any) -> Any:
+        usual: dict[str, Any] = {"dialled": False, "state": ChannelState.RECONNECTING}
+        one: Any = FakeControl(FakeChannel(peer=peer_at(identifier=identifier), **(usual | state)), expires_at)
+        table.add(one)
+        return one
+
+    friend = add("friend", 1.0, trusted=True)
+    later, sooner = add("later", 3.0), add("sooner", 2.0)
+    add("open", 0.0, state=ChannelState.OPEN)
+    add("dialled", 0.0, dialled=True)
+    assert table.detached == [sooner, later, friend]

@@ -244,6 +244,20 @@ class TestRefusals:
 
 
 class TestResuming:
+    def test_a_connection_on_which_nothing_was_acknowledged_or_handled_has_made_no_progress(self) -> None:
+        one = session()
+        assert not one.progressed
+        keep(one, 2)
+        assert not one.progressed
+        one.release(1)
+        assert one.progressed
+        one.detach()
+        assert one.progressed
+        one.resume(told(one), hello(last_sequence_received=2))
+        assert not one.progressed
+        take(one)
+        assert one.progressed
+
     def test_a_hello_that_names_both_numberings_is_remembered(self) -> None:
         one = session(1, 2)
         assert one.remembers(pb.HelloPacket(session_id=2, peer_session_id=1))
