@@ -75,7 +75,10 @@ class Sender:
         self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
         self._asking = False  # the hub is going to put the question
         self.book = ReceiptBook(
-            ownership.check_not_own_greenlet, Reason.NO_SESSION if session is None else None, ownership.home, self.ask
+            ownership.check_not_own_greenlet,
+            Reason.NO_SESSION if session is None else None,
+            ownership.home,
+            self.wait_for,
         )
         self.outbox = outbox
         self.max_frame = DEFAULT_MAX_FRAME
@@ -105,7 +108,7 @@ class Sender:
         if more or kept + STEP < pool.allowed_bytes:
             pool.allow(kept + STEP)
         if not more and self._session is not None:
-            self.ask(self._session.sent)
+            self._ask(self._session)
 
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.channel.PeerChannel.send`."""
@@ -160,14 +163,20 @@ class Sender:
             outbox.put(header, content)
         self._put_question()  # what was asked on the link before may be lost with it
 
-    def ask(self, sequence: int) -> None:
-        """Somebody waits for the acknowledgement of a packet: have the peer send it at once, if it can be asked.
+    def wait_for(self, sequence: int) -> None:
+        """Somebody waits for the acknowledgement of a packet: have the peer send it at once, if it can be asked."""
+        session = self._session
+        if session is not None:
+            session.note_waiting(sequence)
+            self._ask(session, sequence)
+
+    def _ask(self, session: Session, sequence: int | None = None) -> None:
+        """Ask for all that is sent, unless the peer was asked for it, or for that number, already.
 
         The question leaves when the hub has its turn, behind all that is sent until then, so that there is one for
         all who wait.
         """
-        session = self._session
-        if session is not None and session.ask(sequence) and not self._asking:
+        if session.ask(session.sent if sequence is None else sequence) and not self._asking:
             self._asking = True
             gevent.get_hub().loop.run_callback(self._put_question)
 
@@ -261,7 +270,7 @@ class Sender:
     def _prepare(self, session: Session, kind: Kind, size: int, timeout: float | None) -> bytes:
         """Have the peer acknowledge if much is kept, and wait if too much is. Returns what the packet asks."""
         if not session.half_empty:
-            self.ask(session.sent)
+            self._ask(session)
         if session.full:
             self._make_room(size, timeout)
         fits = size + _LONGEST + len(ASKS) <= self._limit(kind)

@@ -35,6 +35,8 @@ REFUSALS_PER_PACKET = 256
 
 # The capability of a peer that asks for the acknowledgements it waits for, and gives those it is asked for at once.
 ACKNOWLEDGE_NOW = "acknowledge_now"
+# When somebody has waited for the packet sent last, so many of the next ones may ask by themselves.
+AWAITED = 2
 # Towards such a peer, how many packets are handled before an acknowledgement goes along with the next one.
 GO_ALONG = 64
 
@@ -87,7 +89,7 @@ class Session:
         kept: the frames sent and not acknowledged, in order; of large ones the beginning only.
         kept_bytes: their bytes.
         asked: up to which number the peer was asked to acknowledge at once.
-        awaited: whether somebody has waited for the packet sent last, so that the next one may ask by itself.
+        awaited: how many of the next packets may ask by themselves, because somebody has waited lately.
         acknowledges_now: whether the peer has the capability :data:`ACKNOWLEDGE_NOW`.
         allowed_bytes: how many bytes may be kept before :attr:`full` now; see :meth:`allow`.
         full: whether the next packet has to wait until others are acknowledged, or more is allowed.
@@ -143,7 +145,8 @@ class Session:
         self.max_bytes = self.allowed_bytes = max_bytes
         self.state = SessionState.NEW
         self.sent = self.acknowledged = self.asked = 0
-        self.acknowledges_now = self.awaited = False
+        self.acknowledges_now = False
+        self.awaited = 0
         self.kept: list[bytes] = []
         self.kept_bytes = 0
         self._look_whether_full()
@@ -282,19 +285,25 @@ class Session:
         return self.keep(header)
 
     def ask(self, sequence: int) -> bool:
-        """Somebody waits for a packet. Returns whether to ask the peer, because nobody has; all sent by now counts."""
-        is_new = sequence > self.asked
-        self.asked = self.sent if is_new else self.asked
-        self.awaited = self.acknowledges_now and sequence == self.sent
+        """A packet is to be acknowledged. Returns whether to ask, because nobody has; all sent by now counts."""
+        if sequence <= self.asked:
+            return False
+        self.asked = self.sent
         self._look_whether_full()
-        return is_new and self.acknowledges_now
+        return self.acknowledges_now
+
+    def note_waiting(self, sequence: int) -> None:
+        """Somebody waits for a packet: perhaps for the next ones as well."""
+        if self.acknowledges_now and sequence == self.sent:
+            self.awaited = AWAITED
+            self.pressing = True
 
     def ask_with_next(self) -> bool:
-        """Whether the next packet is to ask by itself: the last one was waited for, and there is none before it."""
-        asks = self.awaited and self.acknowledged == self.sent
+        """Whether the next packet is to ask by itself: somebody will wait for it, it seems, and waits for no other."""
+        asks = self.awaited > 0 and self.asked <= self.acknowledged
         if asks:
             self.asked = self.sent + 1
-        self.awaited = False
+        self.awaited = max(0, self.awaited - 1)
         self._look_whether_full()
         return asks
 
@@ -327,7 +336,7 @@ class Session:
         if self.acknowledges_now and self.asked <= self.acknowledged:
             packets, size = min(packets, packets // 2 + 1), min(size, self.max_bytes // 2 + 1)
         self._look_at_number, self._look_at_bytes = self.acknowledged + packets, size
-        self.pressing = self.awaited or len(self.kept) >= packets or self.kept_bytes >= size
+        self.pressing = self.awaited > 0 or len(self.kept) >= packets or self.kept_bytes >= size
 
     def _release_contents(self, acknowledged: int) -> int:
         if not self._contents:

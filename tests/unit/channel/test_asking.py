@@ -129,12 +129,29 @@ class TestQuestionsThatGoAlong:
             setup.send().add_done_callback(Recorder())
         wait_until(lambda: asked(setup) == [*[TOLD] * 3, QUESTIONED])
 
-    def test_no_more_when_one_was_not_waited_for(self, setup: Setup) -> None:
+    def test_one_that_is_not_waited_for_may_be_in_between(self, setup: Setup) -> None:
         self.wait_for(setup)
-        for number in (2, 3):
+        for number in (2, 4):
             setup.send()
             acknowledge(setup, number)
-        assert asked(setup) == [TOLD, QUESTIONED, ASKED_ALONG, TOLD]
+            self.wait_for(setup)
+        assert asked(setup) == [TOLD, QUESTIONED, *[ASKED_ALONG] * 4]
+
+    def test_no_more_when_two_were_not_waited_for(self, setup: Setup) -> None:
+        self.wait_for(setup)
+        for number in (2, 3, 4):
+            setup.send()
+            acknowledge(setup, number)
+        assert asked(setup) == [TOLD, QUESTIONED, ASKED_ALONG, ASKED_ALONG, TOLD]
+
+    def test_however_many_are_not_acknowledged_because_nobody_waits_for_them(self, setup: Setup) -> None:
+        for _ in range(10):
+            setup.send()
+        self.wait_for(setup)
+        setup.send()
+        acknowledge(setup, 12)
+        self.wait_for(setup)
+        assert asked(setup) == [*[TOLD] * 11, QUESTIONED, *[ASKED_ALONG] * 2]
 
     def test_with_the_acknowledgement_that_goes_along_too(self, setup: Setup) -> None:
         self.wait_for(setup)

@@ -13,6 +13,7 @@ from peernet.wire.framing import packet_length
 from peernet.wire.packets import WITHDRAWN_FRAME, encode_frame
 from peernet.wire.session import (
     ACKNOWLEDGE_NOW,
+    AWAITED,
     GO_ALONG,
     MAX_TOLD_REFUSALS,
     REFUSALS_PER_PACKET,
@@ -520,6 +521,7 @@ class TestAsking:
     def test_a_peer_without_the_capability_is_not_asked(self) -> None:
         one = session()
         keep(one, 1)
+        one.note_waiting(1)
         assert [one.ask(1), one.waits, one.pressing, one.ask_with_next()] == [False, False, False, False]
 
     @pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 2), (3, 2), (4, 3), (10, 6)])
@@ -530,7 +532,6 @@ class TestAsking:
             assert one.pressing is (number == most or number >= half)
             assert one.full is (number == most)
         assert one.ask(one.sent)
-        assert not one.ask_with_next()
         assert one.pressing is one.full is True
         one.release(most)
         assert one.pressing is one.full is False
@@ -542,7 +543,6 @@ class TestAsking:
         keep(one, 1)
         assert (one.pressing, one.full) == (True, False)
         one.ask(5)
-        one.ask_with_next()
         assert not one.pressing
         keep(one, 4)
         assert one.pressing is one.full is True
@@ -565,15 +565,28 @@ class TestAsking:
         one = asking()
         keep(one, 1)
         one.ask(1)
+        assert not one.pressing
+        one.note_waiting(1)
         assert one.pressing
         one.release(1)
         assert one.pressing
         assert one.ask_with_next()
         keep(one, 1)
-        assert (one.pressing, one.asked, one.waits) == (False, 2, True)
+        assert (one.asked, one.waits) == (2, True)
         assert not one.ask(2)
         assert not one.ask_with_next()
+        one.note_waiting(1)
+        assert not one.pressing
+        one.note_waiting(2)
         one.release(2)
+        for _ in range(AWAITED - 1):
+            assert one.ask_with_next()
+            keep(one, 1)
+            one.release(one.sent)
+        assert one.ask_with_next()
+        keep(one, 1)
+        one.release(one.sent)
+        assert not one.pressing
         assert not one.ask_with_next()
 
     def test_an_acknowledgement_goes_along_when_much_is_handled_or_somebody_has_said_so(self) -> None:
