@@ -26,6 +26,8 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["transcripts.css"]
 html_title = f"peernet {__version__}"
 
 autodoc_member_order = "bysource"

@@ -208,7 +208,7 @@ class NetworkConfig:
 
     @property
     def tick_interval(self) -> float:
-        """Seconds between two looks at every channel: each timeout is noticed within a quarter of it, or a second."""
+        """Seconds between two looks at every channel. Each timeout is noticed within a quarter of it, or a second."""
         shortest = min(self.heartbeat_interval, self.dead_after, self.write_timeout, self.session_ttl or 4.0)
         return min(1.0, shortest / 4)
 

@@ -239,7 +239,8 @@ class DeliveryFailed(ChannelError):
 class PacketRefusedError(ChannelError):
     """Raise it in a callback to refuse the packet: its sender is told ``reason``, and nothing is logged.
 
-    Any other exception that a callback lets escape tells the sender ``Reason.HANDLER_FAILED``.
+    Any other exception that a callback lets escape tells the sender ``Reason.HANDLER_FAILED``, and so does this one
+    if its ``reason`` is no :class:`~peernet.reasons.Reason`.
 
     Attributes:
         reason: ``Reason.UNHANDLED``, ``TOO_BIG``, ``NOT_PERMITTED`` or ``HANDLER_FAILED``.

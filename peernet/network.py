@@ -320,7 +320,7 @@ class PeerNetwork(NetworkView):
             channels: to whom; ``None`` means every open channel.
 
         Returns:
-            What became of it, by identifier: a peer whose outbox is full does not get it.
+            What became of it, by identifier. A peer whose outbox is full does not get it.
         """
         channels = self.active_peer_channels if channels is None else channels
         return broadcast(message, channels, self._parts.switch.channels.control_of)

@@ -32,7 +32,7 @@ class Reason(str, Enum):
     SHUTDOWN = "shutdown", "The node is stopping."
     WRONG_VERSION = "wrong_version", "No protocol version in common; update the older node."
     WRONG_NETWORK = "wrong_network", "The nodes are configured for different networks; compare their network names."
-    BLOCKED = "blocked", "The peer is on the blocklist of the node that refused it."
+    BLOCKED = "blocked", "The refused peer is on the blocklist of the node that refused it."
     NOT_ALLOWED = "not_allowed", "The refusing node admits only peers on its allowlist."
     REJECTED = "rejected", "The application rejected the connection."
     DECISION_TIMEOUT = "decision_timeout", "Nobody accepted the pending connection in time; try again later."
@@ -50,7 +50,7 @@ class Reason(str, Enum):
     HANDSHAKE_TIMEOUT = "handshake_timeout", "The handshake was not completed in time."
     ORIGIN_MISMATCH = "origin_mismatch", "A packet named an origin other than the peer that sent it."
     RATE_LIMITED = "rate_limited", "The peer sends more than its share."
-    BANNED = "banned", "The peer is banned for a while because of earlier misbehaviour."
+    BANNED = "banned", "The refused peer is banned for a while, for misbehaviour or by the operator."
     INTERNAL_ERROR = "internal_error", "Something broke in the node; its log says what."
 
     # Without a number on the wire: what this side saw of a connection, most of which ended without a goodbye.
@@ -62,7 +62,7 @@ class Reason(str, Enum):
 
     # Never why a connection ended: what became of a single packet.
     NO_SESSION = "no_session", "One of the two sides keeps no session, so that delivery cannot be confirmed."
-    NOT_PERMITTED = "not_permitted", "The receiver's policy does not permit this kind of packet from this sender."
+    NOT_PERMITTED = "not_permitted", "The receiver takes this kind of packet only from peers that it trusts."
     UNHANDLED = "unhandled", "Nobody handles this kind of packet at the receiver."
     TOO_BIG = "too_big", "The packet exceeds the receiver's limit for its kind."
     HANDLER_FAILED = "handler_failed", "The receiver's callback for the packet failed; its log says how."

@@ -26,6 +26,14 @@ FACTOR = float(os.environ.get("PEERNET_TEST_FACTOR", "1"))
 T = TypeVar("T")
 
 
+class OddError(BaseException):
+    """An exception that is no ``Exception``, as test frameworks have."""
+
+
+# What foreign code may raise by itself that asks nobody to end the program.
+FAILURES: list[Callable[[], BaseException]] = [ValueError, gevent.Timeout, gevent.GreenletExit, GeneratorExit, OddError]
+
+
 def scaled(seconds: float) -> float:
     """A time limit, made longer on slow machines."""
     return seconds * FACTOR

@@ -11,7 +11,7 @@ from peernet.channel.reporter import ChannelOwner, Reporter
 from peernet.errors import PacketRefusedError
 from peernet.reasons import Reason
 from peernet.runtime import clock
-from peernet.runtime.greenlets import is_addressed_here, raise_in_main
+from peernet.runtime.interruptions import is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 from peernet.v1 import packet_pb2 as pb
 
@@ -90,15 +90,10 @@ class Callbacks:
                 self._owner.threads.run(callback, channel, packet)
             else:
                 callback(channel, packet)
-        except PacketRefusedError as refusal:
-            self._reporter.count("refused_by_callback")
-            return refusal.reason
         except BaseException as error:
             if is_addressed_here(error):
                 raise
-            self._note_failure(kind, error)
-            self.ends_program = raise_in_main(error)
-            return Reason.HANDLER_FAILED
+            return self._why_not_handled(kind, error)
         if self._failing:
             self._failing.pop(kind, None)
         return None
@@ -119,6 +114,17 @@ class Callbacks:
                 doubt,
                 min(blocked, seconds),
             )
+
+    def _why_not_handled(self, kind: str, error: BaseException) -> Reason:
+        """What the sender is told of what a callback has raised."""
+        if isinstance(error, PacketRefusedError):
+            reason: object = getattr(error, "reason", None)
+            if isinstance(reason, Reason):  # else the packet would pass for handled, or nobody could be told
+                self._reporter.count("refused_by_callback")
+                return reason
+        self._note_failure(kind, error)
+        self.ends_program = raise_in_main(error)
+        return Reason.HANDLER_FAILED
 
     def _note_failure(self, kind: str, error: BaseException) -> None:
         """Count it, and log it now and then: a million failures must not fill a disk."""

@@ -156,7 +156,7 @@ class PeerChannel:
 
     @property
     def progressed(self) -> bool:
-        """Whether packets got through since the present connection was made: acknowledged by the peer, or handled."""
+        """Whether a packet was acknowledged by the peer, or handled, since the present connection was made."""
         return self.received > 0 if self.session is None else self.session.progressed
 
     @property
@@ -268,6 +268,9 @@ class PeerChannel:
 
         If the packet has a ``request_id``, the answer carries that number in ``reply_to``, by which whoever has asked
         finds out what is answered. An answer to any other packet is a message like those of :meth:`send`.
+
+        In this version :meth:`send` gives no packet a ``request_id``; a client in another language may. A program
+        that asks puts a number of its own into the message, and its peer repeats it in the answer.
 
         Args:
             packet: what the callback was given.

@@ -9,11 +9,8 @@ from gevent.event import Event as Flag
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import failure_of
-from peernet.runtime.logs import get_logger
+from peernet.runtime.greenlets import call_back
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
-
-logger = get_logger(__name__)
 
 # How many receipts share a page, and the bits of a number that are 0 where a page begins.
 PAGE = 64
@@ -96,7 +93,7 @@ class Receipt:
         """
         check_callable(callback, None, "a done callback")
         if self.done:
-            callback(self)
+            call_back(callback, self)
         else:
             self.page.book.watch(self, callback)
 
@@ -219,6 +216,4 @@ class ReceiptBook:
         """Tell those who watch a receipt. None of them can hurt another, or the channel."""
         receipt, callbacks = (self._watched or {}).pop(sequence, (None, []))
         for callback in callbacks:
-            failure = failure_of(callback, receipt)
-            if failure is not None:
-                logger.error("a callback of %r failed", receipt, exc_info=failure)
+            call_back(callback, receipt)

@@ -145,6 +145,7 @@ def _discard_output() -> None:
 
 
 SECONDS = click.FloatRange(min=0.001, max=86400)
+SECONDS.name = "number of seconds"  # or click says of 'abc' that it is "not a valid float range"
 # Seconds in each unit that people may write.
 UNITS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
@@ -178,7 +179,9 @@ def check_beginnings(_: click.Context, __: click.Parameter, values: tuple[str, .
 def check_entry(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Callback for an argument that names a peer or a network."""
     try:
-        return value if value is None or ip_network_of(value) else check_peer(value)
+        return (
+            value if value is None or ip_network_of(value) else check_peer(value, ", or a network such as 10.0.0.0/8")
+        )
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
 

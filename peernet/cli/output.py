@@ -75,11 +75,19 @@ def quantity(value: Any, unit: str) -> str:
     """A limit with its unit, for people; in a larger unit only if that says exactly the same."""
     if isinstance(value, bool):
         return _cell(value)
-    word, _, rest = unit.partition(" ")
+    word = first_word(unit)
+    rest = unit.removeprefix(word)
     for name, length in LARGER_UNITS.get(word, ()):
         if value and value % length == 0:
-            return f"{value // length:.0f} {name} {rest}".rstrip()
+            return f"{value // length:.0f} {name}{rest}"
+    if value == 1:
+        unit = word.removesuffix("s") + rest
     return (f"{value:g} {unit}" if isinstance(value, float) else f"{value} {unit}").rstrip()
+
+
+def first_word(unit: str) -> str:
+    """What a unit counts, such as ``seconds`` in ``seconds; 0 keeps no sessions``."""
+    return re.split(r"\W", unit, maxsplit=1)[0]
 
 
 def hinted(text: str, home: str | None) -> str:

@@ -25,7 +25,8 @@ from peernet.peers.address import endpoint
 from peernet.peers.peer import GenericPeer
 from peernet.reasons import Reason
 from peernet.runtime import clock, rng
-from peernet.runtime.greenlets import OwnedGroup, is_addressed_here, spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
+from peernet.runtime.interruptions import is_addressed_here
 from peernet.runtime.logs import get_logger
 from peernet.runtime.text import printable
 from peernet.transport.base import Transport
@@ -150,7 +151,7 @@ class Acceptor:
             elif is_addressed_here(error):
                 raise
             else:  # whatever a policy of the program lets escape
-                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+                self._note(transport, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {printable(error)}")
                 logger.exception("it could not be decided about %s", endpoint(*transport.remote))
         finally:
             timer.close()

@@ -191,7 +191,7 @@ class Handshake:
                     f"the other {theirs.protocol_min} to {theirs.protocol_max}",
                 )
             if theirs.network_name != self._hello.network_name:
-                raise Refusal(Reason.WRONG_NETWORK, "the two nodes name different networks")
+                raise Refusal(Reason.WRONG_NETWORK)
             return self._peer(theirs)
         except Refusal as refusal:
             self._dismiss(refusal.goodbye)

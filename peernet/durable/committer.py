@@ -12,7 +12,8 @@ from gevent.event import Event as Flag
 
 from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
-from peernet.runtime.greenlets import OwnedGreenlet, spawn
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.interruptions import OwnedGreenlet
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
@@ -103,8 +104,11 @@ def _do(store: DurableStore | BaseException, jobs: list[Job]) -> list[Any]:
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:
-    """In the native thread. What it raised would be printed there by gevent, so it is returned."""
+    """In the native thread. What it raised would be printed there by gevent, so it is returned.
+
+    What is no ``Exception``, as log handlers may raise it, would end the thread, and nobody would get an answer.
+    """
     try:
         return function(*args)
-    except Exception as error:
+    except BaseException as error:
         return error

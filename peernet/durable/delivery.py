@@ -72,6 +72,7 @@ class Delivery:
         self._retries = retries
         self._peer = peer
         self._changed = Flag()
+        self._woken = Flag()
         self._flying: set[int] = set()  # sent and not settled
         self._verdicts: list[Verdict] = []  # not settled yet
         self._unconfirmed: list[int] = []  # sent to a peer without sessions
@@ -83,12 +84,19 @@ class Delivery:
         """There are more packets, or the channel has ended."""
         self._more = True
         self._changed.set()
+        self._woken.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait before :meth:`run` goes on, until somebody wakes it at most."""
+        self._woken.clear()
+        self._woken.wait(seconds)
+        self._more = True
 
     def run(self) -> None:
         """Return when everything stored is settled, or when the channel has ended.
 
         Raises:
-            StorageError: the file cannot be used.
+            StorageError: the file cannot be used. It may be called again then, and goes on where it was.
         """
         # Ends when nothing is left to send and to settle. The flag is cleared first: what changes while a turn is under
         # way sets it again, and the wait at the end of the turn returns at once.
@@ -115,9 +123,10 @@ class Delivery:
         return self._open and 2 * len(self._flying) <= self._window
 
     def _settle_verdicts(self) -> None:
-        verdicts, self._verdicts = self._verdicts, []
+        verdicts = self._verdicts[:]
         if verdicts:
             self._settle(verdicts)
+            del self._verdicts[: len(verdicts)]  # others may have come meanwhile
             self._flying.difference_update(number for number, _ in verdicts)
 
     def _send_some(self, due: list[int]) -> None:

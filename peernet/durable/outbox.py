@@ -35,9 +35,14 @@ from peernet.wire.packets import Encoded
 
 logger = get_logger(__name__)
 
+# When a file is tried again that could not be used. Seconds.
+FILE_PAUSE = 5.0
+
 Result = TypeVar("Result")
 Settled = tuple[tuple[int, int], dict[int, bytes]]
 """How many packets were removed, and their bytes; and the ids of those that were set back, by their numbers."""
+Dropped = tuple[list[int], int, int]
+"""The numbers of packets that were removed, their bytes, and how many of them were set aside."""
 
 
 class DurableOutbox:
@@ -117,8 +122,14 @@ class DurableOutbox:
         if self._closing is not None:
             self._closing.join()
             self._closing = None
-        self._committer = Committer(self.path)
-        backlogs, failing = self._committer.run(lambda store: (store.backlogs(), store.failing()))
+        committer = Committer(self.path)
+        try:
+            backlogs, failing = committer.run(lambda store: (store.backlogs(), store.failing()))
+        except BaseException:
+            committer.close()
+            self._closing = committer
+            raise
+        self._committer = committer  # only now: what somebody stored meanwhile would not be counted
         self._quota = Quota(self._config, backlogs)
         self._retries = Retries(self._config)
         self._retries.restore(failing, clock.wall())
@@ -152,7 +163,8 @@ class DurableOutbox:
             if committer is not None:
                 committer.close()
                 self._closing = committer
-                committer.join()
+            if self._closing is not None:
+                self._closing.join()
                 self._closing = None
         finally:
             receipts, self._receipts = self._receipts, {}
@@ -207,7 +219,10 @@ class DurableOutbox:
 
         Raises:
             StorageError: the file cannot be written.
+            ConfigurationError: one identifier instead of a list, or the network is not started.
         """
+        if isinstance(peers, str):
+            raise ConfigurationError(f"drop takes a list of identifiers; write [{peers!r}]")
         return sum(self._drop(peer) for peer in peers)
 
     @at_home
@@ -224,14 +239,10 @@ class DurableOutbox:
             StorageError: the file cannot be written.
             ConfigurationError: the network is not started.
         """
-        found = self._run(lambda store: store.retry(identifier, clock.wall()))
-        for peer, numbers in found.items():
-            self._quota.set_aside(peer, -len(numbers))
-            for number in numbers:
-                self._retries.add(peer, number, attempts=0, pause=0.0)
-            self._deliver(peer)
-            self._calling.call(peer)
-        return sum(map(len, found.values()))
+        result = self._open_committer().submit(lambda store: store.retry(identifier, clock.wall()))
+        # In the hub, whatever has become of the caller.
+        result.rawlink(self._put_back)
+        return sum(map(len, cast(dict[str, list[int]], result.get()).values()))
 
     # Storing.
 
@@ -263,16 +274,31 @@ class DurableOutbox:
         return self._committer
 
     def _drop(self, peer: str) -> int:
-        def drop(store: DurableStore) -> tuple[list[int], int, int]:
+        def drop(store: DurableStore) -> Dropped:
             numbers, aside = store.numbers(peer), store.count_aside(peer)
             return numbers, store.remove(numbers)[1], aside
 
-        numbers, size, aside = self._run(drop)
-        self._quota.set_aside(peer, -aside)
-        self._retries.discard(peer, numbers)
-        self._forget(peer, len(numbers), size)
-        self._settle_receipts((number, Reason.DROPPED) for number in numbers)
-        return len(numbers)
+        result = self._open_committer().submit(drop)
+        # In the hub, whatever has become of the caller.
+        result.rawlink(lambda done: self._dropped(peer, done))
+        return len(cast(Dropped, result.get())[0])
+
+    def _dropped(self, peer: str, done: AsyncResult[Dropped]) -> None:
+        if done.successful():
+            numbers, size, aside = cast(Dropped, done.get())
+            self._quota.set_aside(peer, -aside)
+            self._retries.discard(peer, numbers)
+            self._forget(peer, len(numbers), size)
+            self._settle_receipts((number, Reason.DROPPED) for number in numbers)
+
+    def _put_back(self, done: AsyncResult[dict[str, list[int]]]) -> None:
+        """Packets are not set aside any more."""
+        for peer, numbers in (cast(dict[str, list[int]], done.get()) if done.successful() else {}).items():
+            self._quota.set_aside(peer, -len(numbers))
+            for number in numbers:
+                self._retries.add(peer, number, attempts=0, pause=0.0)
+            self._deliver(peer)
+            self._calling.call(peer)
 
     def _forget(self, peer: str, packets: int, size: int) -> None:
         self._quota.give_back(peer, packets, size)
@@ -296,13 +322,28 @@ class DurableOutbox:
         try:
             while (control := self._open_control_to(peer)) is not None:
                 self._deliveries[peer] = delivery = self._make_delivery(peer, control)
-                delivery.run()
+                self._run_delivery(peer, delivery, control.channel)
                 if control.channel.state in SENDABLE:
                     break  # all of it is delivered
         except StorageError as error:
             logger.error("what is stored for %s stays so until it connects again: %s", peer[:8], error)
         finally:
             del self._deliveries[peer]
+
+    def _run_delivery(self, peer: str, delivery: Delivery, channel: PeerChannel) -> None:
+        """However often the file fails, nothing is sent twice through one channel.
+
+        Raises:
+            StorageError: the channel has ended, and the file still fails.
+        """
+        while True:  # ends with the channel
+            try:
+                return delivery.run()
+            except StorageError as error:
+                if channel.state not in SENDABLE:
+                    raise
+                logger.error("what is stored for %s stays so; it goes on in %s s: %s", peer[:8], FILE_PAUSE, error)
+            delivery.pause(FILE_PAUSE)
 
     def _make_delivery(self, peer: str, control: ChannelControl) -> Delivery:
         return Delivery(
@@ -320,12 +361,13 @@ class DurableOutbox:
         failed = [number for number, reason in verdicts if reason is Reason.HANDLER_FAILED]
         setbacks = [self._retries.judge(peer, number) for number in failed]
         final = [verdict for verdict in verdicts if verdict[1] is not Reason.HANDLER_FAILED]
-        self._reporter.tell_refused(peer, final)
         numbers, now = [number for number, _ in final], clock.wall()
         result = self._open_committer().submit(lambda store: (store.remove(numbers), store.set_back(setbacks, now)))
         # In the hub, whatever has become of the pump.
         result.rawlink(lambda done: self._settled(peer, final, setbacks, done))
-        self._reporter.tell_set_back(peer, setbacks, cast(Settled, result.get())[1])
+        found = cast(Settled, result.get())[1]
+        self._reporter.tell_refused(peer, final)
+        self._reporter.tell_set_back(peer, setbacks, found)
 
     def _settled(
         self, peer: str, final: Sequence[Verdict], setbacks: Sequence[Setback], done: AsyncResult[Settled]

@@ -9,11 +9,8 @@ from gevent.event import Event as Flag
 from peernet.errors import DeliveryFailed
 from peernet.reasons import Reason
 from peernet.runtime.callables import check_callable
-from peernet.runtime.greenlets import failure_of
-from peernet.runtime.logs import get_logger
+from peernet.runtime.greenlets import call_back
 from peernet.runtime.threads import NO_HOME, HomeThread, at_home
-
-logger = get_logger(__name__)
 
 # With these reasons the packet is still stored, and what has become of it.
 STORED: dict[Reason | None, str] = {
@@ -60,7 +57,7 @@ class DurableReceipt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the peer's callback has returned."""
+        """Whether the peer's callback has returned. A peer without sessions does not tell whether it failed."""
         return self.done and self.reason is None
 
     @property
@@ -98,7 +95,7 @@ class DurableReceipt:
         """
         check_callable(callback, None, "a done callback")
         if self.done:
-            callback(self)
+            call_back(callback, self)
         else:
             self._callbacks += (callback,)
 
@@ -107,9 +104,7 @@ class DurableReceipt:
         self.done, self.reason = True, reason
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            failure = failure_of(callback, self)
-            if failure is not None:
-                logger.error("a callback of %r failed", self, exc_info=failure)
+            call_back(callback, self)
 
     def _fate(self) -> str:
         return STORED.get(self.reason, "was not delivered")

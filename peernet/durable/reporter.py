@@ -9,6 +9,7 @@ from peernet.durable.delivery import Verdict
 from peernet.durable.owner import DurableOwner
 from peernet.durable.packet import Setback
 from peernet.runtime.logs import get_logger
+from peernet.runtime.text import short
 
 logger = get_logger(__name__)
 
@@ -28,7 +29,7 @@ class DurableReporter:
         refused = Counter(reason for _, reason in verdicts if reason is not None)
         for reason, count in refused.items():
             self._owner.counters["durable_refused"] += count
-            logger.warning("%d packets in the durable outbox for %s were refused: %s", count, peer[:8], reason.sentence)
+            logger.warning("durable outbox: %s for %s refused: %s", _packets(count), short(peer), reason.sentence)
 
     def tell_set_back(self, peer: str, setbacks: Sequence[Setback], ids: Mapping[int, bytes]) -> None:
         """Callbacks have failed. Of the packets that are set aside it is told, once.
@@ -43,11 +44,15 @@ class DurableReporter:
             return
         self._owner.counters["durable_aside"] += len(aside)
         logger.warning(
-            "%d packets in the durable outbox for %s are set aside, because its callback failed %d times; "
-            "`peernet-node outbox retry` sends them again",
-            len(aside),
-            peer[:8],
+            "durable outbox: %s for %s set aside, because its callback failed %d times; "
+            "`peernet-node outbox retry` sends again what is set aside",
+            _packets(len(aside)),
+            short(peer),
             max(setback.attempts for setback in aside),
         )
         for setback in aside:
             self._owner.on_set_aside(peer, ids[setback.number], setback.attempts)
+
+
+def _packets(count: int) -> str:
+    return "1 packet" if count == 1 else f"{count} packets"

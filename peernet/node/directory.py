@@ -79,7 +79,8 @@ class Directory:
             return address.identifier
         return self._only(
             [known for known, endpoints in self._endpoints.items() if address.endpoint in endpoints],
-            f"no known peer is at {address.endpoint}; give its identifier, or connect to it first",
+            f"no known peer is at {address.endpoint}; give its identifier, or meet it first: "
+            f"`peernet-node ping {address.endpoint}`",
         )
 
     def _only(self, found: list[str], otherwise: str) -> str:
@@ -111,14 +112,24 @@ def ip_network_of(text: str) -> str | None:
         return str(ip_network(text))
     except ValueError as error:
         if "/" in text and not text.startswith("peer://"):
-            raise ConfigurationError(
-                f"{text!r} is not a network: {error}; write 10.0.0.0/8 or 2001:db8::/32"
-            ) from error
+            raise ConfigurationError(_network_mistake(text)) from error
         return None
 
 
-def check_peer(text: str) -> str:
+def _network_mistake(text: str) -> str:
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        return f"{text!r} is not a network; write 10.0.0.0/8 or 2001:db8::/32"
+    return f"{text!r} is an address within a network; write {meant} for the network, or the address alone"
+
+
+def check_peer(text: str, otherwise: str = "") -> str:
     """The text, if it can be meant as a peer at all.
+
+    Args:
+        text: what a user wrote.
+        otherwise: what else they may write there, for the error.
 
     Raises:
         AddressError: it cannot.
@@ -126,11 +137,11 @@ def check_peer(text: str) -> str:
     if is_address(text):
         PeerAddress.parse(text)
         return text
-    return check_beginning(text)
+    return check_beginning(text, otherwise)
 
 
-def check_beginning(text: str) -> str:
-    """The text, if an identifier could begin with it.
+def check_beginning(text: str, otherwise: str = "") -> str:
+    """The text, if an identifier could begin with it; the arguments are those of :func:`check_peer`.
 
     Raises:
         AddressError: none does.
@@ -139,7 +150,7 @@ def check_beginning(text: str) -> str:
         return text
     if _BEGINNING.match(text.lower()):
         raise AddressError(f"{text!r} has capital letters; identifiers are written in small ones")
-    raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port")
+    raise AddressError(f"{text!r} is no peer; write an identifier, the beginning of one, or host:port{otherwise}")
 
 
 def check_listen(text: str) -> str:

@@ -65,6 +65,10 @@ def momentary_network(
         yield network
     finally:
         network.stop(max(LEAST_GOODBYE, deadline.cap(settings.limits.close_timeout)))
+        _save_known_peers(home, network)  # also if it failed: a peer that refuses a packet was met
+
+
+def _save_known_peers(home: Home, network: PeerNetwork) -> None:
     try:
         PEERS.save(home.peers_file, list(network.known_peers))
     except HomeError as error:

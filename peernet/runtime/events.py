@@ -27,7 +27,7 @@ class Event(Generic[Parameters]):
     """A named event. Listeners run in the order they were added, in the greenlet that fires.
 
     A listener that raises is logged and the next one runs, whatever it raises. Only what is addressed to the
-    greenlet passes through; see :func:`~peernet.runtime.greenlets.is_addressed_here`.
+    greenlet passes through; see :func:`~peernet.runtime.interruptions.is_addressed_here`.
 
     For type checkers an event is generic in what its listeners are called with:
     ``Event[[PeerChannel, Reason]]`` has listeners ``(channel, reason)``.

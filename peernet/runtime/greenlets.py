@@ -12,32 +12,13 @@ from gevent.hub import Waiter
 from gevent.pool import Group
 
 from peernet.runtime import forks
+from peernet.runtime.interruptions import OwnedGreenlet, is_addressed_here, raise_in_main
 from peernet.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 
 # Of the native thread. In a patched process threading's own tells greenlets apart.
 get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
-
-
-class OwnedGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
-    """A greenlet of peernet's own.
-
-    It does not remember the stack that started it: 2.6 KiB less for each channel. It remembers who killed it, because
-    code that it calls may raise ``GreenletExit`` by itself.
-
-    Attributes:
-        thrown: the exception, or its class, that ``kill()`` has thrown into it; ``None`` if nobody has.
-    """
-
-    spawning_stack_limit = 0
-    thrown: Any = None
-
-    def throw(self, *args: Any) -> Any:
-        """As of every greenlet. A :class:`gevent.Timeout` comes this way too; it kills nobody."""
-        if args and not isinstance(args[0], gevent.Timeout):
-            self.thrown = args[0]
-        return super().throw(*args)
 
 
 class OwnedGroup(Group):
@@ -87,22 +68,6 @@ def _logged(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> A
         return None
 
 
-def is_addressed_here(error: BaseException) -> bool:
-    """Whether what foreign code let escape is meant for the calling greenlet, and is not a failure of that code.
-
-    Whoever kills a greenlet means the greenlet. A ``gevent.Timeout`` in a greenlet of a program may be the program's,
-    which waits around our call. In our own greenlets and in the hub nobody waits around, so there it is the foreign
-    code's.
-    """
-    current = gevent.getcurrent()
-    if isinstance(error, Exception) or isinstance(current, gevent.hub.Hub):
-        return False
-    if not isinstance(current, OwnedGreenlet):
-        return isinstance(error, (gevent.GreenletExit, gevent.Timeout))
-    thrown = current.thrown
-    return error is thrown or (isinstance(thrown, type) and type(error) is thrown)
-
-
 def failure_of(function: Callable[..., object], *args: object, **kwargs: object) -> BaseException | None:
     """Call a function of the program. Returns what it has raised, of whatever kind, for the caller to log.
 
@@ -119,17 +84,17 @@ def failure_of(function: Callable[..., object], *args: object, **kwargs: object)
     return None
 
 
-def raise_in_main(error: BaseException) -> bool:
-    """If an error asks the program to end, raise it in the main greenlet of this thread, with the next loop pass.
+def call_back(callback: Callable[[Any], object], argument: Any) -> None:
+    """Call ``callback(argument)``, which must not wait, where nothing that it raises may get out.
 
-    That is what gevent does with ``SystemExit`` and ``KeyboardInterrupt`` that end a greenlet. Returns whether it
-    is such an error.
+    As it does not wait, nobody can have interrupted it: whatever it raises, a ``gevent.Timeout`` and ``GreenletExit``
+    too, is its own failure. It is logged; what asks the program to end is raised in the main greenlet.
     """
-    hub: Any = gevent.get_hub()
-    if not isinstance(error, hub.SYSTEM_ERROR):
-        return False
-    hub.loop.run_callback(hub.parent.throw, error)
-    return True
+    try:
+        callback(argument)
+    except BaseException as error:
+        logger.exception("a callback of %r failed", argument)
+        raise_in_main(error)
 
 
 def let_others_run() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from peernet.runtime.interruptions import is_addressed_here
+
 MAX_TEXT = 128
 # Of an error that came of others, and of the calls that led to it, those that tell most.
 MAX_CHAIN = 4
@@ -39,11 +41,11 @@ def short(identifier: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``0.25 s``, ``90 s``, ``15 min`` or ``24 h``: in the unit of which there are few."""
+    """A time for people, such as ``0.25 s``, ``90 s``, ``1 h`` or ``36 h``: in the unit of which there are few."""
     if seconds < 9.5:
         return f"{seconds:.2g} s"
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
+    for unit, length, smaller in (("d", 86_400, 3600), ("h", 3600, 60), ("min", 60, 1)):
+        if seconds >= 2 * length or round(seconds / smaller) * smaller == length:  # 1 h, and not 60 min
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
 
@@ -63,5 +65,7 @@ def _escape(char: str) -> str:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # of a class that somebody else wrote
+    except BaseException as error:  # of a class that somebody else wrote
+        if is_addressed_here(error):
+            raise
         return f"<{type(value).__name__} without a text>"

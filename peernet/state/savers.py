@@ -8,10 +8,9 @@ from typing import Generic, TypeVar
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from gevent.pool import Group
 
 from peernet.errors import HomeError
-from peernet.runtime.greenlets import spawn
+from peernet.runtime.greenlets import OwnedGroup, spawn
 from peernet.runtime.logs import get_logger
 from peernet.runtime.routines import NetworkRoutines
 
@@ -40,7 +39,7 @@ class KeptFile(Generic[Content]):
         self._write = write
         self._read = read
         self._lock = BoundedSemaphore(1)
-        self._saves = Group()
+        self._saves = OwnedGroup()
 
     def save(self) -> None:
         """Save what is true now.
@@ -60,15 +59,15 @@ class KeptFile(Generic[Content]):
         """Wait until no save is under way."""
         self._saves.join()
 
-    def _save(self) -> Exception | None:
+    def _save(self) -> BaseException | None:
         with self._lock:
             return gevent.get_hub().threadpool.apply(self._attempt, (self._read(),))
 
-    def _attempt(self, content: Content) -> Exception | None:
-        """In the native thread. What it raised would be printed there by gevent, so it is returned."""
+    def _attempt(self, content: Content) -> BaseException | None:
+        """In the native thread. What it raised would be printed there, or end the thread, so it is returned."""
         try:
             self._write(self._path, content)
-        except Exception as error:
+        except BaseException as error:
             return error
         return None
 

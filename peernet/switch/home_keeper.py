@@ -13,7 +13,8 @@ from peernet.errors import ConfigurationError, HomeInUseError
 from peernet.peers.address_book import KnownPeer
 from peernet.peers.identity import Identity, key_exposure
 from peernet.runtime.deadline import Deadline
-from peernet.runtime.greenlets import OwnedGreenlet, spawn
+from peernet.runtime.greenlets import spawn
+from peernet.runtime.interruptions import OwnedGreenlet
 from peernet.runtime.logs import get_logger
 from peernet.runtime.routines import NetworkRoutines
 from peernet.state.files import remove_leftovers

@@ -277,6 +277,8 @@ _ADVICE = {
 
 def describe(error: OSError) -> str:
     """What an OS error means for the one who has to act on it."""
+    if isinstance(error, socket.gaierror):
+        return f"{error.strerror or error}; check the name of the host"
     return _ADVICE.get(error.errno or 0) or error.strerror or str(error)
 
 

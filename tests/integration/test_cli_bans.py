@@ -87,7 +87,7 @@ def test_a_running_node_bans_at_once_and_tells_of_it(tmp_path: Path) -> None:
     with NodeProcess(tmp_path / "alice") as alice, NodeProcess(tmp_path / "bob", "--connect", alice.address) as bob:
         alice.wait_for("peer_added")
         done = alice.command("ban", bob.identifier[:4], "--for", "1h")
-        assert done.out == f"{bob.identifier} is banned for 60 min\n"
+        assert done.out == f"{bob.identifier} is banned for 1 h\n"
         assert alice.wait_for("banned")["who"] == bob.identifier
         assert bob.wait_for("peer_removed")["reason"] == "banned"
         (row,) = alice.command("bans", "-o", "json").json

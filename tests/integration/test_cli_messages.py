@@ -210,3 +210,12 @@ def test_disconnect_is_final_and_connect_undoes_it(nodes: tuple[NodeProcess, Nod
     assert bob.command("connect", alice.identifier).code == 0
     assert bob.wait_for("peer_added", 10, peer=alice.identifier)["dialled"] is True
     assert alice.wait_for("peer_added", 10, peer=bob.identifier)["trusted"] is False
+
+
+def test_a_peer_that_refuses_a_packet_is_known_afterwards(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "alice") as alice:
+        refused = command(tmp_path / "dave", "send", alice.address, "--data", "-", stdin=b"data")
+        assert (refused.code, "only from peers that it trusts" in refused.err) == (4, True)
+        (known,) = command(tmp_path / "dave", "peers", "-o", "json").json
+        assert known["identifier"] == alice.identifier
+        assert known["addresses"] == [alice.address.partition("@")[2]]

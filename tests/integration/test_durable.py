@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gevent.event import Event as Flag
 from gevent.pool import Pool
 
 from peernet import DurableOutbox, IncomingPeerTrustPolicy, PacketHandleProtocol, PeerChannel, PeerNetwork, Reason
+from peernet.durable import outbox as outbox_module
 from peernet.durable.receipt import DurableReceipt
 from peernet.durable.store import DurableStore
 from peernet.errors import (
@@ -29,7 +31,7 @@ from peernet.errors import (
 )
 from peernet.v1.packet_pb2 import CollectionSharePacket, DataTransmissionPacket, HeartbeatPacket, PeerEntry
 from tests.integration.meetings import Networks, config, text
-from tests.support import Recorder, known, wait_until
+from tests.support import Recorder, known, scaled, wait_until
 
 SOMEBODY = "s" * 52
 TRUSTING = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
@@ -223,7 +225,7 @@ def test_after_so_many_attempts_a_packet_is_set_aside_and_told_of_once(
     assert row_of(pair) == (3, True, "handler_failed")
     assert told == [(pair.bob.identifier, receipt.packet_id, 3)]
     assert pair.alice.counters["durable_aside"] == 1
-    assert caplog.text.count("are set aside, because its callback failed 3 times") == 1
+    assert caplog.text.count("set aside, because its callback failed 3 times") == 1
 
 
 def test_attempts_and_what_is_set_aside_outlive_their_network(pair: Pair) -> None:
@@ -291,6 +293,37 @@ def test_what_is_set_aside_counts_for_the_limits_and_can_be_dropped(pair: Pair) 
     assert pair.send("more").wait(5)
 
 
+@pytest.mark.parametrize("act", ["retry", "drop"])
+def test_what_is_done_to_packets_is_done_though_whoever_asked_for_it_waits_no_longer(pair: Pair, act: str) -> None:
+    pair.renew_alice(durable_attempts=1)
+    callback = Poisoned(pair)
+    pair.bring_bob(callback=callback)
+    wait_until_aside(pair, pair.send("poison"))
+    callback.failures = 0
+    outbox = outbox_of(pair.alice)
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0):
+        outbox.retry() if act == "retry" else outbox.drop([pair.bob.identifier])
+    wait_until(lambda: outbox.packets == outbox.aside == pair.stored == 0)
+    assert outbox.bytes == 0
+    assert len(callback.ids) == (2 if act == "retry" else 1)
+
+
+def test_a_receipt_of_a_dropped_packet_is_settled_though_nobody_waits_for_the_dropping(pair: Pair) -> None:
+    receipt = pair.send("hello")
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0):
+        outbox_of(pair.alice).drop([pair.bob.identifier])
+    with pytest.raises(DeliveryFailed) as caught:
+        receipt.wait(scaled(5))
+    assert caught.value.reason is Reason.DROPPED
+
+
+def test_one_identifier_is_no_list_of_identifiers(pair: Pair) -> None:
+    pair.send("hello")
+    with pytest.raises(ConfigurationError, match="drop takes a list of identifiers"):
+        outbox_of(pair.alice).drop(pair.bob.identifier)
+    assert pair.stored == 1
+
+
 def test_a_packet_that_is_dropped_while_it_fails_is_not_set_aside(pair: Pair) -> None:
     pair.renew_alice(durable_attempts=2, backoff_base=0.2, backoff_cap=0.2)
     callback = Poisoned(pair)
@@ -322,15 +355,38 @@ def test_what_is_acknowledged_but_cannot_be_removed_stays_stored_and_is_settled_
     monkeypatch.setattr(DurableStore, "remove", fail)
     first = pair.bring_bob()
     receipt = pair.send("hello")
-    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    wait_until(lambda: "stays so; it goes on in 5.0 s: the durable outbox" in caplog.text)
     outbox = pair.alice.durable_outbox
     assert outbox is not None
     assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
-    monkeypatch.undo()
     first.stop()
+    wait_until(lambda: "stays so until it connects again" in caplog.text)
+    assert (receipt.done, receipt.stored, outbox.packets) == (False, True, 1)
+    monkeypatch.undo()
     pair.bring_bob()
     assert receipt.wait(5)
     assert outbox.packets == 0
+
+
+@pytest.mark.parametrize("method", ["remove", "load"])
+@pytest.mark.parametrize("woken", [True, False])
+def test_when_the_file_works_again_delivery_goes_on_and_nothing_comes_twice_through_one_channel(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str, woken: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(outbox_module, "FILE_PAUSE", scaled(60) if woken else 0.01)
+    with monkeypatch.context() as patched:
+        patched.setattr(DurableStore, method, fail)
+        pair.bring_bob()
+        receipts = [pair.send("one"), pair.send("two")]
+        wait_until(lambda: "stays so; it goes on in" in caplog.text)
+    if woken:
+        receipts.append(pair.send("three"))
+    assert all(receipt.wait(5) for receipt in receipts)
+    assert pair.messages == ["one", "two", "three"][: len(receipts)]
+    pair.is_empty()
 
 
 def test_packets_wait_for_a_peer_that_is_away_and_arrive_in_order(pair: Pair) -> None:
@@ -454,7 +510,7 @@ def test_a_packet_that_the_peer_does_not_permit_is_removed_and_the_others_arrive
     assert not refused.stored
     pair.is_empty()
     assert pair.alice.counters["durable_refused"] == 1
-    assert "1 packets in the durable outbox" in caplog.text
+    assert "durable outbox: 1 packet for" in caplog.text
 
 
 def test_a_packet_that_nobody_handles_is_removed(pair: Pair) -> None:
@@ -587,6 +643,30 @@ def test_without_a_file_or_before_the_start_nothing_is_durable(networks: Network
         stopped.send(SOMEBODY, text("hello"), durable=True)
 
 
+def test_while_the_network_starts_nothing_is_stored_that_would_not_be_counted(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.alice.stop()
+    reading, go, backlogs = threading.Event(), threading.Event(), DurableStore.backlogs
+
+    def read(store: DurableStore) -> Any:
+        found = backlogs(store)
+        reading.set()
+        assert go.wait(scaled(10))
+        return found
+
+    monkeypatch.setattr(DurableStore, "backlogs", read)
+    starting = gevent.spawn(pair.alice.start)
+    wait_until(reading.is_set)
+    with pytest.raises(ConfigurationError, match="not started"):
+        pair.send("too early")
+    go.set()
+    starting.get(timeout=scaled(5))
+    pair.bring_bob()
+    assert pair.send("hello").wait(5)
+    pair.is_empty()
+
+
 def test_a_network_whose_file_cannot_be_used_is_not_started(tmp_path: Path) -> None:
     network = PeerNetwork(listen=["127.0.0.1:0"], durable_outbox=tmp_path / "missing" / "outbox.db")
     with pytest.raises(StorageError):
@@ -620,9 +700,9 @@ def test_when_the_file_cannot_be_read_the_next_channel_gets_what_is_in_it(
     monkeypatch.setattr(DurableStore, "load", fail)
     first = pair.bring_bob()
     receipt = pair.send("hello")
-    wait_until(lambda: "stays so until it connects again" in caplog.text)
-    monkeypatch.undo()
+    wait_until(lambda: "stays so; it goes on in 5.0 s: the durable outbox" in caplog.text)
     first.stop()
+    monkeypatch.undo()
     pair.bring_bob()
     assert receipt.wait(5)
 

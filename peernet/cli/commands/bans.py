@@ -7,23 +7,32 @@ from typing import Any
 
 import click
 
-from peernet.cli.base import NodeCommand, check_duration, check_peer_argument
+from peernet.cli.base import NodeCommand, check_duration
 from peernet.cli.output import ago, named
 from peernet.cli.session import Session, pass_session
+from peernet.errors import ConfigurationError
 from peernet.node.control import client
+from peernet.node.directory import check_peer, ip_network_of
 from peernet.node.failures import NotRunningError
 from peernet.runtime.text import duration
 
 COLUMNS = {"name": "WHO", "reason": "WHY", "score": "SCORE", "begun": "SINCE", "left": "EXPIRES", "manual": "BY HAND"}
 
 
-def check_who(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def check_who(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """Callback for an argument that names a peer or an address."""
     from peernet.trust.bans import ban_key  # only when needed: it takes longer than most commands
 
     if value is None or ban_key(value) is not None:
         return value
-    return check_peer_argument(context, parameter, value)
+    try:
+        network = ip_network_of(value)
+        if network is None:
+            return check_peer(value, ", or an IP address")
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from error
+    hint = context.ensure_object(Session).hinted(f"`peernet-node block {network}`")
+    raise click.BadParameter(f"networks are blocked and not banned; {hint} keeps this one out")
 
 
 @click.command(cls=NodeCommand)
@@ -51,9 +60,9 @@ def bans(session: Session) -> None:
 def ban(session: Session, who: str, seconds: float | None) -> None:
     """Keep a peer or an address out for a while.
 
-    A peer that is connected is disconnected, and told for how long. Without --for it is as long as peers
-    are banned that misbehave (the limit ban_time). Of an IPv6 address all of its /56 is meant; block a
-    network instead to keep a larger one out.
+    A peer that is connected is disconnected, and told for how long. Without --for the ban lasts as long as
+    that of a peer that misbehaves (the limit ban_time). An IPv6 address stands for its whole /56. To keep a
+    larger network out, use `block`.
     """
 
     def otherwise() -> dict[str, Any]:
@@ -73,7 +82,7 @@ def ban(session: Session, who: str, seconds: float | None) -> None:
 def unban(session: Session, who: str | None, everybody: bool) -> None:
     """Let a peer or an address in again before its time."""
     if (who is None) != everybody:
-        raise click.UsageError("Name a peer or an address, or give --all.")
+        raise click.UsageError("give either a peer or an address, or --all.")
 
     def otherwise() -> dict[str, Any]:
         from peernet.node.ban_lists import unban_home

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from peernet.cli.base import NodeCommand, NodeGroup
-from peernet.cli.output import LARGER_UNITS, quantity
+from peernet.cli.output import LARGER_UNITS, first_word, quantity
 from peernet.cli.session import Session, pass_session
 from peernet.config import PROFILES
 from peernet.errors import ConfigurationError
@@ -50,7 +50,11 @@ def config() -> None:
 @config.command()
 @pass_session
 def show(session: Session) -> None:
-    """Show the settings in force, and where each comes from."""
+    """Show the settings in force, and where each comes from.
+
+    They are those that `run` without flags would have now. The flags of a node that runs are not among them;
+    `status` tells where that one listens.
+    """
     rows = _rows(load_settings(session.home.config_file))
     session.output.rows(rows, SETTING_COLUMNS)
 
@@ -70,20 +74,30 @@ def validate(session: Session) -> None:
 
     Tells everything that is wrong, and then exits with 6.
     """
+    file = session.home.config_file
+    mistakes = _mistakes(session)
+    if mistakes:
+        if not session.output.for_people:
+            session.output.record({"path": str(file), "valid": False, "mistakes": list(map(session.hinted, mistakes))})
+        raise CheckFailedError(*mistakes)
+    found = "is valid" if os.path.exists(file) else "does not exist, and need not: everything has its default"
+    session.output.done(f"{file} {found}", {"path": str(file), "valid": True, "mistakes": []})
+
+
+def _mistakes(session: Session) -> list[str]:
     try:
         load_settings(session.home.config_file)
     except SettingsError as error:
-        raise CheckFailedError(*error.mistakes) from error
+        return list(error.mistakes)
     except ConfigurationError as error:
-        raise CheckFailedError(str(error)) from error
-    file = session.home.config_file
-    found = "is valid" if os.path.exists(file) else "does not exist, and need not: everything has its default"
-    session.output.done(f"{file} {found}", {"path": str(file), "valid": True})
+        return [str(error)]
+    return []
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
     unit = row["unit"]
-    short_unit = unit if unit in LARGER_UNITS else ""  # of the default; the value beside it has the words
+    word = first_word(unit)
+    short_unit = word if word in LARGER_UNITS else ""  # of the default; the value beside it has the other words
     return row | {"value": quantity(row["value"], unit), "default": quantity(row["default"], short_unit)}
 
 

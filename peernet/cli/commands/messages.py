@@ -59,6 +59,8 @@ def send(
     """
     if (text is None) == (data is None):
         raise click.UsageError("give either TEXT or --data FILE.")
+    if options["name"] is not None and data is None:
+        raise click.UsageError("--name is for --data; a text has no name.")
     flags = {"network": options["network"], "insecure": options["insecure"]}
     settings = load_settings(session.home.config_file, flags)
     limit = settings.limits.max_frame
@@ -82,11 +84,29 @@ def send(
     session.output.done(f"{done} {short(result['peer'])}", result)
 
 
+def _check_kinds(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if values:
+        from peernet.wire.packets import KINDS, UNKNOWN  # only when needed: it takes longer than most commands
+
+        known = [kind for kind in KINDS if not KINDS[kind].control] + [UNKNOWN.name]
+        for value in values:
+            if value not in known:
+                raise click.BadParameter(f"{value!r} is not one of {', '.join(known)}.")
+    return values
+
+
 @click.command(cls=NodeCommand)
 @click.option(
     "-e", "--event", "events", multiple=True, type=click.Choice(list(LINES)), help="Only events of this name."
 )
-@click.option("-k", "--kind", "kinds", multiple=True, help="Only packets of this kind.")
+@click.option(
+    "-k",
+    "--kind",
+    "kinds",
+    multiple=True,
+    callback=_check_kinds,
+    help="Only packets of this kind, such as pure_message.",
+)
 @click.option(
     "-f",
     "--from",

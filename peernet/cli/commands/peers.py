@@ -38,7 +38,7 @@ def peers(session: Session) -> None:
     if output.for_people:
         now = time.time()
         rows = [_for_people(row, now) for row in rows]
-    output.rows(rows, COLUMNS, if_none="no peers are known yet; `peernet-node connect` makes the first")
+    output.rows(rows, COLUMNS, if_none="no peers are known yet; `peernet-node ping HOST:PORT` meets the first")
 
 
 @click.command(cls=NodeCommand)

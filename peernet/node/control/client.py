@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from peernet.errors import HomeInUseError
+from peernet.errors import HomeError, HomeInUseError
 from peernet.node.control.protocol import decode, encode
 from peernet.node.failures import ControlTimeout, NodeBusyError, NodeFailure, NotRunningError, TimeIsUp
 from peernet.runtime.deadline import Deadline
@@ -165,9 +166,8 @@ def _asked(home: Home, command: str, arguments: dict[str, Any], timeout: float) 
 
 
 def _connect(home: Home, timeout: float) -> socket.socket:
-    missing = NotRunningError(f"no node is running on {home}; start one with `peernet-node --home {home} run`")
     if not hasattr(socket, "AF_UNIX"):
-        raise missing
+        raise _missing(home)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with home.socket_address() as address:
@@ -177,7 +177,7 @@ def _connect(home: Home, timeout: float) -> socket.socket:
         raise NodeBusyError(f"the node on {home} is busy with many other commands; try again later") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         sock.close()
-        raise missing from None
+        raise _missing(home) from None
     except OSError as error:
         sock.close()
         raise NotRunningError(f"the node on {home} cannot be reached ({error}); check the folder's owner") from error
@@ -185,6 +185,26 @@ def _connect(home: Home, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _missing(home: Home) -> NotRunningError:
+    """The error for a home whose socket nobody answers: a program with a network of its own may use it all the same."""
+    holder = _holder(home)
+    if holder is None:
+        return NotRunningError(f"no node is running on {home}; start one with `peernet-node --home {home} run`")
+    return NotRunningError(
+        f"no node answers on {home}: another program (process {holder or 'unknown'}) uses this home and takes no "
+        "commands; if it is a node that is just starting, try again, and else end that program first"
+    )
+
+
+def _holder(home: Home) -> int | None:
+    if not os.path.exists(home.lock_file):
+        return None
+    try:
+        return home.holder()
+    except HomeError:  # it cannot be written; whoever has to write it says so
+        return None
 
 
 def _await_turn(sock: socket.socket, address: str, timeout: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from typing import Any
 
 import gevent
 import pytest
@@ -96,6 +97,29 @@ def test_one_that_does_not_want_a_packet_says_why(setup: Setup, caplog: pytest.L
     assert setup.refused() == [(1, Reason.TOO_BIG.refusal_number)]
     assert setup.channel.counters == {"refused_by_callback": 1}
     assert not caplog.text
+
+
+class WithoutReason(PacketRefusedError):
+    """A refusal that never says why."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "no")
+
+
+@pytest.mark.parametrize("reason", [None, "too_big", 5])
+@pytest.mark.parametrize("made", [True, False])
+def test_one_that_refuses_for_no_reason_there_is_has_failed(
+    setup: Setup, caplog: pytest.LogCaptureFixture, reason: Any, made: bool
+) -> None:
+    def refuse(channel: PeerChannel, packet: pb.Packet) -> None:
+        raise PacketRefusedError("no", reason) if made else WithoutReason()
+
+    setup.owner.handlers["pure_message"] = refuse
+    setup.far.send(text())
+    wait_until(lambda: setup.acknowledged() == 1)
+    assert setup.refused() == [(1, Reason.HANDLER_FAILED.refusal_number)]
+    assert setup.channel.counters == {"callback_failed": 1}
+    assert "the callback for pure_message failed" in caplog.text
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])

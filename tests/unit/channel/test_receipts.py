@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -9,7 +10,7 @@ import pytest
 from peernet.channel.receipts import PAGE, Receipt, ReceiptBook
 from peernet.errors import ConfigurationError, DeliveryFailed, SelfWaitError
 from peernet.reasons import Reason
-from tests.support import scaled
+from tests.support import FAILURES, scaled, wait_until
 
 
 def nobody_is_in_the_way(method: str) -> None:
@@ -154,21 +155,43 @@ def test_who_asks_late_is_told_at_once(book: ReceiptBook) -> None:
     assert told == [receipt]
 
 
+@pytest.mark.parametrize("failure", FAILURES)
 def test_a_callback_that_fails_is_logged_and_hurts_no_other(
-    book: ReceiptBook, caplog: pytest.LogCaptureFixture
+    book: ReceiptBook, caplog: pytest.LogCaptureFixture, failure: Callable[[], BaseException]
+) -> None:
+    first, second = write(book, 1, 2)
+    told: list[Receipt] = []
+
+    def fail(one: Receipt) -> None:
+        raise failure() from ValueError("oops")
+
+    for receipt in (first, second):
+        receipt.add_done_callback(fail)
+        receipt.add_done_callback(told.append)
+    with caplog.at_level(logging.ERROR):
+        book.settle(1)
+        book.close(Reason.CLOSED)
+        first.add_done_callback(fail)  # it is called at once
+    assert told == [first, second]
+    assert caplog.text.count("ValueError: oops") == 3
+
+
+@pytest.mark.parametrize("failure", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_ends_the_program_does_so_in_the_main_greenlet(
+    book: ReceiptBook, failure: type[BaseException]
 ) -> None:
     (receipt,) = write(book, 1)
     told: list[Receipt] = []
 
-    def fail(one: Receipt) -> None:
-        raise ValueError("oops")
+    def end(one: Receipt) -> None:
+        raise failure
 
-    receipt.add_done_callback(fail)
+    receipt.add_done_callback(end)
     receipt.add_done_callback(told.append)
-    with caplog.at_level(logging.ERROR):
-        book.settle(1)
+    book.settle(1)
     assert told == [receipt]
-    assert "oops" in caplog.text
+    with pytest.raises(failure):
+        wait_until(lambda: False)
 
 
 def test_waiting_ends_with_the_acknowledgement(book: ReceiptBook) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -14,7 +14,7 @@ from peernet.durable.committer import Committer
 from peernet.durable.packet import NewPacket
 from peernet.durable.store import DurableStore
 from peernet.errors import StorageError
-from tests.support import wait_until
+from tests.support import FAILURES, scaled, wait_until
 
 PACKET = NewPacket("peer", "", b"id", "pure_message", b"body", 0.0)
 
@@ -115,3 +115,18 @@ def test_a_file_that_cannot_be_opened_is_told_to_whoever_wants_it(tmp_path: Path
             committer.run(lambda store: store.numbers("peer"))
     committer.close()
     committer.join()
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_whatever_a_job_raises_is_an_answer_and_the_next_one_is_done(
+    committer: Committer, failure: Callable[[], BaseException]
+) -> None:
+    def fail(store: DurableStore) -> None:
+        store.add(PACKET)
+        raise failure()
+
+    result = committer.submit(fail)
+    wait_until(result.ready)
+    assert type(result.exception) is type(failure())
+    counting = gevent.spawn(committer.run, lambda store: len(store.backlogs()))
+    assert counting.get(timeout=scaled(5)) == 0

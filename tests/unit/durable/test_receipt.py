@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -10,7 +11,7 @@ import pytest
 from peernet.durable.receipt import DurableReceipt
 from peernet.errors import ConfigurationError, DeliveryFailed, SelfWaitError
 from peernet.reasons import Reason
-from tests.support import Recorder
+from tests.support import FAILURES, Recorder, scaled
 
 
 def make_receipt() -> DurableReceipt:
@@ -78,14 +79,25 @@ def test_a_callback_that_would_wait_for_itself_is_told_so() -> None:
     assert receipt.wait()
 
 
-def test_callbacks_are_told_once_and_none_hurts_another(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", FAILURES)
+def test_callbacks_are_told_once_and_none_hurts_another(
+    caplog: pytest.LogCaptureFixture, failure: Callable[[], BaseException]
+) -> None:
     receipt, early, late = make_receipt(), Recorder(), Recorder()
-    receipt.add_done_callback(lambda done: 1 / 0)
+
+    def fail(done: DurableReceipt) -> None:
+        raise failure() from ValueError("oops")
+
+    receipt.add_done_callback(fail)
+    waiting = gevent.spawn(receipt.wait, scaled(5))
+    gevent.sleep(0)
     receipt.add_done_callback(early)
     receipt.settle()
     receipt.add_done_callback(late)
+    receipt.add_done_callback(fail)
     assert early.calls == late.calls == [(receipt,)]
-    assert "ZeroDivisionError" in caplog.text
+    assert waiting.get(timeout=scaled(1)) is True
+    assert caplog.text.count("ValueError: oops") == 2
 
 
 async def coroutine(receipt: DurableReceipt) -> None: ...

@@ -39,7 +39,8 @@ def test_refused_packets_are_counted_and_logged_by_their_reason(
     reporter.tell_refused("peer", [(1, None), (2, Reason.UNHANDLED), (3, Reason.UNHANDLED), (4, Reason.TOO_BIG)])
     assert owner.counters == {"durable_refused": 3}
     assert len(caplog.records) == 2
-    assert "2 packets in the durable outbox for peer were refused: Nobody handles" in caplog.text
+    assert "durable outbox: 2 packets for peer refused: Nobody handles" in caplog.text
+    assert "durable outbox: 1 packet for peer refused: The packet exceeds" in caplog.text
 
 
 def test_only_what_is_set_aside_and_still_stored_is_told(
@@ -50,7 +51,7 @@ def test_only_what_is_set_aside_and_still_stored_is_told(
     assert owner.counters == {"durable_aside": 2}
     assert owner.aside == [("peer", b"2", 3), ("peer", b"4", 3)]
     (record,) = caplog.records
-    assert "2 packets in the durable outbox for peer are set aside" in record.getMessage()
+    assert "durable outbox: 2 packets for peer set aside" in record.getMessage()
     assert "failed 3 times" in record.getMessage()
 
 

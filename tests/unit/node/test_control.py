@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -202,6 +203,15 @@ def test_a_stream_ends_when_the_time_is_up_and_the_server_notices(home: Home, se
 def test_no_node(home: Home) -> None:
     with pytest.raises(NotRunningError, match=r"no node is running on .*; start one with"):
         control.call(home, "status")
+
+
+def test_a_home_that_another_program_uses_is_no_place_to_start_a_node(home: Home) -> None:
+    with home.locked(), pytest.raises(NotRunningError) as caught:
+        control.call(home, "status")
+    assert str(caught.value) == (
+        f"no node answers on {home}: another program (process {os.getpid()}) uses this home and takes no commands; "
+        "if it is a node that is just starting, try again, and else end that program first"
+    )
 
 
 def test_a_socket_left_by_a_node_that_was_killed(home: Home, serve: Callable[..., None]) -> None:

@@ -85,5 +85,7 @@ def test_networks() -> None:
     assert ip_network_of("2001:db8::/32") == "2001:db8::/32"
     assert ip_network_of("abc") is None
     assert ip_network_of(f"peer://{ANNA}@10.0.0.1:5") is None
+    with pytest.raises(ConfigurationError, match=r"within a network; write 192\.168\.1\.0/24 for the network"):
+        ip_network_of("192.168.1.5/24")
     with pytest.raises(ConfigurationError, match="not a network"):
-        ip_network_of("10.0.0.1/8")
+        ip_network_of("10.0.0.1/99")

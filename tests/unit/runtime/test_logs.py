@@ -7,7 +7,7 @@ import logging
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import pytest
 
 import peernet
 from peernet.runtime import logs
+from peernet.runtime.greenlets import spawn
 from peernet.runtime.log_budget import BYTES_PER_HOUR, HOUR, LogSites
 from peernet.runtime.logs import SiteFilter, get_logger
+from tests.support import FAILURES, scaled
 from tests.unit.hostile import HOSTILE, assert_harmless
 
 
@@ -209,6 +211,49 @@ def test_a_handler_that_raises_hurts_nobody(logger: logging.Logger, capsys: pyte
     finally:
         logger.removeHandler(handler)
     assert "this handler is broken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_handler_that_raises_what_is_no_error_hurts_no_greenlet_of_ours(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], failure: Callable[[], BaseException]
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise failure() from ValueError("this handler is broken")
+
+    def work() -> str:
+        logger.error("the disk is full")
+        return "done"
+
+    handler = Broken()
+    logger.addHandler(handler)
+    try:
+        assert spawn("work", work).get(timeout=scaled(5)) == "done"
+    finally:
+        logger.removeHandler(handler)
+    assert "this handler is broken" in capsys.readouterr().err
+
+
+def test_a_handler_that_waits_does_not_keep_a_greenlet_of_ours_from_being_ended(logger: logging.Logger) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            gevent.sleep(scaled(60))
+
+    went_on: list[bool] = []
+
+    def work() -> None:
+        logger.error("the disk is slow")
+        went_on.append(True)
+
+    handler = Slow()
+    logger.addHandler(handler)
+    try:
+        greenlet = spawn("work", work)
+        gevent.sleep(0)
+        greenlet.kill(timeout=scaled(5))
+    finally:
+        logger.removeHandler(handler)
+    assert (greenlet.dead, went_on) == (True, [])
 
 
 def test_a_handler_may_be_interrupted(logger: logging.Logger) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -8,7 +9,7 @@ import pytest
 
 from peernet.errors import ConfigurationError
 from peernet.runtime.routines import NetworkRoutines, Routine
-from tests.support import Recorder, wait_until
+from tests.support import FAILURES, Recorder, wait_until
 
 SOON = 0.001
 
@@ -69,6 +70,22 @@ def test_a_failing_job_is_logged_and_runs_again(routines: NetworkRoutines, caplo
         routines.add("fails", SOON, job)
         routines.start()
         wait_until(lambda: len(runs) >= 2)
+    assert "the routine fails failed; it runs again in 0.001 s" in caplog.text
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_no_failure_of_a_job_ends_its_routine(
+    routines: NetworkRoutines, caplog: pytest.LogCaptureFixture, failure: Callable[[], BaseException]
+) -> None:
+    runs: list[int] = []
+
+    def job() -> None:
+        runs.append(1)
+        raise failure()
+
+    routines.add("fails", SOON, job)
+    routines.start()
+    wait_until(lambda: len(runs) >= 3)
     assert "the routine fails failed; it runs again in 0.001 s" in caplog.text
 
 

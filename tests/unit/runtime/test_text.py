@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peernet.runtime.greenlets import spawn
 from peernet.runtime.text import MAX_CALLS, MAX_TEXT, duration, printable, printable_traceback, size
+from tests.support import FAILURES, scaled
 from tests.unit.hostile import HOSTILE, assert_harmless
 
 
@@ -57,6 +61,15 @@ def test_an_object_that_has_no_text_is_no_error() -> None:
     assert printable(Broken()) == "<Broken without a text>"
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+def test_in_a_greenlet_of_ours_an_object_may_raise_anything_for_a_text(failure: Callable[[], BaseException]) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise failure()
+
+    assert spawn("text", printable, Broken()).get(timeout=scaled(5)) == "<Broken without a text>"
+
+
 def fail_after(calls: int, text: str) -> None:
     if calls:
         fail_after(calls - 1, text)
@@ -107,9 +120,14 @@ def test_a_traceback_has_an_end() -> None:
         (0.253, "0.25 s"),
         (9, "9 s"),
         (90, "90 s"),
-        (3600, "60 min"),
+        (60, "1 min"),
+        (3580, "1 h"),
+        (3600, "1 h"),
+        (3660, "61 min"),
+        (5400, "90 min"),
         (7200, "2 h"),
-        (86_400, "24 h"),
+        (86_400, "1 d"),
+        (129_600, "36 h"),
         (9e5, "10 d"),
     ],
 )

@@ -15,7 +15,7 @@ from peernet.peers.address_book import KnownPeer, KnownPeers
 from peernet.peers.peer import GenericPeer
 from peernet.state.savers import FollowingFile, KeptFile
 from peernet.switch.stores import PEERS
-from tests.support import wait_until
+from tests.support import FAILURES, scaled, wait_until
 
 
 class SlowDisk:
@@ -178,3 +178,45 @@ def test_what_changes_during_a_save_is_written_by_the_next_one(
     (tmp_path / "peers.json").unlink()
     book.save()
     assert PEERS.load(tmp_path / "peers.json")
+
+
+def test_a_file_can_be_saved_in_one_native_thread_after_the_other(tmp_path: Path) -> None:
+    written: list[str] = []
+    file = KeptFile(tmp_path / "file", lambda path, content: written.append(content), lambda: "content")
+
+    def save() -> None:
+        saving = gevent.spawn(file.save)
+        gevent.sleep(0)
+        file.settle()  # waits
+        saving.get()
+
+    def save_and_leave() -> None:
+        try:
+            save()
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    for _ in range(2):
+        thread = threading.Thread(target=save_and_leave)
+        thread.start()
+        gevent.get_hub().threadpool.apply(thread.join, (10,))
+        assert not thread.is_alive()
+        save()
+    assert written == ["content"] * 4
+
+
+def outcome_of(function: Callable[[], None]) -> BaseException | None:
+    try:
+        function()
+    except BaseException as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_whatever_writing_raises_reaches_whoever_saves(tmp_path: Path, failure: Callable[[], BaseException]) -> None:
+    def write(path: Path, content: str) -> None:
+        raise failure()
+
+    saving = gevent.spawn(outcome_of, KeptFile(tmp_path / "file", write, lambda: "content").save)
+    assert type(saving.get(timeout=scaled(5))) is type(failure())

@@ -183,7 +183,9 @@ def test_dialling_a_name_that_does_not_exist_says_so(monkeypatch: pytest.MonkeyP
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ConnectError, match=r"cannot reach nowhere\.invalid:1: Name or service not known"):
+    with pytest.raises(
+        ConnectError, match=r"cannot reach nowhere\.invalid:1: Name or service not known; check the name of the host"
+    ):
         dial(PeerAddress("nowhere.invalid", 1))
 
 
@@ -192,7 +194,9 @@ def test_listening_on_a_name_that_does_not_exist_says_so(monkeypatch: pytest.Mon
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ListenError, match=r"cannot listen on nowhere\.invalid:1: Name or service not known"):
+    with pytest.raises(
+        ListenError, match=r"cannot listen on nowhere\.invalid:1: Name or service not known; check the name of the host"
+    ):
         listen(PeerAddress("nowhere.invalid", 1))
 
 

@@ -78,9 +78,9 @@ def test_a_ban_is_kept_for_the_next_node(run: Run, time_given: str, seconds: flo
 
 
 def test_bans_of_addresses_and_without_a_time(run: Run) -> None:
-    assert run("ban", "203.0.113.7").output == "203.0.113.7 is banned for 24 h\n"
+    assert run("ban", "203.0.113.7").output == "203.0.113.7 is banned for 1 d\n"
     assert run("ban", "2001:db8::1", "--for", "90").output == "2001:db8::/56 is banned for 90 s\n"
-    assert run("ban", "203.0.113.7", "--for", "1h").output == "203.0.113.7 is banned for 60 min\n"  # replaces it
+    assert run("ban", "203.0.113.7", "--for", "1h").output == "203.0.113.7 is banned for 1 h\n"  # replaces it
     assert [row["who"] for row in json.loads(run("bans", "-o", "json").output)] == ["2001:db8::/56", "203.0.113.7"]
 
 
@@ -95,10 +95,18 @@ def test_a_time_that_is_too_long_is_a_sentence(run: Run) -> None:
     assert "a ban lasts from 0 to" in result.stderr
 
 
+def test_networks_are_blocked_and_not_banned(run: Run) -> None:
+    result = run("ban", "10.0.0.0/8")
+    assert result.exit_code == ExitCode.USAGE
+    assert " block 10.0.0.0/8` keeps this one out" in result.stderr
+    assert "`peernet-node --home" in result.stderr
+    assert "host:port, or an IP address" in run("ban", "1.2.3").stderr
+
+
 def test_whom_it_could_be_is_found_as_everywhere(run: Run, tmp_path: Path) -> None:
     run("trust", SOMEBODY)
     result = run("unban", SOMEBODY[:4])
     assert result.exit_code == ExitCode.ERROR
     assert f"{SOMEBODY[:12]} is not banned" in result.stderr
-    assert run("ban", SOMEBODY[:4], "--for", "1d").output == f"{SOMEBODY} is banned for 24 h\n"
+    assert run("ban", SOMEBODY[:4], "--for", "1d").output == f"{SOMEBODY} is banned for 1 d\n"
     assert run("unban", SOMEBODY[:4]).output == f"unbanned {SOMEBODY[:12]}\n"

@@ -25,6 +25,8 @@ def test_limits(run: Run) -> None:
     rows = json.loads(run("limits", "-o", "json").output)
     assert {"name", "value", "default", "source", "unit", "at_limit"} == set(rows[0])
     assert "max_frame" in run("limits").output
+    lines = {line.split()[0]: line.split() for line in run("limits").output.splitlines()}
+    assert lines["session_bytes"][1:7] == ["3", "MiB", "not", "acknowledged", "3", "MiB"]
 
 
 def test_limits_tell_where_each_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +66,11 @@ def test_config_validate(run: Run) -> None:
     assert "need not" in run("config", "validate").output
     made = json.loads(run("init", "-o", "json").output)
     assert "is valid" in run("config", "validate").output
+    assert json.loads(run("config", "validate", "-o", "jsonl").stdout) == {
+        "path": made["settings"],
+        "valid": True,
+        "mistakes": [],
+    }
     Path(made["settings"]).write_text("[node]\nx = 1\n")
     result = run("config", "validate")
     assert result.exit_code == ExitCode.CHECK_FAILED
@@ -71,6 +78,11 @@ def test_config_validate(run: Run) -> None:
     assert run("run").exit_code == ExitCode.ERROR
     Path(made["settings"]).write_text("y = 1\n[node]\nx = 1\nplacement = 1\n[limits]\nmax_pending = 0\nz = 1\n")
     told = run("config", "validate").stderr.splitlines()
+    assert json.loads(run("config", "validate", "-o", "json").stdout) == {
+        "path": made["settings"],
+        "valid": False,
+        "mistakes": [line.removeprefix("Error: ") for line in told],
+    }
     for line, mistake in zip(
         told, ("y stands", "'x' in", "placement:", "unknown limit 'z'", "max_pending"), strict=True
     ):

@@ -94,3 +94,20 @@ def test_nobody_talks_to_oneself(run: Run, command: tuple[str, ...]) -> None:
         result = run(*(written if word == "OWN" else word for word in command))
         assert result.exit_code == ExitCode.ERROR
         assert f"{own[:12]} is this node itself" in result.stderr
+
+
+def test_a_text_has_no_name(run: Run) -> None:
+    result = run("send", "127.0.0.1:1", "hi", "--name", "x")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--name is for --data" in result.stderr
+
+
+def test_only_kinds_that_exist_can_be_listened_for(run: Run) -> None:
+    result = run("listen", "--kind", "pure_mesage")
+    assert result.exit_code == ExitCode.USAGE
+    assert "is not one of pure_message, identifier, collection_share, data_transmission, unknown" in result.stderr
+    assert run("listen", "--kind", "pure_message").exit_code == ExitCode.NOT_RUNNING
+
+
+def test_a_timeout_is_a_number_of_seconds(run: Run) -> None:
+    assert "'abc' is not a valid number of seconds" in run("send", "127.0.0.1:1", "hi", "--timeout", "abc").stderr
