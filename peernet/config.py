@@ -123,6 +123,7 @@ class NetworkConfig:
     # come behind what the peer has sent before, so that callbacks who answer every packet
     # need as much room again. A packet costs some bytes beside its own, so their number keeps a
     # slow reader below 4 MiB, however small they are. libp2p and NATS keep nothing.
+    # Towards a peer that asks for the acknowledgements it waits for, the others come 40 to 80 times later.
     session_ttl: float = _limit(300.0, "seconds; 0 keeps no sessions", "channel closed: expired", least=0)
     session_packets: int = _limit(4096, "packets not acknowledged", "send() waits; try_send() refuses", least=1)
     session_bytes: int = _limit(3 * MIB, "bytes not acknowledged", "send() waits; try_send() refuses", least=64 * KIB)

@@ -143,6 +143,8 @@ class ChannelControl:
         """Take note of what the peer says of itself on the present connection."""
         self._liveness.take_hello(hello)
         self._sender.take_hello(hello)
+        if self._session is not None:
+            self._session.take_hello(hello)
 
     def detach(self, why: str) -> None:
         """Give the present connection up; the session waits for another one. Without a session the channel ends."""

@@ -144,7 +144,9 @@ class Dispatcher:
             self._connection.received(kind, len(frame))
         session = self._session
         if not kind.numbered:
-            self._control_packets.take(kind.name, decode(frame), len(frame))
+            packet = decode(frame)
+            self._control_packets.take(kind.name, packet, len(frame))
+            self._answer(packet.acknowledge_now)
         elif session is None:
             if type(frame) is Elided:
                 self._turn_away(kind)
@@ -161,8 +163,10 @@ class Dispatcher:
         permitted = kind.name in self._permissions.kinds and type(frame) is not Elided
         packet = decode(frame) if permitted else None
         # The envelope of what is not permitted is read by hand, so that its body is never parsed.
-        numbers = peek_numbers(frame) if packet is None else (packet.sequence, packet.acknowledged)
-        self._take_numbers(session, *numbers)
+        sequence, acknowledged, asks = (
+            peek_numbers(frame) if packet is None else (packet.sequence, packet.acknowledged, packet.acknowledge_now)
+        )
+        self._take_numbers(session, sequence, acknowledged)
         if self._lifecycle.state not in SENDABLE:  # those who were told may have ended it
             return
         self.end_turn()
@@ -171,6 +175,12 @@ class Dispatcher:
         else:
             self._deliver(kind, packet)
         session.has_handled(number)
+        self._answer(asks)
+
+    def _answer(self, asks: bool) -> None:
+        """A packet is dealt with: acknowledge, if its sender waits for that."""
+        if asks and self._acknowledger is not None:
+            self._acknowledger.answer()
 
     def _take_numbers(self, session: Session, sequence: int, acknowledged: int) -> None:
         if acknowledged:

@@ -23,6 +23,9 @@ class Receipt:
     Acknowledged means: the peer's callback for it has returned. Failed means that this
     will not be known any more, or that the peer has refused the packet; ``reason`` says which.
 
+    :meth:`wait` and :meth:`add_done_callback` have the peer acknowledge as soon as its callback has returned.
+    Looking at ``done`` does not: where nobody waits, acknowledgements come within seconds.
+
     Attributes:
         sequence: the packet's number in its session; 0 without one.
         page: what it shares with its neighbours.
@@ -134,6 +137,7 @@ class ReceiptBook:
         check_may_wait: raises if waiting for a receipt would wait for the caller itself.
         closed: why no receipt can be acknowledged, if that is so from the start.
         home: the native thread of the network.
+        ask: has the peer acknowledge a packet at once, by its number; somebody waits for it.
 
     Attributes:
         page: the one on which the next receipt stands.
@@ -142,11 +146,16 @@ class ReceiptBook:
         closed: why the others have failed, if the channel has ended.
     """
 
-    __slots__ = ("_watched", "check_may_wait", "closed", "home", "page", "pages", "settled")
+    __slots__ = ("_ask", "_watched", "check_may_wait", "closed", "home", "page", "pages", "settled")
 
     def __init__(
-        self, check_may_wait: Callable[[str], None], closed: Reason | None = None, home: HomeThread = NO_HOME
+        self,
+        check_may_wait: Callable[[str], None],
+        closed: Reason | None = None,
+        home: HomeThread = NO_HOME,
+        ask: Callable[[int], None] | None = None,
     ) -> None:
+        self._ask = ask
         self.home = home
         self.check_may_wait = check_may_wait
         self.closed = closed
@@ -192,9 +201,11 @@ class ReceiptBook:
             self._tell(sequence)
 
     def watch(self, receipt: Receipt, callback: Callable[[Receipt], object]) -> None:
-        """Call back when a receipt is done."""
+        """Call back when a receipt is done, and see that it is soon."""
         self._watched = self._watched or {}
         self._watched.setdefault(receipt.sequence, (receipt, []))[1].append(callback)
+        if self._ask is not None:
+            self._ask(receipt.sequence)
 
     def watch_no_more(self, receipt: Receipt, callback: Callable[[Receipt], object]) -> None:
         """Undo :meth:`watch`."""

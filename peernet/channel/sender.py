@@ -18,7 +18,7 @@ from peernet.runtime.greenlets import get_ident
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import DEFAULT_MAX_FRAME, max_frame_of
 from peernet.wire.framing import encode_varint
-from peernet.wire.packets import WITHDRAWN_FRAME, Encoded, Kind, encode_header
+from peernet.wire.packets import ASKS, WITHDRAWN_FRAME, Encoded, Kind, encode_body, encode_header
 from peernet.wire.session import Session
 
 # Who waits for acknowledgements is woken when half of what may be kept is acknowledged, and
@@ -32,6 +32,7 @@ PER_PACKET = 100
 # The tag of Packet.acknowledged, and the most bytes that it takes with its value.
 _ACKNOWLEDGED = b"\x10"
 _LONGEST = 11
+_QUESTION = encode_body(pb.AcknowledgePacket())
 
 
 class Sender:
@@ -51,6 +52,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_asking",
         "_changed",
         "_home",
         "_lifecycle",
@@ -71,8 +73,12 @@ class Sender:
         self._session = session
         self._home = ownership.home
         self._changed: Flag | None = None  # set when there is room again, or the channel stands elsewhere
+        self._asking = False  # the hub is going to put the question
         self.book = ReceiptBook(
-            ownership.check_not_own_greenlet, Reason.NO_SESSION if session is None else None, ownership.home
+            ownership.check_not_own_greenlet,
+            Reason.NO_SESSION if session is None else None,
+            ownership.home,
+            self.wait_for,
         )
         self.outbox = outbox
         self.max_frame = DEFAULT_MAX_FRAME
@@ -101,6 +107,8 @@ class Sender:
         pool, kept = self._pool()
         if more or kept + STEP < pool.allowed_bytes:
             pool.allow(kept + STEP)
+        if not more and self._session is not None:
+            self._ask(self._session)
 
     def send(self, encoded: Encoded, timeout: float | None) -> Receipt:
         """Accept a packet; see :meth:`~peernet.channel.channel.PeerChannel.send`."""
@@ -114,11 +122,11 @@ class Sender:
         session = self._session
         if session is None:
             return self._send_unnumbered(encoded, size, timeout)
-        if session.full:
-            self._make_room(size, timeout)
         envelope = b""
-        if session.handled != session.told and lifecycle.attached and size + _LONGEST <= self._limit(kind):
-            envelope = _take_acknowledgement(session)
+        if session.pressing:
+            envelope = self._prepare(session, kind, size, timeout)
+        if session.handled >= session.tell_at and lifecycle.attached and size + _LONGEST <= self._limit(kind):
+            envelope = _take_acknowledgement(session) + envelope
         header = encode_header(encoded, envelope)
         if size <= LARGE:
             frame = header + content
@@ -153,6 +161,31 @@ class Sender:
             if header is WITHDRAWN_FRAME:
                 self.book.refuse(number, Reason.TOO_BIG)
             outbox.put(header, content)
+        self._put_question()  # what was asked on the link before may be lost with it
+
+    def wait_for(self, sequence: int) -> None:
+        """Somebody waits for the acknowledgement of a packet: have the peer send it at once, if it can be asked."""
+        session = self._session
+        if session is not None:
+            session.note_waiting(sequence)
+            self._ask(session, sequence)
+
+    def _ask(self, session: Session, sequence: int | None = None) -> None:
+        """Ask for all that is sent, unless the peer was asked for it, or for that number, already.
+
+        The question leaves when the hub has its turn, behind all that is sent until then, so that there is one for
+        all who wait.
+        """
+        if session.ask(session.sent if sequence is None else sequence) and not self._asking:
+            self._asking = True
+            gevent.get_hub().loop.run_callback(self._put_question)
+
+    def _put_question(self) -> None:
+        self._asking = False
+        session = self._session
+        if session is not None and session.waits and self._lifecycle.attached:
+            envelope = _take_acknowledgement(session) if session.owes else b""
+            self.outbox.put(encode_header(_QUESTION, envelope + ASKS), b"")
 
     def settle(self, acknowledged: int) -> None:
         """The peer has acknowledged up to a number: whoever waits for room may go on if there is enough.
@@ -233,6 +266,15 @@ class Sender:
             len(session.kept) < session.max_packets + config.session_reserve_packets
             and session.kept_bytes + size <= session.max_bytes + config.session_reserve_bytes
         )
+
+    def _prepare(self, session: Session, kind: Kind, size: int, timeout: float | None) -> bytes:
+        """Have the peer acknowledge if much is kept, and wait if too much is. Returns what the packet asks."""
+        if not session.half_empty:
+            self._ask(session)
+        if session.full:
+            self._make_room(size, timeout)
+        fits = size + _LONGEST + len(ASKS) <= self._limit(kind)
+        return ASKS if fits and session.ask_with_next() else b""
 
     def _make_room(self, size: int, timeout: float | None) -> None:
         """Return when a packet may be accepted.

@@ -12,6 +12,7 @@ from peernet.peers.address import MAX_LISTEN_ADDRESSES, PeerAddress, endpoint
 from peernet.runtime.text import printable
 from peernet.transport.base import Security, Transport
 from peernet.v1 import packet_pb2 as pb
+from peernet.wire.session import ACKNOWLEDGE_NOW
 
 
 class Handshaker:
@@ -98,4 +99,5 @@ class Handshaker:
             heartbeat_interval_ms=round(self._config.heartbeat_interval * 1000),
             identifier=self._gate.identifier if self._insecure else "",
             max_frame=self._config.max_frame,
+            capabilities=[ACKNOWLEDGE_NOW],
         )

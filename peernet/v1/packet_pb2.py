@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17peernet/v1/packet.proto\x12\npeernet.v1\"\xa4\x05\n\x06Packet\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\x04\x12\x10\n\x08reply_to\x18\x04 \x01(\x04\x12 \n\x18source_origin_identifier\x18\x05 \x01(\t\x12\x1a\n\x12source_origin_time\x18\x06 \x01(\x03\x12\x11\n\tpacket_id\x18\x07 \x01(\x0c\x12(\n\x05hello\x18\x10 \x01(\x0b\x32\x17.peernet.v1.HelloPacketH\x00\x12\x30\n\theartbeat\x18\x11 \x01(\x0b\x32\x1b.peernet.v1.HeartbeatPacketH\x00\x12\x34\n\x0b\x61\x63knowledge\x18\x12 \x01(\x0b\x32\x1d.peernet.v1.AcknowledgePacketH\x00\x12\x32\n\ndisconnect\x18\x13 \x01(\x0b\x32\x1c.peernet.v1.DisconnectPacketH\x00\x12\x35\n\x0cpure_message\x18\x14 \x01(\x0b\x32\x1d.peernet.v1.PureMessagePacketH\x00\x12\x32\n\nidentifier\x18\x15 \x01(\x0b\x32\x1c.peernet.v1.IdentifierPacketH\x00\x12=\n\x10\x63ollection_share\x18\x16 \x01(\x0b\x32!.peernet.v1.CollectionSharePacketH\x00\x12?\n\x11\x64\x61ta_transmission\x18\x17 \x01(\x0b\x32\".peernet.v1.DataTransmissionPacketH\x00\x12\x30\n\twithdrawn\x18\x1b \x01(\x0b\x32\x1b.peernet.v1.WithdrawnPacketH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x08\x10\x10J\x04\x08\x18\x10\x1bJ\x04\x08\x1c\x10 \"\xe2\x02\n\x0bHelloPacket\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x14\n\x0cnetwork_name\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x18\n\x10listen_addresses\x18\x05 \x03(\t\x12\x18\n\x10observed_address\x18\x06 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x08 \x03(\t\x12\x12\n\nidentifier\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\x06\x12\x17\n\x0fpeer_session_id\x18\x0b \x01(\x06\x12\x1e\n\x16last_sequence_received\x18\x0c \x01(\x04\x12\x11\n\tmax_frame\x18\r \x01(\r\x12%\n\x1dlast_acknowledgement_received\x18\x0e \x01(\x04\"\x11\n\x0fHeartbeatPacket\":\n\x11\x41\x63knowledgePacket\x12%\n\x08refusals\x18\x01 \x03(\x0b\x32\x13.peernet.v1.Refusal\"F\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.peernet.v1.RefusalReason\"\x80\x01\n\x10\x44isconnectPacket\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.peernet.v1.DisconnectReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\x12\x15\n\rdo_not_redial\x18\x04 \x01(\x08\"$\n\x11PureMessagePacket\x12\x0f\n\x07message\x18\x01 \x01(\t\"=\n\x10IdentifierPacket\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x18\n\x10listen_addresses\x18\x02 \x03(\t\"=\n\x15\x43ollectionSharePacket\x12$\n\x05peers\x18\x01 \x03(\x0b\x32\x15.peernet.v1.PeerEntry\"M\n\tPeerEntry\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x19\n\x11last_seen_seconds\x18\x03 \x01(\x04\"c\n\x16\x44\x61taTransmissionPacket\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.peernet.v1.DataPayloadFormat\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x11\n\x0fWithdrawnPacket*\xae\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREFUSAL_REASON_NOT_PERMITTED\x10\x01\x12\x1c\n\x18REFUSAL_REASON_UNHANDLED\x10\x02\x12\x1a\n\x16REFUSAL_REASON_TOO_BIG\x10\x03\x12!\n\x1dREFUSAL_REASON_HANDLER_FAILED\x10\x04*\x93\x06\n\x10\x44isconnectReason\x12!\n\x1d\x44ISCONNECT_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_REASON_CLOSED\x10\x01\x12\x1e\n\x1a\x44ISCONNECT_REASON_SHUTDOWN\x10\x02\x12#\n\x1f\x44ISCONNECT_REASON_WRONG_VERSION\x10\x03\x12#\n\x1f\x44ISCONNECT_REASON_WRONG_NETWORK\x10\x04\x12\x1d\n\x19\x44ISCONNECT_REASON_BLOCKED\x10\x05\x12!\n\x1d\x44ISCONNECT_REASON_NOT_ALLOWED\x10\x06\x12\x1e\n\x1a\x44ISCONNECT_REASON_REJECTED\x10\x07\x12&\n\"DISCONNECT_REASON_DECISION_TIMEOUT\x10\x08\x12\x1a\n\x16\x44ISCONNECT_REASON_BUSY\x10\t\x12\x1f\n\x1b\x44ISCONNECT_REASON_DUPLICATE\x10\n\x12%\n!DISCONNECT_REASON_SELF_CONNECTION\x10\x0b\x12 \n\x1c\x44ISCONNECT_REASON_BAD_PACKET\x10\x0c\x12#\n\x1f\x44ISCONNECT_REASON_FRAME_TOO_BIG\x10\r\x12\'\n#DISCONNECT_REASON_UNEXPECTED_PACKET\x10\x0e\x12\x1f\n\x1b\x44ISCONNECT_REASON_SLOW_PEER\x10\x0f\x12\x1d\n\x19\x44ISCONNECT_REASON_TIMEOUT\x10\x10\x12\'\n#DISCONNECT_REASON_HANDSHAKE_TIMEOUT\x10\x11\x12%\n!DISCONNECT_REASON_ORIGIN_MISMATCH\x10\x12\x12\"\n\x1e\x44ISCONNECT_REASON_RATE_LIMITED\x10\x13\x12\x1c\n\x18\x44ISCONNECT_REASON_BANNED\x10\x14\x12$\n DISCONNECT_REASON_INTERNAL_ERROR\x10\x15*\x97\x01\n\x11\x44\x61taPayloadFormat\x12#\n\x1f\x44\x41TA_PAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x41TA_PAYLOAD_FORMAT_FILE\x10\x01\x12\x1c\n\x18\x44\x41TA_PAYLOAD_FORMAT_TASK\x10\x02\x12!\n\x1d\x44\x41TA_PAYLOAD_FORMAT_MISC_DATA\x10\x03\x42Q\n\npeernet.v1B\x0bPacketProtoP\x01Z\'peernet.example/go/peernet/v1;peernetv1\xaa\x02\nPeerNet.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17peernet/v1/packet.proto\x12\npeernet.v1\"\xbd\x05\n\x06Packet\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\x04\x12\x10\n\x08reply_to\x18\x04 \x01(\x04\x12 \n\x18source_origin_identifier\x18\x05 \x01(\t\x12\x1a\n\x12source_origin_time\x18\x06 \x01(\x03\x12\x11\n\tpacket_id\x18\x07 \x01(\x0c\x12\x17\n\x0f\x61\x63knowledge_now\x18\x08 \x01(\x08\x12(\n\x05hello\x18\x10 \x01(\x0b\x32\x17.peernet.v1.HelloPacketH\x00\x12\x30\n\theartbeat\x18\x11 \x01(\x0b\x32\x1b.peernet.v1.HeartbeatPacketH\x00\x12\x34\n\x0b\x61\x63knowledge\x18\x12 \x01(\x0b\x32\x1d.peernet.v1.AcknowledgePacketH\x00\x12\x32\n\ndisconnect\x18\x13 \x01(\x0b\x32\x1c.peernet.v1.DisconnectPacketH\x00\x12\x35\n\x0cpure_message\x18\x14 \x01(\x0b\x32\x1d.peernet.v1.PureMessagePacketH\x00\x12\x32\n\nidentifier\x18\x15 \x01(\x0b\x32\x1c.peernet.v1.IdentifierPacketH\x00\x12=\n\x10\x63ollection_share\x18\x16 \x01(\x0b\x32!.peernet.v1.CollectionSharePacketH\x00\x12?\n\x11\x64\x61ta_transmission\x18\x17 \x01(\x0b\x32\".peernet.v1.DataTransmissionPacketH\x00\x12\x30\n\twithdrawn\x18\x1b \x01(\x0b\x32\x1b.peernet.v1.WithdrawnPacketH\x00\x42\x06\n\x04\x62odyJ\x04\x08\t\x10\x10J\x04\x08\x18\x10\x1bJ\x04\x08\x1c\x10 \"\xe2\x02\n\x0bHelloPacket\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x14\n\x0cnetwork_name\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x18\n\x10listen_addresses\x18\x05 \x03(\t\x12\x18\n\x10observed_address\x18\x06 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x08 \x03(\t\x12\x12\n\nidentifier\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\x06\x12\x17\n\x0fpeer_session_id\x18\x0b \x01(\x06\x12\x1e\n\x16last_sequence_received\x18\x0c \x01(\x04\x12\x11\n\tmax_frame\x18\r \x01(\r\x12%\n\x1dlast_acknowledgement_received\x18\x0e \x01(\x04\"\x11\n\x0fHeartbeatPacket\":\n\x11\x41\x63knowledgePacket\x12%\n\x08refusals\x18\x01 \x03(\x0b\x32\x13.peernet.v1.Refusal\"F\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.peernet.v1.RefusalReason\"\x80\x01\n\x10\x44isconnectPacket\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.peernet.v1.DisconnectReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\x12\x15\n\rdo_not_redial\x18\x04 \x01(\x08\"$\n\x11PureMessagePacket\x12\x0f\n\x07message\x18\x01 \x01(\t\"=\n\x10IdentifierPacket\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x18\n\x10listen_addresses\x18\x02 \x03(\t\"=\n\x15\x43ollectionSharePacket\x12$\n\x05peers\x18\x01 \x03(\x0b\x32\x15.peernet.v1.PeerEntry\"M\n\tPeerEntry\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x19\n\x11last_seen_seconds\x18\x03 \x01(\x04\"c\n\x16\x44\x61taTransmissionPacket\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.peernet.v1.DataPayloadFormat\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x11\n\x0fWithdrawnPacket*\xae\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREFUSAL_REASON_NOT_PERMITTED\x10\x01\x12\x1c\n\x18REFUSAL_REASON_UNHANDLED\x10\x02\x12\x1a\n\x16REFUSAL_REASON_TOO_BIG\x10\x03\x12!\n\x1dREFUSAL_REASON_HANDLER_FAILED\x10\x04*\x93\x06\n\x10\x44isconnectReason\x12!\n\x1d\x44ISCONNECT_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_REASON_CLOSED\x10\x01\x12\x1e\n\x1a\x44ISCONNECT_REASON_SHUTDOWN\x10\x02\x12#\n\x1f\x44ISCONNECT_REASON_WRONG_VERSION\x10\x03\x12#\n\x1f\x44ISCONNECT_REASON_WRONG_NETWORK\x10\x04\x12\x1d\n\x19\x44ISCONNECT_REASON_BLOCKED\x10\x05\x12!\n\x1d\x44ISCONNECT_REASON_NOT_ALLOWED\x10\x06\x12\x1e\n\x1a\x44ISCONNECT_REASON_REJECTED\x10\x07\x12&\n\"DISCONNECT_REASON_DECISION_TIMEOUT\x10\x08\x12\x1a\n\x16\x44ISCONNECT_REASON_BUSY\x10\t\x12\x1f\n\x1b\x44ISCONNECT_REASON_DUPLICATE\x10\n\x12%\n!DISCONNECT_REASON_SELF_CONNECTION\x10\x0b\x12 \n\x1c\x44ISCONNECT_REASON_BAD_PACKET\x10\x0c\x12#\n\x1f\x44ISCONNECT_REASON_FRAME_TOO_BIG\x10\r\x12\'\n#DISCONNECT_REASON_UNEXPECTED_PACKET\x10\x0e\x12\x1f\n\x1b\x44ISCONNECT_REASON_SLOW_PEER\x10\x0f\x12\x1d\n\x19\x44ISCONNECT_REASON_TIMEOUT\x10\x10\x12\'\n#DISCONNECT_REASON_HANDSHAKE_TIMEOUT\x10\x11\x12%\n!DISCONNECT_REASON_ORIGIN_MISMATCH\x10\x12\x12\"\n\x1e\x44ISCONNECT_REASON_RATE_LIMITED\x10\x13\x12\x1c\n\x18\x44ISCONNECT_REASON_BANNED\x10\x14\x12$\n DISCONNECT_REASON_INTERNAL_ERROR\x10\x15*\x97\x01\n\x11\x44\x61taPayloadFormat\x12#\n\x1f\x44\x41TA_PAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x41TA_PAYLOAD_FORMAT_FILE\x10\x01\x12\x1c\n\x18\x44\x41TA_PAYLOAD_FORMAT_TASK\x10\x02\x12!\n\x1d\x44\x41TA_PAYLOAD_FORMAT_MISC_DATA\x10\x03\x42Q\n\npeernet.v1B\x0bPacketProtoP\x01Z\'peernet.example/go/peernet/v1;peernetv1\xaa\x02\nPeerNet.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,34 +32,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'peernet.v1.packet_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\npeernet.v1B\013PacketProtoP\001Z\'peernet.example/go/peernet/v1;peernetv1\252\002\nPeerNet.V1'
-  _globals['_REFUSALREASON']._serialized_start=1721
-  _globals['_REFUSALREASON']._serialized_end=1895
-  _globals['_DISCONNECTREASON']._serialized_start=1898
-  _globals['_DISCONNECTREASON']._serialized_end=2685
-  _globals['_DATAPAYLOADFORMAT']._serialized_start=2688
-  _globals['_DATAPAYLOADFORMAT']._serialized_end=2839
+  _globals['_REFUSALREASON']._serialized_start=1746
+  _globals['_REFUSALREASON']._serialized_end=1920
+  _globals['_DISCONNECTREASON']._serialized_start=1923
+  _globals['_DISCONNECTREASON']._serialized_end=2710
+  _globals['_DATAPAYLOADFORMAT']._serialized_start=2713
+  _globals['_DATAPAYLOADFORMAT']._serialized_end=2864
   _globals['_PACKET']._serialized_start=40
-  _globals['_PACKET']._serialized_end=716
-  _globals['_HELLOPACKET']._serialized_start=719
-  _globals['_HELLOPACKET']._serialized_end=1073
-  _globals['_HEARTBEATPACKET']._serialized_start=1075
-  _globals['_HEARTBEATPACKET']._serialized_end=1092
-  _globals['_ACKNOWLEDGEPACKET']._serialized_start=1094
-  _globals['_ACKNOWLEDGEPACKET']._serialized_end=1152
-  _globals['_REFUSAL']._serialized_start=1154
-  _globals['_REFUSAL']._serialized_end=1224
-  _globals['_DISCONNECTPACKET']._serialized_start=1227
-  _globals['_DISCONNECTPACKET']._serialized_end=1355
-  _globals['_PUREMESSAGEPACKET']._serialized_start=1357
-  _globals['_PUREMESSAGEPACKET']._serialized_end=1393
-  _globals['_IDENTIFIERPACKET']._serialized_start=1395
-  _globals['_IDENTIFIERPACKET']._serialized_end=1456
-  _globals['_COLLECTIONSHAREPACKET']._serialized_start=1458
-  _globals['_COLLECTIONSHAREPACKET']._serialized_end=1519
-  _globals['_PEERENTRY']._serialized_start=1521
-  _globals['_PEERENTRY']._serialized_end=1598
-  _globals['_DATATRANSMISSIONPACKET']._serialized_start=1600
-  _globals['_DATATRANSMISSIONPACKET']._serialized_end=1699
-  _globals['_WITHDRAWNPACKET']._serialized_start=1701
-  _globals['_WITHDRAWNPACKET']._serialized_end=1718
+  _globals['_PACKET']._serialized_end=741
+  _globals['_HELLOPACKET']._serialized_start=744
+  _globals['_HELLOPACKET']._serialized_end=1098
+  _globals['_HEARTBEATPACKET']._serialized_start=1100
+  _globals['_HEARTBEATPACKET']._serialized_end=1117
+  _globals['_ACKNOWLEDGEPACKET']._serialized_start=1119
+  _globals['_ACKNOWLEDGEPACKET']._serialized_end=1177
+  _globals['_REFUSAL']._serialized_start=1179
+  _globals['_REFUSAL']._serialized_end=1249
+  _globals['_DISCONNECTPACKET']._serialized_start=1252
+  _globals['_DISCONNECTPACKET']._serialized_end=1380
+  _globals['_PUREMESSAGEPACKET']._serialized_start=1382
+  _globals['_PUREMESSAGEPACKET']._serialized_end=1418
+  _globals['_IDENTIFIERPACKET']._serialized_start=1420
+  _globals['_IDENTIFIERPACKET']._serialized_end=1481
+  _globals['_COLLECTIONSHAREPACKET']._serialized_start=1483
+  _globals['_COLLECTIONSHAREPACKET']._serialized_end=1544
+  _globals['_PEERENTRY']._serialized_start=1546
+  _globals['_PEERENTRY']._serialized_end=1623
+  _globals['_DATATRANSMISSIONPACKET']._serialized_start=1625
+  _globals['_DATATRANSMISSIONPACKET']._serialized_end=1724
+  _globals['_WITHDRAWNPACKET']._serialized_start=1726
+  _globals['_WITHDRAWNPACKET']._serialized_end=1743
 # @@protoc_insertion_point(module_scope)

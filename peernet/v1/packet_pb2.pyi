@@ -184,6 +184,7 @@ class Packet(google.protobuf.message.Message):
     SOURCE_ORIGIN_IDENTIFIER_FIELD_NUMBER: builtins.int
     SOURCE_ORIGIN_TIME_FIELD_NUMBER: builtins.int
     PACKET_ID_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_NOW_FIELD_NUMBER: builtins.int
     HELLO_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     ACKNOWLEDGE_FIELD_NUMBER: builtins.int
@@ -220,6 +221,10 @@ class Packet(google.protobuf.message.Message):
     """The same each time this packet is sent, in whatever session, so that the
     receiver can tell a repetition; empty when the sender never repeats it.
     """
+    acknowledge_now: builtins.bool
+    """The sender waits: acknowledge as soon as this packet and those before it are
+    handled. Only to peers whose hello names the capability "acknowledge_now".
+    """
     @property
     def hello(self) -> global___HelloPacket: ...
     @property
@@ -248,6 +253,7 @@ class Packet(google.protobuf.message.Message):
         source_origin_identifier: builtins.str = ...,
         source_origin_time: builtins.int = ...,
         packet_id: builtins.bytes = ...,
+        acknowledge_now: builtins.bool = ...,
         hello: global___HelloPacket | None = ...,
         heartbeat: global___HeartbeatPacket | None = ...,
         acknowledge: global___AcknowledgePacket | None = ...,
@@ -259,7 +265,7 @@ class Packet(google.protobuf.message.Message):
         withdrawn: global___WithdrawnPacket | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "pure_message", b"pure_message", "withdrawn", b"withdrawn"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "packet_id", b"packet_id", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time", "withdrawn", b"withdrawn"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "acknowledge_now", b"acknowledge_now", "acknowledged", b"acknowledged", "body", b"body", "collection_share", b"collection_share", "data_transmission", b"data_transmission", "disconnect", b"disconnect", "heartbeat", b"heartbeat", "hello", b"hello", "identifier", b"identifier", "packet_id", b"packet_id", "pure_message", b"pure_message", "reply_to", b"reply_to", "request_id", b"request_id", "sequence", b"sequence", "source_origin_identifier", b"source_origin_identifier", "source_origin_time", b"source_origin_time", "withdrawn", b"withdrawn"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "heartbeat", "acknowledge", "disconnect", "pure_message", "identifier", "collection_share", "data_transmission", "withdrawn"] | None: ...
 
 global___Packet = Packet

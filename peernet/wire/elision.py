@@ -10,12 +10,14 @@ from collections.abc import Collection
 
 from peernet.wire.framing import encode_varint
 from peernet.wire.packets import (
+    ASKS,
     BEYOND,
     FIRST_BODY_FIELD,
     KIND_BY_FIELD,
     LENGTH_DELIMITED,
     MAX_FIELD_HEADER,
     MAX_FIELDS,
+    SESSION_FIELDS,
     UNKNOWN,
     Kind,
     bad_packet,
@@ -24,8 +26,6 @@ from peernet.wire.packets import (
     read_varint,
     too_big,
 )
-
-_SEQUENCE, _ACKNOWLEDGED = 1, 2
 
 
 class Elided(bytes):
@@ -53,7 +53,7 @@ class Elision:
         self._pending = b""  # the beginning of a field whose header is not complete
         self._fields = 0
         self._body_field = 0
-        self._numbers = [0, 0]
+        self._numbers = dict.fromkeys(SESSION_FIELDS, 0)
 
     def feed(self, buffer: bytes | bytearray, count: int) -> None:
         """Take the next bytes of the packet: the first ``count`` in a buffer.
@@ -81,9 +81,10 @@ class Elision:
         """
         if not self._body_field:
             raise bad_packet("no body")
-        sequence, acknowledged = (encode_varint(number & 0xFFFF_FFFF_FFFF_FFFF) for number in self._numbers)
+        sequence, acknowledged, asks = (number & 0xFFFF_FFFF_FFFF_FFFF for number in self._numbers.values())
         tag = encode_varint(self._body_field << 3 | LENGTH_DELIMITED)
-        return Elided(b"\x08" + sequence + b"\x10" + acknowledged + tag + b"\x00")
+        envelope = b"\x08" + encode_varint(sequence) + b"\x10" + encode_varint(acknowledged) + (ASKS if asks else b"")
+        return Elided(envelope + tag + b"\x00")
 
     def _take_field(self, data: bytes, position: int) -> int:
         """Take the field at ``position``. Returns how many of the bytes there belong to it; others may follow."""
@@ -97,8 +98,8 @@ class Elision:
         size = end - position
         if size > self._left:
             raise bad_packet(BEYOND)
-        if wire_type == 0 and field in (_SEQUENCE, _ACKNOWLEDGED):
-            self._numbers[field - 1] = read_varint(data, start)[0]
+        if wire_type == 0 and field in self._numbers:
+            self._numbers[field] = read_varint(data, start)[0]
         here = min(end, len(data)) - position
         self._left -= here
         self._skipped = size - here

@@ -95,10 +95,13 @@ _BY_TAG = {tag[0]: kind for kind, tag in _BY_CLASS.values()}
 _ACKNOWLEDGED = 2 << 3
 _LONGEST_NUMBER = 10
 
+# The fields of the envelope that belong to sessions: sequence, acknowledged, acknowledge_now.
+SESSION_FIELDS = (1, 2, 8)
+
 # The envelope as every usual encoder writes it, fields in order and each at most once,
 # up to and with the tag of a body. One match of it replaces a walk over the fields.
 _ENVELOPE = re.compile(
-    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?(?:\x3a\x10.{16})?[\x80-\xff]\x01"
+    rb"(?:\x08%(v)b)?(?:\x10%(v)b)?(?:\x18%(v)b)?(?:\x20%(v)b)?(?:\x2a\x34.{52})?(?:\x30%(v)b)?(?:\x3a\x10.{16})?(?:\x40%(v)b)?[\x80-\xff]\x01"
     % {b"v": rb"[\x80-\xff]{0,9}[\x00-\x7f]"},
     re.DOTALL,
 ).match
@@ -158,6 +161,10 @@ def encode_frame(body: Message, envelope: bytes = b"") -> bytes:
 
 WITHDRAWN_FRAME = encode_frame(pb.WithdrawnPacket())
 """What is sent under the number of a kept packet that is larger than the peer accepts by now."""
+
+
+ASKS = pb.Packet(acknowledge_now=True).SerializeToString()
+"""The field of the envelope that asks for an acknowledgement at once. It stands behind all others."""
 
 
 def encode_envelope(sequence: int = 0, acknowledged: int = 0, request_id: int = 0, reply_to: int = 0) -> bytes:
@@ -242,16 +249,20 @@ def decode(frame: bytes | bytearray) -> pb.Packet:
         raise RemoteProtocolError(f"a packet cannot be parsed: {error}", Reason.BAD_PACKET) from error
 
 
-def peek_numbers(frame: bytes | bytearray) -> tuple[int, int]:
-    """``sequence`` and ``acknowledged`` of a packet that :func:`peek` has passed, whose body nobody looks at."""
-    numbers = [0, 0]
+def peek_numbers(frame: bytes | bytearray) -> tuple[int, int, bool]:
+    """``sequence``, ``acknowledged`` and ``acknowledge_now`` of a packet that :func:`peek` has passed.
+
+    For one whose body nobody looks at.
+    """
+    numbers = dict.fromkeys(SESSION_FIELDS, 0)
     position = 0
     while position < len(frame):  # every turn moves it forward
         field, wire_type, position = read_tag(frame, position)
-        if wire_type == 0 and field in (1, 2):
-            numbers[field - 1] = read_varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
+        if wire_type == 0 and field in numbers:
+            numbers[field] = read_varint(frame, position)[0] & 0xFFFF_FFFF_FFFF_FFFF
         position = _skip(frame, position, wire_type)
-    return numbers[0], numbers[1]
+    sequence, acknowledged, asks = numbers.values()
+    return sequence, acknowledged, asks != 0
 
 
 def _fills_rest(frame: bytes | bytearray, position: int) -> bool:

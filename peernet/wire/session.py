@@ -33,6 +33,13 @@ MAX_TOLD_REFUSALS = 8192
 # This many fit into the smallest packet that a peer may be limited to, whatever their numbers are.
 REFUSALS_PER_PACKET = 256
 
+# The capability of a peer that asks for the acknowledgements it waits for, and gives those it is asked for at once.
+ACKNOWLEDGE_NOW = "acknowledge_now"
+# When somebody has waited for the packet sent last, so many of the next ones may ask by themselves.
+AWAITED = 2
+# Towards such a peer, how many packets are handled before an acknowledgement goes along with the next one.
+GO_ALONG = 64
+
 Refused = tuple[int, Reason]
 """The number of a packet that reached no callback, and why."""
 
@@ -81,12 +88,18 @@ class Session:
         acknowledged: highest number that the peer has acknowledged.
         kept: the frames sent and not acknowledged, in order; of large ones the beginning only.
         kept_bytes: their bytes.
+        asked: up to which number the peer was asked to acknowledge at once.
+        awaited: how many of the next packets may ask by themselves, because somebody has waited lately.
+        acknowledges_now: whether the peer has the capability :data:`ACKNOWLEDGE_NOW`.
         allowed_bytes: how many bytes may be kept before :attr:`full` now; see :meth:`allow`.
         full: whether the next packet has to wait until others are acknowledged, or more is allowed.
+        pressing: whether there is something to do before the next packet: it is full, or it is over half full
+            and the peer was not asked yet, or the packet is to ask.
         received: highest number received from the peer; see below.
         handled: highest number whose callback has returned; see below.
         duplicates: how many of the packets that arrive next were received before.
         told: highest number that was acknowledged to the peer.
+        tell_at: the number that must be handled for an acknowledgement to go along with the next packet.
         refused: refusals that are not told yet.
         told_refusals: those that were told last, in case they got lost; at most :data:`MAX_TOLD_REFUSALS`.
         state: see :class:`SessionState`.
@@ -99,8 +112,13 @@ class Session:
     __slots__ = (
         "_contents",
         "_counted_before",
+        "_look_at_bytes",
+        "_look_at_number",
         "acknowledged",
+        "acknowledges_now",
         "allowed_bytes",
+        "asked",
+        "awaited",
         "duplicates",
         "full",
         "handled",
@@ -109,11 +127,13 @@ class Session:
         "max_bytes",
         "max_packets",
         "peer_session_id",
+        "pressing",
         "received",
         "refused",
         "sent",
         "session_id",
         "state",
+        "tell_at",
         "told",
         "told_refusals",
     )
@@ -124,12 +144,15 @@ class Session:
         self.max_packets = max_packets
         self.max_bytes = self.allowed_bytes = max_bytes
         self.state = SessionState.NEW
-        self.sent = self.acknowledged = 0
+        self.sent = self.acknowledged = self.asked = 0
+        self.acknowledges_now = False
+        self.awaited = 0
         self.kept: list[bytes] = []
         self.kept_bytes = 0
-        self.full = False
+        self._look_whether_full()
         self._contents: dict[int, bytes] | None = None  # by number: the rest of those that are large
         self.received = self.handled = self.told = self.duplicates = 0
+        self.tell_at = 1
         self.refused: list[Refused] | tuple[()] = ()  # most sessions never have any
         self.told_refusals: deque[Refused] | None = None
         self._counted_before = 0  # packets acknowledged and handled before the present connection
@@ -165,6 +188,12 @@ class Session:
         self._move("attach")
         self.peer_session_id = peer_session_id
 
+    def take_hello(self, hello: pb.HelloPacket) -> None:
+        """Take note of what the peer says of acknowledgements on the present connection."""
+        self.acknowledges_now = ACKNOWLEDGE_NOW in hello.capabilities
+        self._has_told(self.told)
+        self._look_whether_full()
+
     def resume(self, ours: pb.HelloPacket, theirs: pb.HelloPacket) -> list[tuple[bytes, bytes]]:
         """Another connection is there. Returns the frames to send again on it, in order, in two parts each.
 
@@ -188,7 +217,7 @@ class Session:
         self._move("attach")
         self._counted_before = self.acknowledged + self.handled
         self.duplicates = self.received - ours.last_sequence_received
-        self.told = acknowledged
+        self._has_told(acknowledged)
         lost = [refusal for refusal in self.told_refusals or () if refusal[0] > acknowledged]
         self.told_refusals = None
         if lost:
@@ -244,8 +273,8 @@ class Session:
         self.sent = number = self.sent + 1
         self.kept.append(frame)
         self.kept_bytes = size = self.kept_bytes + len(frame)
-        if size >= self.allowed_bytes or number - self.acknowledged >= self.max_packets:
-            self.full = True
+        if size >= self._look_at_bytes or number >= self._look_at_number:
+            self._look_whether_full()
         return number
 
     def keep_large(self, header: bytes, content: bytes) -> int:
@@ -254,6 +283,34 @@ class Session:
         self._contents[self.sent + 1] = content
         self.kept_bytes += len(content)
         return self.keep(header)
+
+    def ask(self, sequence: int) -> bool:
+        """A packet is to be acknowledged. Returns whether to ask, because nobody has; all sent by now counts."""
+        if sequence <= self.asked:
+            return False
+        self.asked = self.sent
+        self._look_whether_full()
+        return self.acknowledges_now
+
+    def note_waiting(self, sequence: int) -> None:
+        """Somebody waits for a packet: perhaps for the next ones as well."""
+        if self.acknowledges_now and sequence == self.sent:
+            self.awaited = AWAITED
+            self.pressing = True
+
+    def ask_with_next(self) -> bool:
+        """Whether the next packet is to ask by itself: somebody will wait for it, it seems, and waits for no other."""
+        asks = self.awaited > 0 and self.asked <= self.acknowledged
+        if asks:
+            self.asked = self.sent + 1
+        self.awaited = max(0, self.awaited - 1)
+        self._look_whether_full()
+        return asks
+
+    @property
+    def waits(self) -> bool:
+        """Whether what the peer was asked for is not acknowledged yet."""
+        return self.acknowledges_now and self.asked > self.acknowledged
 
     def release(self, acknowledged: int) -> None:
         """The peer has acknowledged up to a number. After :meth:`end` that means nothing any more.
@@ -273,7 +330,13 @@ class Session:
             self._look_whether_full()
 
     def _look_whether_full(self) -> None:
-        self.full = len(self.kept) >= self.max_packets or self.kept_bytes >= self.allowed_bytes
+        """Also says when to look again, so that :meth:`keep` compares two numbers only."""
+        packets, size = self.max_packets, self.allowed_bytes
+        self.full = len(self.kept) >= packets or self.kept_bytes >= size
+        if self.acknowledges_now and self.asked <= self.acknowledged:
+            packets, size = min(packets, packets // 2 + 1), min(size, self.max_bytes // 2 + 1)
+        self._look_at_number, self._look_at_bytes = self.acknowledged + packets, size
+        self.pressing = self.awaited > 0 or len(self.kept) >= packets or self.kept_bytes >= size
 
     def _release_contents(self, acknowledged: int) -> int:
         if not self._contents:
@@ -317,8 +380,12 @@ class Session:
 
     def take_acknowledgement(self) -> int:
         """The number to acknowledge in whatever is sent next. Only while there is nothing in :attr:`refused`."""
-        self.told = self.handled
+        self._has_told(self.handled)
         return self.handled
+
+    def let_go_along(self) -> None:
+        """What is owed is to go along with the next packet, however little it is."""
+        self.tell_at = self.told + 1
 
     def acknowledge(self) -> tuple[int, list[Refused]]:
         """What the next acknowledge packet says: a number, and refusals.
@@ -331,6 +398,10 @@ class Session:
             self.told_refusals = self.told_refusals or deque(maxlen=MAX_TOLD_REFUSALS)
             self.told_refusals.extend(refused)
         return (0 if self.refused else self.take_acknowledgement()), refused
+
+    def _has_told(self, acknowledged: int) -> None:
+        self.told = acknowledged
+        self.tell_at = acknowledged + (GO_ALONG if self.acknowledges_now else 1)
 
     def _move(self, event: str) -> None:
         state = TRANSITIONS.get((self.state, event))

@@ -148,7 +148,7 @@ class Side:
         else:
             if not kind.control:
                 refusal = Reason.UNHANDLED if kind is UNKNOWN else Reason.NOT_PERMITTED
-            self.numbers(*peek_numbers(frame))
+            self.numbers(*peek_numbers(frame)[:2])
         self.events.append((kind.name, refusal))
         if session is not None:
             if refusal is not None:

@@ -30,12 +30,12 @@ def fuzz(frame: bytes) -> None:
         return
     numbers = peek_numbers(frame)
     bare = peek_bare(frame)
-    assert bare is None or (bare is kind and numbers == (0, 0)), "nobody would look at its numbers"
+    assert bare is None or (bare is kind and numbers == (0, 0, False)), "nobody would look at its numbers"
     if kind is not UNKNOWN:
         packet = packet_in(frame)
         if packet is not None:
             assert packet.WhichOneof("body") == kind.name
-            assert (packet.sequence, packet.acknowledged) == numbers
+            assert (packet.sequence, packet.acknowledged, packet.acknowledge_now) == numbers
             check_writing(packet, kind)
 
 

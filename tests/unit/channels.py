@@ -28,7 +28,7 @@ from peernet.trust.policy import Decision, IncomingPeerTrustPolicy
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.connection import Connection
 from peernet.wire.framing import FrameDecoder, encode_varint
-from peernet.wire.packets import KINDS, decode, encode_envelope, encode_frame
+from peernet.wire.packets import KINDS, decode, encode_frame
 from peernet.wire.session import Session
 from tests.support import scaled, wait_until
 from tests.unit.sample_peers import peer_at
@@ -58,7 +58,7 @@ def begun_session(*, max_packets: int = 100, max_bytes: int = MIB) -> Session:
 
 def text(message: str = "hello", **envelope: int) -> bytes:
     """The frame of a text message."""
-    return encode_frame(pb.PureMessagePacket(message=message), encode_envelope(**envelope))
+    return frame(pb.PureMessagePacket(message=message), **envelope)
 
 
 def frame(body: Message, **envelope: Any) -> bytes:
@@ -162,6 +162,7 @@ class Setup:
     Args:
         session: whether the two sides keep one.
         max_frame: what the far end says that it takes; 0 says nothing.
+        capabilities: what the far end says that it has, on each connection.
         policy: the default one, if not given.
         opened: whether the channel is open; else it is pending, and nobody reads.
         run: whether to begin to read.
@@ -173,6 +174,7 @@ class Setup:
         *,
         session: bool = True,
         max_frame: int = 0,
+        capabilities: Sequence[str] = (),
         policy: IncomingPeerTrustPolicy | None = None,
         opened: bool = True,
         run: bool = True,
@@ -184,9 +186,10 @@ class Setup:
         self.heard: list[str] = []  # by the callback for texts
         self.owner.handlers["pure_message"] = lambda channel, packet: self.heard.append(packet.pure_message.message)
         self.far_ends: list[FarEnd] = []
+        self.capabilities = capabilities
         result = self._connect(
             pb.HelloPacket(session_id=OURS if session else 0),
-            pb.HelloPacket(session_id=THEIRS if session else 0, max_frame=max_frame),
+            pb.HelloPacket(session_id=THEIRS if session else 0, max_frame=max_frame, capabilities=capabilities),
         )
         self.parts = Assembly(self.owner, result, dialled=True)
         self.channel, self.control = self.parts.channel, self.parts.control
@@ -236,6 +239,7 @@ class Setup:
             last_sequence_received=received,
             last_acknowledgement_received=acknowledged,
             max_frame=max_frame,
+            capabilities=self.capabilities,
         )
         return self.control.attach(self._connect(ours or self.hello(), theirs))
 

@@ -72,7 +72,7 @@ def judge_all(median: Medians) -> list[dict[str, Any]]:
 # One way, builds with other compiler options differ by 2 %: the dearer one counts.
 LIMITS_BY_PYTHON = {
     (3, 10): {"small": 2.31, "rtt": 1.59},
-    (3, 11): {"small": 1.9, "rtt": 1.24},
+    (3, 11): {"small": 1.9, "rtt": 0.94},
     (3, 12): {"small": 1.9, "rtt": 1.31},
 }
 INSTRUCTION_LIMITS = LIMITS_BY_PYTHON.get(sys.version_info[:2], LIMITS_BY_PYTHON[3, 12])

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from peernet.channel.acknowledger import MANY_BYTES, MANY_PACKETS, PACKETS, Acknowledger, AcknowledgeTimer
+from peernet.channel.acknowledger import (
+    MANY_BYTES,
+    MANY_PACKETS,
+    MUCH,
+    PACKETS,
+    RARELY,
+    Acknowledger,
+    AcknowledgeTimer,
+)
 from peernet.reasons import Reason
 from peernet.v1 import packet_pb2 as pb
 from peernet.wire.packets import KINDS
-from peernet.wire.session import REFUSALS_PER_PACKET
+from peernet.wire.session import ACKNOWLEDGE_NOW, GO_ALONG, REFUSALS_PER_PACKET
 from tests.support import wait_until
 from tests.unit.channels import Linked, begun_session
 
@@ -22,6 +30,7 @@ class ManualTimer(AcknowledgeTimer):
     def __init__(self) -> None:
         super().__init__(0)
         self.waiting: list[Acknowledger] = []
+        self.waiting_long: list[Acknowledger] = []
 
     def add(self, acknowledger: Acknowledger) -> None:
         self.waiting.append(acknowledger)
@@ -30,6 +39,14 @@ class ManualTimer(AcknowledgeTimer):
         waiting, self.waiting = self.waiting, []
         for one in waiting:
             one.on_time()
+
+    def add_rare(self, acknowledger: Acknowledger) -> None:
+        self.waiting_long.append(acknowledger)
+
+    def fire_rare(self) -> None:
+        waiting, self.waiting_long = self.waiting_long, []
+        for one in waiting:
+            one.on_rare_time()
 
 
 class Setup(Linked):
@@ -62,6 +79,14 @@ def setup() -> Iterator[Setup]:
     made = Setup()
     yield made
     made.end()
+
+
+@pytest.fixture
+def asking(setup: Setup) -> Setup:
+    """With a peer that asks when it waits, and nothing that is being handled."""
+    setup.session.take_hello(pb.HelloPacket(capabilities=[ACKNOWLEDGE_NOW]))
+    setup.link.handling = False
+    return setup
 
 
 def test_when_nothing_is_owed_nothing_is_sent_and_nobody_waits(setup: Setup) -> None:
@@ -243,3 +268,124 @@ def test_the_timer_serves_all_who_owe_once_and_starts_again() -> None:
     assert [one.told() for one in setups] == [[1, 2]] * 2
     for one in setups:
         one.end()
+
+
+class TestRarely:
+    """Towards a peer that asks when it waits."""
+
+    def test_what_is_handled_goes_along_with_a_packet_after_a_while_or_leaves_alone_in_the_end(
+        self, asking: Setup
+    ) -> None:
+        asking.handle(1)
+        asking.acknowledger.rest()
+        assert asking.session.tell_at == GO_ALONG
+        asking.timer.fire()
+        assert (asking.session.tell_at, asking.told()) == (1, [])
+        asking.timer.fire_rare()
+        assert asking.told() == [1]
+        assert asking.session.tell_at == 1 + GO_ALONG
+        assert asking.timer.waiting == asking.timer.waiting_long == []
+
+    def test_it_does_not_leave_alone_if_something_went_along_meanwhile(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.acknowledger.rest()
+        asking.timer.fire()
+        asking.session.take_acknowledgement()
+        asking.handle(1)
+        asking.acknowledger.rest()
+        asking.timer.fire_rare()
+        assert asking.told() == []
+        assert asking.session.tell_at == 2
+        asking.timer.fire()
+        asking.timer.fire_rare()
+        assert asking.told() == [2]
+        assert asking.timer.waiting == asking.timer.waiting_long == []
+
+    def test_the_rare_timer_is_set_once(self, asking: Setup) -> None:
+        for _ in range(2):
+            asking.handle(1)
+            asking.acknowledger.rest()
+            asking.timer.fire()
+        assert asking.timer.waiting_long == [asking.acknowledger]
+
+    def test_when_nothing_is_owed_by_then_no_timer_is_set_again(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.acknowledger.rest()
+        asking.session.take_acknowledgement()
+        asking.timer.fire()
+        assert asking.timer.waiting_long == []
+        asking.handle(1)
+        asking.acknowledger.rest()
+        asking.timer.fire()
+        asking.session.take_acknowledgement()
+        asking.timer.fire_rare()
+        assert asking.timer.waiting == asking.timer.waiting_long == []
+        assert asking.told() == []
+
+    def test_a_refusal_does_not_wait(self, asking: Setup) -> None:
+        asking.handle(1, Reason.UNHANDLED)
+        asking.acknowledger.rest()
+        asking.timer.fire()
+        assert asking.told() == [1]
+
+    def test_nor_does_anything_while_a_callback_takes_its_time(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.link.handling = True
+        asking.acknowledger.end_turn()
+        asking.timer.fire()
+        assert asking.told() == [1]
+
+    def test_many_packets_that_are_handled_wait_for_more(self, asking: Setup) -> None:
+        asking.handle(MANY_PACKETS - 1)
+        asking.acknowledger.rest()
+        assert asking.told() == []
+        asking.handle(1)
+        asking.acknowledger.rest()
+        assert asking.told() == [MANY_PACKETS]
+
+    def test_many_bytes_do_not_unless_more_is_there(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.link.received_bytes += MUCH - 1
+        asking.acknowledger.rest()
+        assert asking.told() == []
+        asking.link.received_bytes += 1
+        asking.acknowledger.rest()
+        assert asking.told() == [1]
+        asking.leave_something_unread()
+        asking.handle(1)
+        asking.link.received_bytes += MANY_BYTES - 1
+        asking.acknowledger.rest()
+        assert asking.told() == [1]
+        asking.link.received_bytes += 1
+        asking.acknowledger.rest()
+        assert asking.told() == [1, 2]
+
+    def test_an_answer_is_given_at_once(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.acknowledger.answer()
+        assert asking.told() == [1]
+        asking.acknowledger.answer()
+        assert asking.told() == [1]
+
+    def test_not_to_whom_reads_nothing(self, asking: Setup) -> None:
+        asking.handle(1)
+        asking.link.outbox.packets = asking.link.outbox.max_packets
+        asking.acknowledger.answer()
+        assert asking.told() == []
+        assert asking.timer.waiting == [asking.acknowledger]
+
+    def test_a_peer_that_no_longer_asks_is_told_as_any_other(self, asking: Setup) -> None:
+        asking.session.take_hello(pb.HelloPacket())
+        assert asking.session.tell_at == 1
+        asking.handle(PACKETS)
+        asking.acknowledger.rest()
+        asking.handle(1)
+        asking.acknowledger.rest()
+        asking.timer.fire()
+        assert asking.told() == [PACKETS, PACKETS + 1]
+
+    def test_the_network_s_timer_fires_for_them_too(self, asking: Setup) -> None:
+        acknowledger = Acknowledger(asking.session, asking.link, AcknowledgeTimer(0.01 / RARELY))
+        asking.handle(1)
+        acknowledger.rest()
+        wait_until(lambda: asking.told() == [1])

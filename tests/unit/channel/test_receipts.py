@@ -239,3 +239,19 @@ def test_a_callback_that_would_run_nothing_is_refused(book: ReceiptBook, callbac
         book.settle(1)
     with pytest.raises(ConfigurationError, match="a done callback must be "):
         receipt.add_done_callback(callback)
+
+
+def test_who_waits_or_has_a_callback_asks_for_the_packet_unless_it_is_done() -> None:
+    asked: list[int] = []
+    book = ReceiptBook(nobody_is_in_the_way, ask=asked.append)
+    first, second, third = write(book, 1, 2, 3)
+    assert not first.done
+    assert asked == []
+    second.wait(0)
+    assert asked == [2]
+    third.add_done_callback(lambda one: None)
+    assert asked == [2, 3]
+    book.settle(3)
+    first.wait()
+    first.add_done_callback(lambda one: None)
+    assert asked == [2, 3]

@@ -55,6 +55,7 @@ FULL_ENVELOPE = [
     number(4, 127),
     field(5, IDENTIFIER.encode()),
     number(6, 128),
+    number(8, 1),
 ]
 
 READABLE: dict[str, Sample] = {
@@ -65,12 +66,12 @@ READABLE: dict[str, Sample] = {
     ),
     "a long origin": Sample(field(5, b"x" * 300) + TEXT, "The length of the origin has two bytes."),
     "the body before the envelope": Sample(TEXT + number(6, 5), "Fields come in any order."),
-    "an unknown envelope number": Sample(number(8, 5) + TEXT, "Fields below 16 that are not known are ignored."),
+    "an unknown envelope number": Sample(number(9, 5) + TEXT, "Fields below 16 that are not known are ignored."),
     "an unknown envelope text": Sample(
         TEXT + field(15, b"\xff\xfe"), "What is ignored may be anything, even if it is no UTF-8."
     ),
     "as many fields as may be": Sample(number(4, 5) * (MAX_FIELDS - 1) + TEXT, "64 fields, of which the last counts."),
-    "an unknown fixed64": Sample(tag(8, FIXED64) + bytes(8) + TEXT, "A field of wire type 1 is skipped by its size."),
+    "an unknown fixed64": Sample(tag(10, FIXED64) + bytes(8) + TEXT, "A field of wire type 1 is skipped by its size."),
     "an unknown fixed32": Sample(tag(9, FIXED32) + bytes(4) + TEXT, "A field of wire type 5 is skipped by its size."),
     "an envelope field of another wire type": Sample(
         field(1, b"abc") + TEXT, "A known envelope field of another wire type is ignored."

@@ -108,6 +108,7 @@ def packets(draw: st.DrawFn) -> pb.Packet:
         source_origin_identifier=draw(st.sampled_from(["", IDENTIFIER, "short", "x" * 200])),
         source_origin_time=draw(st.one_of(st.just(0), st.integers(-(2**63), 2**63 - 1))),
         packet_id=draw(st.sampled_from([b"", bytes(range(16)), b"short", b"x" * 200])),
+        acknowledge_now=draw(st.booleans()),
     )
     getattr(packet, kind).CopyFrom(draw(_bodies[kind]))
     getattr(packet, kind).SetInParent()

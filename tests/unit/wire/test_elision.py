@@ -17,10 +17,10 @@ SIZE = 1024 * 1024
 NONE_PERMITTED: frozenset[str] = frozenset()
 
 
-def large(size: int = SIZE, sequence: int = 0, acknowledged: int = 0) -> bytes:
+def large(size: int = SIZE, **envelope: int) -> bytes:
     """A packet with data, which strangers may not send."""
     body = pb.DataTransmissionPacket(data=bytes(size))
-    return pb.Packet(sequence=sequence, acknowledged=acknowledged, data_transmission=body).SerializeToString()
+    return pb.Packet(data_transmission=body, **envelope).SerializeToString()  # type: ignore[arg-type]  # numbers
 
 
 def filtering(permitted: frozenset[str] | None = NONE_PERMITTED) -> FrameDecoder:
@@ -55,11 +55,13 @@ def framed(*packets: bytes) -> bytes:
 @pytest.mark.parametrize("chunk", [1, 100, 16 * 1024, 256 * 1024])
 def test_what_is_not_permitted_is_not_held_and_its_kind_and_numbers_are_known(chunk: int) -> None:
     size = 40_000 if chunk == 1 else SIZE
-    frames, most = pour(filtering(), framed(large(size, sequence=7, acknowledged=9), large(10)), chunk)
+    frames, most = pour(
+        filtering(), framed(large(size, sequence=7, acknowledged=9, acknowledge_now=1), large(10)), chunk
+    )
     assert [type(frame) for frame in frames] == [Elided, bytes]
     assert peek_bare(frames[0]) is None
     assert peek_any(frames[0]) is KINDS["data_transmission"]
-    assert peek_numbers(frames[0]) == (7, 9)
+    assert peek_numbers(frames[0]) == (7, 9, True)
     assert frames[1] == large(10)
     assert most <= max(chunk, SCRATCH) + MIN_AHEAD
 
@@ -83,8 +85,8 @@ def test_a_kind_that_only_newer_peers_know_is_not_held() -> None:
 
 
 def test_numbers_behind_the_body_count_too() -> None:
-    (frame,), _ = pour(filtering(), framed(large() + b"\x08\x05\x10\x06\x08\x07"))
-    assert peek_numbers(frame) == (7, 6)
+    (frame,), _ = pour(filtering(), framed(large() + b"\x08\x05\x10\x06\x08\x07\x40\x01"))
+    assert peek_numbers(frame) == (7, 6, True)
 
 
 def test_buffers_are_used_for_frames_that_are_kept_afterwards() -> None:
@@ -154,14 +156,14 @@ FIELDS = st.one_of(
 )
 
 
-def as_peeked(packet: bytes) -> tuple[str, int, int] | Reason:
+def as_peeked(packet: bytes) -> tuple[str, int, int, bool] | Reason:
     try:
         return peek_any(packet).name, *peek_numbers(packet)
     except RemoteProtocolError as error:
         return Reason(error.reason)
 
 
-def as_elided(packet: bytes, sizes: list[int]) -> tuple[str, int, int] | Reason:
+def as_elided(packet: bytes, sizes: list[int]) -> tuple[str, int, int, bool] | Reason:
     try:
         elision, position = Elision(len(packet)), 0
         for size in [*sizes, len(packet)]:

@@ -14,6 +14,7 @@ from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import FrameDecoder, encode_varint
 from peernet.wire.packets import _BY_CLASS as BODIES_BY_CLASS
 from peernet.wire.packets import (
+    ASKS,
     FIRST_BODY_FIELD,
     KINDS,
     MAX_FIELDS,
@@ -328,7 +329,7 @@ def test_the_short_cuts_of_peek_find_what_reading_field_by_field_finds(frame: by
     bare = kind_or_none(peek_bare, frame)
     assert bare in (None, kind)
     if bare is not None:
-        assert peek_numbers(frame) == (0, 0)
+        assert peek_numbers(frame) == (0, 0, False)
 
 
 @pytest.mark.parametrize("number_size", range(1, 13))
@@ -359,11 +360,23 @@ def test_peek_finds_the_fields_that_protobufs_parser_finds_and_fails_where_it_fa
 
 @given(packets())
 def test_the_numbers_of_any_packet_are_those_that_protobuf_reads(packet: pb.Packet) -> None:
-    assert peek_numbers(packet.SerializeToString()) == (packet.sequence, packet.acknowledged)
+    numbers = packet.sequence, packet.acknowledged, packet.acknowledge_now
+    assert peek_numbers(packet.SerializeToString()) == numbers
 
 
 @pytest.mark.parametrize(("sequence", "acknowledged"), [(0, 0), (7, 0), (0, 300), (2**64 - 1, 1)])
 def test_the_numbers_of_a_packet_are_read_without_its_body(sequence: int, acknowledged: int) -> None:
     packet = pb.Packet(sequence=sequence, acknowledged=acknowledged, request_id=5, source_origin_identifier="x")
     packet.data_transmission.data = b"\x08\x01\x10\x02"
-    assert peek_numbers(packet.SerializeToString()) == (sequence, acknowledged)
+    assert peek_numbers(packet.SerializeToString()) == (sequence, acknowledged, False)
+    packet.acknowledge_now = True
+    assert peek_numbers(packet.SerializeToString()) == (sequence, acknowledged, True)
+
+
+def test_the_field_that_asks_stands_behind_the_others_and_its_last_value_counts() -> None:
+    frame = encode_envelope(acknowledged=300) + ASKS + TEXT
+    assert decode(frame) == pb.Packet(
+        acknowledged=300, acknowledge_now=True, pure_message=pb.PureMessagePacket(message="hello")
+    )
+    assert peek_numbers(frame + number(8, 0)) == (0, 300, False)
+    assert peek_numbers(number(8, 0) + frame) == (0, 300, True)

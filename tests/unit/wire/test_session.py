@@ -12,6 +12,9 @@ from peernet.v1 import packet_pb2 as pb
 from peernet.wire.framing import packet_length
 from peernet.wire.packets import WITHDRAWN_FRAME, encode_frame
 from peernet.wire.session import (
+    ACKNOWLEDGE_NOW,
+    AWAITED,
+    GO_ALONG,
     MAX_TOLD_REFUSALS,
     REFUSALS_PER_PACKET,
     TRANSITIONS,
@@ -488,3 +491,117 @@ class TestWithdrawing:
 
 def text_of(size: int) -> pb.PureMessagePacket:
     return pb.PureMessagePacket(message="x" * size)
+
+
+def asking(**limits: int) -> Session:
+    """A session with a peer that asks when it waits, and acknowledges when it is asked."""
+    made = session(**limits)
+    made.take_hello(hello(capabilities=["time travel", ACKNOWLEDGE_NOW]))
+    return made
+
+
+class TestAsking:
+    def test_a_peer_has_the_capability_while_its_last_hello_names_it(self) -> None:
+        one = asking()
+        assert one.acknowledges_now
+        one.take_hello(hello(capabilities=["time travel"]))
+        assert not one.acknowledges_now
+
+    def test_what_was_sent_by_then_is_asked_for_once(self) -> None:
+        one = asking()
+        keep(one, 3)
+        assert [one.ask(2), one.ask(3), one.ask(1), one.waits, one.asked] == [True, False, False, True, 3]
+        one.release(2)
+        assert one.waits
+        one.release(3)
+        assert not one.waits
+        keep(one, 1)
+        assert one.ask(4)
+
+    def test_a_peer_without_the_capability_is_not_asked(self) -> None:
+        one = session()
+        keep(one, 1)
+        one.note_waiting(1)
+        assert [one.ask(1), one.waits, one.pressing, one.ask_with_next()] == [False, False, False, False]
+
+    @pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 2), (3, 2), (4, 3), (10, 6)])
+    def test_a_session_that_is_over_half_full_presses_until_it_has_asked(self, most: int, half: int) -> None:
+        one = asking(max_packets=most)
+        for number in range(1, most + 1):
+            keep(one, 1)
+            assert one.pressing is (number == most or number >= half)
+            assert one.full is (number == most)
+        assert one.ask(one.sent)
+        assert one.pressing is one.full is True
+        one.release(most)
+        assert one.pressing is one.full is False
+
+    def test_bytes_press_too(self) -> None:
+        one = asking(max_bytes=100)
+        keep(one, 5)
+        assert not one.pressing
+        keep(one, 1)
+        assert (one.pressing, one.full) == (True, False)
+        one.ask(5)
+        assert not one.pressing
+        keep(one, 4)
+        assert one.pressing is one.full is True
+
+    def test_less_may_be_allowed_than_the_half(self) -> None:
+        one = asking(max_bytes=100)
+        one.allow(20)
+        keep(one, 2)
+        assert one.pressing is one.full is True
+        one.allow(100)
+        assert one.pressing is one.full is False
+
+    def test_without_the_capability_only_a_full_session_presses(self) -> None:
+        one = session(max_packets=4, max_bytes=100)
+        for count in (1, 2, 3, 4):
+            keep(one, 1)
+            assert one.pressing is one.full is (count == 4)
+
+    def test_the_packet_after_one_that_was_waited_for_asks_itself_if_nothing_is_under_way(self) -> None:
+        one = asking()
+        keep(one, 1)
+        one.ask(1)
+        assert not one.pressing
+        one.note_waiting(1)
+        assert one.pressing
+        one.release(1)
+        assert one.pressing
+        assert one.ask_with_next()
+        keep(one, 1)
+        assert (one.asked, one.waits) == (2, True)
+        assert not one.ask(2)
+        assert not one.ask_with_next()
+        one.note_waiting(1)
+        assert not one.pressing
+        one.note_waiting(2)
+        one.release(2)
+        for _ in range(AWAITED - 1):
+            assert one.ask_with_next()
+            keep(one, 1)
+            one.release(one.sent)
+        assert one.ask_with_next()
+        keep(one, 1)
+        one.release(one.sent)
+        assert not one.pressing
+        assert not one.ask_with_next()
+
+    def test_an_acknowledgement_goes_along_when_much_is_handled_or_somebody_has_said_so(self) -> None:
+        one = asking()
+        assert one.tell_at == GO_ALONG
+        one.receive()
+        handle(one)
+        one.let_go_along()
+        assert one.tell_at == 1
+        assert one.take_acknowledgement() == 1
+        assert one.tell_at == 1 + GO_ALONG
+
+    def test_without_the_capability_it_goes_along_with_the_next_packet(self) -> None:
+        one = session()
+        one.receive()
+        handle(one)
+        assert one.tell_at == one.take_acknowledgement() == 1
+        assert one.tell_at == 2

@@ -81,6 +81,30 @@ RULES: dict[str, tuple[pb.Packet, str]] = {
         ),
         "A reason that is not known is a refusal all the same.",
     ),
+    "acknowledge, that asks": (
+        pb.Packet(acknowledge_now=True, acknowledge=pb.AcknowledgePacket()),
+        "Somebody waits for the packets sent before: the receiver acknowledges at once what it has handled.",
+    ),
+    "acknowledge, that tells and asks": (
+        pb.Packet(acknowledged=300, acknowledge_now=True, acknowledge=pb.AcknowledgePacket()),
+        "An acknowledgement goes along with the question.",
+    ),
+    "pure_message, that asks": (
+        pb.Packet(acknowledged=1, acknowledge_now=True, pure_message=pb.PureMessagePacket(message="hello")),
+        "Any packet may ask; it is acknowledged as soon as it is handled, with all before it.",
+    ),
+    "hello, of a peer that asks": (
+        pb.Packet(
+            hello=pb.HelloPacket(
+                protocol_min=1,
+                protocol_max=1,
+                network_name="demo",
+                capabilities=["acknowledge_now"],
+                session_id=0x1122334455667788,
+            )
+        ),
+        "Towards this peer acknowledgements may be rare, because it asks when it waits.",
+    ),
     "disconnect, with a reason from the future": (
         pb.Packet(disconnect=pb.DisconnectPacket(reason=99, message="because")),  # type: ignore[arg-type]
         "A reason that is not known counts as unspecified.",
