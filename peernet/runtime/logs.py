@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from peernet.runtime.interruptions import is_addressed_here, is_in_own_greenlet, raise_in_main
 from peernet.runtime.log_budget import BYTES_PER_HOUR, LogSites, Site
 from peernet.runtime.text import printable, printable_traceback
 
@@ -72,10 +71,13 @@ class HandlerGuard:
         except Exception:
             self._broken.handleError(record)
         except BaseException as error:
-            if not is_in_own_greenlet() or is_addressed_here(error):  # the program's, or whoever ends the greenlet
+            from peernet.runtime import interruptions  # not before: quick commands load no gevent
+
+            foreign = interruptions.is_in_own_greenlet() and not interruptions.is_addressed_here(error)
+            if not foreign:  # it is the program's, or comes from whoever ends the greenlet
                 raise
             self._broken.handleError(record)
-            raise_in_main(error)
+            interruptions.raise_in_main(error)
 
 
 _FILTER = SiteFilter(LogSites())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import traceback
 
-from peernet.runtime.interruptions import is_addressed_here
-
 MAX_TEXT = 128
 # Of an error that came of others, and of the calls that led to it, those that tell most.
 MAX_CHAIN = 4
@@ -66,6 +64,8 @@ def _text_of(value: object) -> str:
     try:
         return str(value)
     except BaseException as error:  # of a class that somebody else wrote
+        from peernet.runtime.interruptions import is_addressed_here  # not before: quick commands load no gevent
+
         if is_addressed_here(error):
             raise
         return f"<{type(value).__name__} without a text>"
