@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gevent
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -128,3 +129,5 @@ class NetworkMachine(Machine):
 
 
 TestNetwork = NetworkMachine.TestCase
+# Each example starts and stops real networks, so there are fewer than of others; `make fuzz` has longer ones.
+TestNetwork.settings = settings(max_examples=min(40, settings().max_examples))

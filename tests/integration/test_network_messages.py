@@ -188,7 +188,8 @@ def test_a_callback_can_answer(networks: Networks, insecure: bool) -> None:
 def test_two_peers_that_echo_the_largest_packets_to_each_other_do_not_stand_still(
     networks: Networks, insecure: bool
 ) -> None:
-    meeting = meet(networks, insecure=insecure, policy=OPEN_TO_ALL)
+    unpaced = config(untrusted_frame_rate=0)
+    meeting = meet(networks, insecure=insecure, policy=OPEN_TO_ALL, config=unpaced)
     for network in (meeting.alice, meeting.bob):
         network.handlers["data_transmission"] = echo
     for _ in range(2):
