@@ -14,15 +14,14 @@ from peernet.channel.control import ChannelControl
 from peernet.channel.state import SENDABLE
 from peernet.config import NetworkConfig
 from peernet.connections.dial_history import DialHistory
+from peernet.durable.books import Books, Dropped, Settled
 from peernet.durable.caller import Caller
 from peernet.durable.committer import Committer
 from peernet.durable.delivery import Delivery, Verdict
 from peernet.durable.owner import DurableOwner
 from peernet.durable.packet import NewPacket, Setback, new_packet
-from peernet.durable.quota import Quota
 from peernet.durable.receipt import DurableReceipt
 from peernet.durable.reporter import DurableReporter
-from peernet.durable.retries import Retries
 from peernet.durable.store import DurableStore, describe
 from peernet.errors import ConfigurationError, StorageError
 from peernet.peers.address import PeerAddress
@@ -39,10 +38,6 @@ logger = get_logger(__name__)
 FILE_PAUSE = 5.0
 
 Result = TypeVar("Result")
-Settled = tuple[tuple[int, int], dict[int, bytes]]
-"""How many packets were removed, and their bytes; and the ids of those that were set back, by their numbers."""
-Dropped = tuple[list[int], int, int]
-"""The numbers of packets that were removed, their bytes, and how many of them were set aside."""
 
 
 class DurableOutbox:
@@ -74,10 +69,7 @@ class DurableOutbox:
         self._reporter = DurableReporter(owner)
         self._committer: Committer | None = None
         self._closing: Committer | None = None  # of the last time, if the disk had not done its work by then
-        self._quota = Quota(config, {})
-        self._retries = Retries(config)
-        self._addresses: dict[str, dict[str, None]] = {}  # given by whoever sends; in order, each once
-        self._receipts: dict[int, DurableReceipt] = {}
+        self._books = Books(config, {})
         self._deliveries: dict[str, Delivery | None] = {}  # None: between two channels
         self._pumps = OwnedGroup()
         self._calling = Caller(config, self._call, self._addresses_of, self._is_wanted, turns, history)
@@ -88,27 +80,27 @@ class DurableOutbox:
     @property
     def packets(self) -> int:
         """How many packets are stored, those that are set aside included."""
-        return self._quota.packets
+        return self._books.quota.packets
 
     @property
     def aside(self) -> int:
         """How many packets are set aside, because the peer's callback failed ``durable_attempts`` times."""
-        return self._quota.aside
+        return self._books.quota.aside
 
     @property
     def idle(self) -> bool:
         """Whether nothing is delivered, and nobody's receipt is open."""
-        return not self._receipts and not self._deliveries
+        return not self._books.awaited and not self._deliveries
 
     @property
     def bytes(self) -> int:
         """How many bytes they have."""
-        return self._quota.bytes
+        return self._books.quota.bytes
 
     @property
     def peers(self) -> list[str]:
         """For whom they are."""
-        return self._quota.peers
+        return self._books.quota.peers
 
     # What the network calls.
 
@@ -130,16 +122,14 @@ class DurableOutbox:
             self._closing = committer
             raise
         self._committer = committer  # only now: what somebody stored meanwhile would not be counted
-        self._quota = Quota(self._config, backlogs)
-        self._retries = Retries(self._config)
-        self._retries.restore(failing, clock.wall())
-        self._addresses = {peer: dict.fromkeys(sorted(found.addresses)) for peer, found in backlogs.items()}
+        self._books = Books(self._config, backlogs)
+        self._books.retries.restore(failing, clock.wall())
 
     @at_home
     def start_calling(self) -> None:
         """Dial those for whom something is stored."""
         self._calling.start()
-        for peer in self._quota.peers:
+        for peer in self._books.quota.peers:
             self._calling.call(peer)
 
     @at_home
@@ -167,9 +157,7 @@ class DurableOutbox:
                 self._closing.join()
                 self._closing = None
         finally:
-            receipts, self._receipts = self._receipts, {}
-            for receipt in receipts.values():
-                receipt.settle(Reason.SHUTDOWN)
+            self._books.close()
 
     @at_home
     def on_peer_added(self, channel: PeerChannel) -> None:
@@ -191,7 +179,7 @@ class DurableOutbox:
         if packet.peer == self._owner.identifier:
             raise ConfigurationError("a node cannot send packets to itself")
         self._open_committer()
-        self._quota.take(packet.peer, len(packet.body))
+        self._books.quota.take(packet.peer, len(packet.body))
         receipt = DurableReceipt(packet.peer, packet.packet_id, self._check_may_wait, self._home)
         self._store(packet, receipt)
         return receipt
@@ -258,10 +246,8 @@ class DurableOutbox:
     def _stored(self, packet: NewPacket, receipt: DurableReceipt, *, well: bool) -> None:
         peer = packet.peer
         if not well:
-            return self._quota.give_back(peer, 1, len(packet.body))
-        self._receipts[receipt.number] = receipt
-        if packet.address:
-            self._addresses.setdefault(peer, {})[packet.address] = None
+            return self._books.quota.give_back(peer, 1, len(packet.body))
+        self._books.stored(packet, receipt)
         self._deliver(peer)
         return self._calling.call(peer)
 
@@ -285,25 +271,14 @@ class DurableOutbox:
 
     def _dropped(self, peer: str, done: AsyncResult[Dropped]) -> None:
         if done.successful():
-            numbers, size, aside = cast(Dropped, done.get())
-            self._quota.set_aside(peer, -aside)
-            self._retries.discard(peer, numbers)
-            self._forget(peer, len(numbers), size)
-            self._settle_receipts((number, Reason.DROPPED) for number in numbers)
+            self._books.dropped(peer, cast(Dropped, done.get()))
 
     def _put_back(self, done: AsyncResult[dict[str, list[int]]]) -> None:
         """Packets are not set aside any more."""
         for peer, numbers in (cast(dict[str, list[int]], done.get()) if done.successful() else {}).items():
-            self._quota.set_aside(peer, -len(numbers))
-            for number in numbers:
-                self._retries.add(peer, number, attempts=0, pause=0.0)
+            self._books.put_back(peer, numbers)
             self._deliver(peer)
             self._calling.call(peer)
-
-    def _forget(self, peer: str, packets: int, size: int) -> None:
-        self._quota.give_back(peer, packets, size)
-        if peer not in self._quota:
-            self._addresses.pop(peer, None)
 
     # Delivering.
 
@@ -313,7 +288,7 @@ class DurableOutbox:
             delivery = self._deliveries[peer]
             if delivery is not None:
                 delivery.wake()
-        elif self._quota.is_waiting(peer) and self._open_control_to(peer) is not None:
+        elif self._books.quota.is_waiting(peer) and self._open_control_to(peer) is not None:
             self._deliveries[peer] = None
             self._pumps.add(spawn(f"delivering to {peer[:8]}", self._pump, peer))
 
@@ -352,14 +327,14 @@ class DurableOutbox:
             lambda after, count, size: self._run(lambda store: store.load(peer, after, count, size)),
             lambda numbers, size: self._run(lambda store: store.load_some(numbers, size)),
             lambda verdicts: self._settle(peer, verdicts),
-            self._retries,
+            self._books.retries,
             peer,
         )
 
     def _settle(self, peer: str, verdicts: Sequence[Verdict]) -> None:
         """Remove packets that need not be sent again, and note of the others that their callback has failed."""
         failed = [number for number, reason in verdicts if reason is Reason.HANDLER_FAILED]
-        setbacks = [self._retries.judge(peer, number) for number in failed]
+        setbacks = [self._books.retries.judge(peer, number) for number in failed]
         final = [verdict for verdict in verdicts if verdict[1] is not Reason.HANDLER_FAILED]
         numbers, now = [number for number, _ in final], clock.wall()
         result = self._open_committer().submit(lambda store: (store.remove(numbers), store.set_back(setbacks, now)))
@@ -372,29 +347,8 @@ class DurableOutbox:
     def _settled(
         self, peer: str, final: Sequence[Verdict], setbacks: Sequence[Setback], done: AsyncResult[Settled]
     ) -> None:
-        """Whoever waits for a receipt learns of it now: what he knows to be done is neither stored nor counted."""
-        if not done.successful():
-            return  # they stay stored, are sent again, and settled then
-        (packets, size), found = cast(Settled, done.get())
-        self._retries.discard(peer, (number for number, _ in final))
-        for setback in setbacks:
-            if setback.number in found:
-                self._set_back(peer, setback)
-        self._forget(peer, packets, size)
-        self._settle_receipts(final)
-
-    def _set_back(self, peer: str, setback: Setback) -> None:
-        if setback.pause is not None:
-            return self._retries.add(peer, setback.number, setback.attempts, setback.pause)
-        self._quota.set_aside(peer, 1)
-        self._retries.discard(peer, [setback.number])
-        return self._settle_receipts([(setback.number, Reason.HANDLER_FAILED)])
-
-    def _settle_receipts(self, verdicts: Iterable[Verdict]) -> None:
-        for number, reason in verdicts:
-            receipt = self._receipts.pop(number, None)
-            if receipt is not None:
-                receipt.settle(reason)
+        if done.successful():  # else they stay stored, are sent again, and settled then
+            self._books.settled(peer, final, setbacks, cast(Settled, done.get()))
 
     def _open_control_to(self, peer: str) -> ChannelControl | None:
         control = self._owner.control_to(peer)
@@ -408,11 +362,11 @@ class DurableOutbox:
     # Dialling.
 
     def _is_wanted(self, peer: str) -> bool:
-        return self._quota.is_waiting(peer) and self._owner.control_to(peer) is None
+        return self._books.quota.is_waiting(peer) and self._owner.control_to(peer) is None
 
     def _addresses_of(self, peer: str) -> list[str]:
         known = self._owner.known_peers.get(peer)
-        return list(dict.fromkeys([*self._addresses.get(peer, ()), *(known.addresses if known else ())]))
+        return list(dict.fromkeys([*self._books.addresses(peer), *(known.addresses if known else ())]))
 
     def _call(self, peer: str, address: str) -> None:
         self._dial(peer, PeerAddress.parse(address))
