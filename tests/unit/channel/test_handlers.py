@@ -9,6 +9,7 @@ import pytest
 from peernet.channel.handlers import CALLED_BACK, InThreadpool, PacketHandleProtocol, PacketKind, find_callback
 from peernet.errors import ConfigurationError
 from peernet.peers.address import MAX_LISTEN_ADDRESSES
+from peernet.runtime.threads import HomeThread
 from peernet.v1.packet_pb2 import IdentifierPacket, Packet
 from tests.support import Recorder
 from tests.unit.sample_peers import FakeChannel
@@ -259,3 +260,19 @@ def test_a_copy_has_the_same_callbacks_and_checks_new_ones(copied: Callable[[Any
 
 def test_type_checkers_know_the_kinds_that_there_are() -> None:
     assert get_args(PacketKind) == CALLED_BACK
+
+
+def test_kinds_are_taken_out_as_of_any_dict() -> None:
+    handlers = PacketHandleProtocol()
+    assert handlers.pop("disconnect") is not None
+    assert handlers.popitem()[0] == "identifier"
+    handlers["pure_message"] = Recorder()
+    handlers.clear()
+    assert handlers == {}
+
+
+def test_those_of_a_network_that_is_gone_belong_to_nobody() -> None:
+    handlers = PacketHandleProtocol()
+    handlers.belong_to(HomeThread())  # of a network that nobody has
+    handlers["pure_message"] = callback = Recorder()
+    assert handlers["pure_message"] is callback
