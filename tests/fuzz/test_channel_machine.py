@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import gevent
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
@@ -102,3 +103,5 @@ class ChannelMachine(Machine):
 
 
 TestChannel = ChannelMachine.TestCase
+# Each example starts and stops real networks, so there are fewer than of others; `make fuzz` has longer ones.
+TestChannel.settings = settings(max_examples=min(40, settings().max_examples))

@@ -21,6 +21,7 @@ from peernet.node.settings import load_settings
 from peernet.node.trust_lists import change_home
 from peernet.state import files
 from peernet.state.home import Home
+from peernet.switch import home_keeper
 from peernet.switch.stores import BANS, PEERS, TRUST
 from peernet.v1.packet_pb2 import PureMessagePacket
 from tests.integration.meetings import Networks, config
@@ -94,7 +95,10 @@ def test_peers_and_bans_are_kept_now_and_then(networks: Networks, home: Home, mo
     wait_until(lambda: [ban.who for ban in BANS.load(home.bans_file, look_only=True)] == [BOB])
 
 
-def test_a_home_belongs_to_one_network_while_it_runs(networks: Networks, home: Home) -> None:
+def test_a_home_belongs_to_one_network_while_it_runs(
+    networks: Networks, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home_keeper, "PATIENCE", 0.05)
     waiting = PeerNetwork(home=home.folder)
     running = networks(home=home.folder)
     assert home.holder() == os.getpid()
