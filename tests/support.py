@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gevent
+import pytest
 from gevent.event import Event as Flag
 
 from peernet.assembly import Assembly as NetworkAssembly
@@ -135,3 +137,16 @@ def handle(network: PeerNetwork, kind: Any = "pure_message") -> Recorder:
     recorder = Recorder()
     network.handlers[kind] = recorder
     return recorder
+
+
+def _ipv6_works() -> bool:
+    """Whether this machine has an IPv6 loopback address."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _ipv6_works(), reason="this machine has no IPv6 loopback address")

@@ -16,13 +16,12 @@ from peernet.wire.packets import (
     KIND_BY_FIELD,
     LENGTH_DELIMITED,
     MAX_FIELD_HEADER,
-    MAX_FIELDS,
     SESSION_FIELDS,
     UNKNOWN,
     Kind,
     bad_packet,
     end_of_value,
-    read_tag,
+    read_field,
     read_varint,
     too_big,
 )
@@ -89,11 +88,9 @@ class Elision:
     def _take_field(self, data: bytes, position: int) -> int:
         """Take the field at ``position``. Returns how many of the bytes there belong to it; others may follow."""
         self._fields += 1
-        if self._fields > MAX_FIELDS:
-            raise bad_packet(f"more than {MAX_FIELDS} fields")
-        field, wire_type, start = read_tag(data, position)
+        field, wire_type, start = read_field(data, position, self._fields)
         if field >= FIRST_BODY_FIELD:
-            self._take_body(field, wire_type)
+            self._take_body(field)
         end = end_of_value(data, start, wire_type)
         size = end - position
         if size > self._left:
@@ -105,9 +102,7 @@ class Elision:
         self._skipped = size - here
         return here
 
-    def _take_body(self, field: int, wire_type: int) -> None:
-        if wire_type != LENGTH_DELIMITED:
-            raise bad_packet("a body that is not a message")
+    def _take_body(self, field: int) -> None:
         if self._body_field:
             raise bad_packet("more than one body")
         self._body_field = field
@@ -157,12 +152,8 @@ def find_kind(frame: bytearray, end: int, length: int) -> Kind | None:
     position = count = 0
     while end - position >= MAX_FIELD_HEADER:  # every turn moves it forward
         count += 1
-        if count > MAX_FIELDS:
-            raise bad_packet(f"more than {MAX_FIELDS} fields")
-        field, wire_type, position = read_tag(frame, position)
+        field, wire_type, position = read_field(frame, position, count)
         if field >= FIRST_BODY_FIELD:
-            if wire_type != LENGTH_DELIMITED:
-                raise bad_packet("a body that is not a message")
             return KIND_BY_FIELD.get(field, UNKNOWN)
         position = end_of_value(frame, position, wire_type)
         if position > length:

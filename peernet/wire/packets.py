@@ -283,12 +283,8 @@ def peek_any(frame: bytes | bytearray) -> Kind:
     position = count = 0
     while position < len(frame):  # every turn moves it forward
         count += 1
-        if count > MAX_FIELDS:
-            raise bad_packet(f"more than {MAX_FIELDS} fields")
-        field, wire_type, position = read_tag(frame, position)
+        field, wire_type, position = read_field(frame, position, count)
         if field >= FIRST_BODY_FIELD:
-            if wire_type != LENGTH_DELIMITED:
-                raise bad_packet("a body that is not a message")
             if found is not None:
                 raise bad_packet("more than one body")
             found = KIND_BY_FIELD.get(field, UNKNOWN)
@@ -305,6 +301,25 @@ def read_tag(frame: bytes | bytearray, position: int) -> tuple[int, int, int]:
     if not 0 < field <= MAX_FIELD:
         raise bad_packet(f"a field of number {field}")
     return field, tag & 7, position
+
+
+def read_field(frame: bytes | bytearray, position: int, count: int) -> tuple[int, int, int]:
+    """The number and the wire type of the field at ``position``, and where its value begins.
+
+    Args:
+        frame: the packet, or some of it.
+        position: where the tag is.
+        count: the how-manieth field of the packet this is.
+
+    Raises:
+        RemoteProtocolError: ``bad_packet``: too many fields, a broken tag, or a body that is no message.
+    """
+    if count > MAX_FIELDS:
+        raise bad_packet(f"more than {MAX_FIELDS} fields")
+    field, wire_type, start = read_tag(frame, position)
+    if field >= FIRST_BODY_FIELD and wire_type != LENGTH_DELIMITED:
+        raise bad_packet("a body that is not a message")
+    return field, wire_type, start
 
 
 def _skip(frame: bytes | bytearray, position: int, wire_type: int) -> int:

@@ -22,6 +22,11 @@ import psutil
 
 from tools.node_process import NodeProcess
 
+# A node counts its greenlets once a second; what has not changed for longer than that stays. Seconds.
+COUNTED_EVERY = 1.1
+# How long a node may take until nothing begins or ends any more. Seconds.
+SETTLING = 120.0
+
 
 class Measured:
     """A process, looked at from outside.
@@ -110,14 +115,21 @@ class Victim(NodeProcess, Measured):
                 return dict(json.loads(answer.readline())["result"])
 
     def settled(self) -> dict[str, Any]:
-        """Its status when nothing begins or ends any more."""
-        previous = self.status
-        while True:
-            time.sleep(1.1)  # greenlets are counted once a second
-            status = self.status
-            if (status["fds"], status["greenlets"]) == (previous["fds"], previous["greenlets"]):
-                return status
-            previous = status
+        """Its status when nothing has begun or ended for more than a second.
+
+        Raises:
+            AssertionError: that does not come to pass.
+        """
+        ends = time.monotonic() + SETTLING
+        status, since = self.status, time.monotonic()
+        while time.monotonic() - since < COUNTED_EVERY:
+            assert time.monotonic() < ends, f"it does not settle: {status}"
+            time.sleep(0.05)
+            latest = self.status
+            if (latest["fds"], latest["greenlets"]) != (status["fds"], status["greenlets"]):
+                since = time.monotonic()
+            status = latest
+        return status
 
     @property
     def logged(self) -> int:

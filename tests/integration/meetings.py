@@ -135,13 +135,3 @@ def node_in_use(networks: Networks, *, options: dict[str, Any] | None = None, **
     node = networks(config=config(**limits), **(options or {}))
     with undisturbed(networks, node):
         yield node
-
-
-def ipv6_works() -> bool:
-    """Whether this machine has an IPv6 loopback address."""
-    try:
-        with gevent.socket.socket(gevent.socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True

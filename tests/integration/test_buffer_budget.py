@@ -179,14 +179,15 @@ class TestClosing:
             assert not len(node.bans)
             leave([small, large])
 
-    def test_a_trusted_one_is_spared_if_that_helps(self, node: PeerNetwork) -> None:
+    def test_a_trusted_one_is_spared_if_that_helps(self, assembly_of: AssemblyOf, node: PeerNetwork) -> None:
+        memory = assembly_of(node).switch.memory
         removed = record(node.peer_removed)
         (friend, stranger), (to_friend, to_stranger) = deaf_ones(node, 2, 7)
         to_friend.trust()
         self.ask(friend, to_friend, 25)
         self.ask(stranger, to_stranger, 20)
         removed.wait_for(1, 10)
-        gevent.sleep(2 * budget.PATIENCE)
+        wait_until(lambda: memory.held < MIB, what="the budget to be kept, which ends the search for whom to close")
         assert [channel for channel, _ in removed.calls] == [to_stranger]
         leave([friend, stranger])
 

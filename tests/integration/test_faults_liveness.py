@@ -16,6 +16,7 @@ from gevent.event import Event as Flag
 from peernet import IncomingPeerTrustPolicy, PeerChannel, PeerNetwork, Reason
 from peernet.channel.control import ChannelControl
 from peernet.errors import ChannelClosedError
+from peernet.runtime import clock
 from peernet.v1 import packet_pb2 as pb
 from peernet.v1.packet_pb2 import DataTransmissionPacket
 from tests.integration.attackers import Attacker, beginning, dial, varint
@@ -200,7 +201,8 @@ def test_a_peer_that_cannot_send_because_a_callback_leaves_its_bytes_unread_is_a
     meeting.to_bob.send(text("take your time"))
     assert busy.wait(5)
     fill(meeting.to_bob, text("x" * 60_000))
-    gevent.sleep(2 * MORTAL["dead_after"])
+    silent_since = meeting.to_alice.last_received
+    wait_until(lambda: clock.monotonic() - silent_since > 2 * MORTAL["dead_after"], what="a long silence")
     assert meeting.bob.counters["reconnecting"] == meeting.alice.counters["reconnecting"] == 0
     done.set()
 

@@ -29,13 +29,11 @@ from peernet.v1.packet_pb2 import (
     PeerEntry,
     PureMessagePacket,
 )
-from tests.integration.meetings import Networks, config, echo, ipv6_works, meet, text
-from tests.support import Recorder, handle, wait_until
+from tests.integration.meetings import Networks, config, echo, meet, text
+from tests.support import Recorder, handle, needs_ipv6, wait_until
 
 MIB = 1024 * 1024
 OPEN_TO_ALL = IncomingPeerTrustPolicy(allow_enhanced_packet_exchange=True)
-
-needs_ipv6 = pytest.mark.skipif(not ipv6_works(), reason="this machine has no IPv6 loopback address")
 
 every_transport = pytest.mark.parametrize(
     "options",

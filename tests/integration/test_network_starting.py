@@ -29,10 +29,12 @@ class SlowBackend(TcpBackend):
         super().__init__()
         self.looked_up = Flag()
         self.dials: list[str] = []
+        self.dialled = Flag()
         self._listened = 0
 
     def dial(self, address: PeerAddress) -> TcpTransport:
         self.dials.append(address.endpoint)
+        self.dialled.set()
         return super().dial(address)
 
     def listen(self, address: PeerAddress, *args: Any) -> Any:
@@ -251,7 +253,8 @@ def test_a_channel_that_is_lost_while_the_network_stops_is_not_dialled_again(
     assert going.wait(scaled(5))
     parts_of(meeting.to_bob).control.detach("cut")
     assert len(reconnecting) == 1
-    gevent.sleep(0.1)  # ten times as long as the longest pause before a redial
+    backend.dialled.clear()
+    assert not backend.dialled.wait(0.1)  # ten times as long as the longest pause before a redial
     assert len(backend.dials) == 1
     go_on.set()
     stopping.get(timeout=scaled(10))

@@ -75,7 +75,6 @@ def test_an_identity_is_made_at_first_use_and_kept(tmp_path: Path) -> None:
         assert again.certificate == made.certificate
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes are a POSIX matter")
 def test_nobody_else_can_read_the_key(tmp_path: Path) -> None:
     Identity.load_or_create(tmp_path)
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600

@@ -13,7 +13,7 @@ from peernet.errors import ConnectError, ListenError, TransportError
 from peernet.peers.address import PeerAddress
 from peernet.transport import tcp
 from peernet.transport.tcp import TcpTransport, describe, dial, listen
-from tests.support import scaled, wait_until
+from tests.support import needs_ipv6, scaled, wait_until
 from tests.unit.transport.pairs import HERE, fill, receive, socket_and_transport, tcp_pair, tls_pair
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() resets the connection
@@ -222,12 +222,9 @@ def test_a_port_can_be_listened_on_again_at_once() -> None:
     listen(PeerAddress("127.0.0.1", port)).close()
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@needs_ipv6
 def test_ipv6_works_and_is_ipv6_only() -> None:
-    try:
-        listener = listen(PeerAddress("::1", 0))
-    except ListenError as error:
-        pytest.skip(str(error))
+    listener = listen(PeerAddress("::1", 0))
     assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     one = dial(PeerAddress("::1", listener.getsockname()[1]))
     sock, remote = listener.accept()
