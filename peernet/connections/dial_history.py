@@ -71,10 +71,8 @@ class DialHistory:
 
     def note_dial(self, where: Endpoint, now: float) -> None:
         """An address is dialled now."""
-        record = self._records.setdefault(where, _Record())
-        self._records.move_to_end(where)
-        if len(self._records) > REMEMBERED:
-            self._records.popitem(last=False)
+        record = self._records.get(where) or _Record()
+        self._remember(where, record)
         record.dials.append(now)
         record.failures += 1
 
@@ -90,7 +88,7 @@ class DialHistory:
         if other is not None and other is not record:
             record.dials = deque(sorted([*other.dials, *record.dials]), MOST)
             record.failures += other.failures
-        self._records[found] = record
+        self._remember(found, record)
 
     def note_end(self, connection: EndedConnection) -> None:
         """A connection is over; if this side has dialled it and it has held, its address has a clean record again.
@@ -109,3 +107,10 @@ class DialHistory:
         record = self._records.get(where)
         if record is not None:
             record.clear()
+
+    def _remember(self, where: Endpoint, record: _Record) -> None:
+        """An address is dialled, by itself or by a name: of all it is the last that is forgotten."""
+        self._records[where] = record
+        self._records.move_to_end(where)
+        if len(self._records) > REMEMBERED:
+            self._records.popitem(last=False)

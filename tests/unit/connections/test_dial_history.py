@@ -144,3 +144,11 @@ def test_only_so_many_addresses_are_remembered(history: DialHistory) -> None:
     assert len(history) == REMEMBERED
     assert history.failures(("192.0.2.1", 9)) == 0
     assert history.failures(("192.0.2.1", REMEMBERED)) == 1
+
+
+def test_names_and_what_they_lead_to_count_for_that_as_well(history: DialHistory) -> None:
+    for port in range(REMEMBERED):
+        history.note_dial(("a.example", port), 0.0)
+        history.note_name(("a.example", port), ("192.0.2.1", port))
+    assert len(history) == REMEMBERED
+    assert history.failures(("a.example", REMEMBERED - 1)) == history.failures(("192.0.2.1", REMEMBERED - 1)) == 1
